@@ -1,0 +1,84 @@
+"""kapstats: response, relapse and side effects in trials of ketamine-assisted psychotherapy.
+
+Every public name is loaded on first use, so that ``import kapstats`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+#: public name -> the module that defines it; a module of ours stands for itself
+_EXPORTS: dict[str, str] = {
+    "errors": "kapstats.errors",
+    "Estimates": "kapstats.estimates",
+    "Curve": "kapstats.estimates",
+    "Table": "kapstats.table",
+    "Trial": "kapstats.data.trial",
+    "read_adam": "kapstats.data.readers",
+    "datasets": "kapstats.data.datasets",
+    "derive": "kapstats.data.derive",
+    "baseline_table": "kapstats.data.summaries",
+    "disposition": "kapstats.data.summaries",
+    "exposure_table": "kapstats.data.summaries",
+    "listing": "kapstats.data.summaries",
+    "mmrm": "kapstats.response.mmrm",
+    "MmrmStatistics": "kapstats.response.mmrm",
+    "lmm": "kapstats.response.lmm",
+    "glmm": "kapstats.response.glmm",
+    "ancova": "kapstats.response.ancova",
+    "impute": "kapstats.response.imputation",
+    "tipping_point": "kapstats.response.imputation",
+    "Estimand": "kapstats.response.estimand",
+    "dose_response": "kapstats.response.dose",
+    "kaplan_meier": "kapstats.relapse.kaplan_meier",
+    "logrank": "kapstats.relapse.logrank",
+    "cox": "kapstats.relapse.cox",
+    "rmst": "kapstats.relapse.rmst",
+    "parametric_survival": "kapstats.relapse.parametric",
+    "turnbull": "kapstats.relapse.interval",
+    "interval_cox": "kapstats.relapse.interval",
+    "cumulative_incidence": "kapstats.relapse.competing",
+    "gray_test": "kapstats.relapse.competing",
+    "fine_gray": "kapstats.relapse.competing",
+    "recurrent": "kapstats.relapse.recurrent",
+    "mean_cumulative_function": "kapstats.relapse.recurrent",
+    "derive_relapse": "kapstats.relapse.endpoint",
+    "RelapseDefinition": "kapstats.relapse.endpoint",
+    "GroupSequentialDesign": "kapstats.relapse.sequential",
+    "weighted_logrank_combination": "kapstats.relapse.sequential",
+    "proportion": "kapstats.safety.proportion",
+    "risk_difference": "kapstats.safety.difference",
+    "risk_ratio": "kapstats.safety.difference",
+    "odds_ratio": "kapstats.safety.difference",
+    "rate": "kapstats.safety.rate",
+    "rate_ratio": "kapstats.safety.rate",
+    "rate_difference": "kapstats.safety.rate",
+    "incidence": "kapstats.safety.incidence",
+    "safety_signals": "kapstats.safety.signals",
+    "meta_analysis": "kapstats.evidence.meta_analysis",
+    "reconstruct_ipd": "kapstats.evidence.reconstruct",
+    "audit": "kapstats.evidence.audit",
+    "fingerprint": "kapstats.evidence.fingerprint",
+    "gallery": "kapstats.evidence.gallery",
+    "evidence": "kapstats.evidence",
+    "simulate": "kapstats.simulation.scenario",
+    "Scenario": "kapstats.simulation.scenario",
+    "certify": "kapstats.certification.study",
+    "run": "kapstats.pipeline.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'kapstats' has no attribute {name!r}")
+    module = importlib.import_module(_EXPORTS[name])
+    value = module if _EXPORTS[name] == f"kapstats.{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*_EXPORTS, "__version__"])

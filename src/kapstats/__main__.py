@@ -1,0 +1,3 @@
+from kapstats.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,71 @@
+"""What goes wrong, said once: what, where (column, rows, first ids), what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class KapstatsError(Exception):
+    """Base of every error that kapstats raises on purpose."""
+
+
+class DataError(KapstatsError, ValueError):
+    """The data cannot be analysed as they are."""
+
+
+class FormulaError(KapstatsError, ValueError):
+    """The formula, an argument or a plan does not say something that can be computed."""
+
+
+class ConvergenceError(KapstatsError, ArithmeticError):
+    """No estimate could be certified; there is no number to report."""
+
+
+class EstimabilityError(KapstatsError, ArithmeticError):
+    """The quantity asked for is not determined by the data and the model."""
+
+
+class KapstatsWarning(UserWarning):
+    """Something the reader of a result has to know; it also stays on the result."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint `` Did you mean 'X'?`` for a misspelt name, or the empty string.
+
+    Examples
+    --------
+    >>> nearest("AVISTI", ["AVISIT", "AVAL"])
+    " Did you mean 'AVISIT'?"
+    """
+    known = list(known)
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.6) or [k for k in known if k.lower() == name.lower()]
+    return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def first_ids(ids: Iterable[object], limit: int = 5) -> str:
+    """The first few ids as text, with a count of the rest.
+
+    Examples
+    --------
+    >>> first_ids(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
+    """
+    ids = list(dict.fromkeys(ids))
+    shown = ", ".join(str(i) for i in ids[:limit])
+    return shown + (f" and {len(ids) - limit} more" if len(ids) > limit else "")
+
+
+def choose(value: str, allowed: Iterable[str], argument: str) -> str:
+    """`value` when it is one of `allowed`, else a FormulaError that lists them.
+
+    Examples
+    --------
+    >>> choose("wald", ["wald", "score"], "method")
+    'wald'
+    """
+    allowed = list(allowed)
+    if value in allowed:
+        return value
+    hint = nearest(str(value), allowed)
+    raise FormulaError(f"{argument}={value!r} is not known.{hint} Choose one of: {', '.join(allowed)}.")
