@@ -1,0 +1,279 @@
+"""One shape for every result: a frame of estimates, their covariance, and what has to be said about them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kapstats import frames
+from kapstats._types import FloatArray
+from kapstats.errors import DataError, FormulaError
+from kapstats.table import Table, interval, number, p_value
+
+NUMERIC = ("estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high")
+
+
+def meta(
+    *,
+    method: str,
+    level: float | None = 0.95,
+    side: str = "two",
+    adjustment: str = "none",
+    scale: str = "identity",
+    title: str = "",
+    sentence: str = "",
+    estimand: str = "",
+    conventions: Iterable[str] = (),
+    warnings: Iterable[str] = (),
+    data: pd.DataFrame | str | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """The description that travels with a result.
+
+    sentence : the model sentence ("REML, unstructured, Kenward-Roger; 756 of 800 records, 200 subjects; ...")
+    scale : "identity", "log", "logit" ...: the scale on which `estimate` stands
+    data : the frame analysed (its fingerprint is kept) or a fingerprint
+    """
+    print_of = frames.fingerprint(data) if isinstance(data, pd.DataFrame) else data
+    return {
+        "method": method,
+        "level": level,
+        "side": side,
+        "adjustment": adjustment,
+        "scale": scale,
+        "title": title,
+        "sentence": sentence,
+        "estimand": estimand,
+        "conventions": tuple(conventions),
+        "warnings": tuple(warnings),
+        "data": print_of,
+        "versions": versions(),
+        **more,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the result."""
+    names = ("kapstats", "numpy", "scipy", "pandas")
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """A table of estimates with their covariance and description.
+
+    Parameters
+    ----------
+    frame : identifying columns, then ``estimate std_error df statistic p_value conf_low conf_high`` where they apply
+    meta : method, level, side, adjustment, scale, conventions, warnings, data fingerprint, versions
+    vcov : (rows, rows) covariance of the estimates, or None
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> est = Estimates(pd.DataFrame({"term": ["a", "b"], "estimate": [0.0, 1.0]}), meta(method="example", scale="log"))
+    >>> est.exponentiate().filter(term="a")["estimate"].tolist()
+    [1.0]
+    """
+
+    frame: pd.DataFrame
+    meta: dict[str, Any] = field(default_factory=dict)
+    vcov: FloatArray | None = None
+
+    def to_frame(self) -> Any:
+        """The rows as a new table of the caller's kind (pandas, polars or pyarrow)."""
+        return frames.restore(self.frame, self.meta.get("frame_kind", "pandas"))
+
+    def __getitem__(self, column: str) -> pd.Series:
+        frames.require(self.frame, [column], "result")
+        return self.frame[column].copy()
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names in order."""
+        return list(self.frame.columns)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the reader of these numbers has to know."""
+        return tuple(self.meta.get("warnings", ()))
+
+    def filter(self, **values: Any) -> Estimates:
+        """The rows where each named column equals the value (or is one of a list of values)."""
+        frames.require(self.frame, values, "result")
+        keep = np.ones(len(self.frame), dtype=bool)
+        for column, value in values.items():
+            allowed = list(value) if isinstance(value, (list, tuple, set)) else [value]
+            keep &= self.frame[column].isin(allowed).to_numpy()
+        vcov = None if self.vcov is None else self.vcov[np.ix_(keep, keep)]
+        return replace(self, frame=self.frame.loc[keep].reset_index(drop=True), vcov=vcov)
+
+    def exponentiate(self) -> Estimates:
+        """Estimates and limits of a log scale on the natural scale (ratios); std_error by the delta method."""
+        scale = self.meta.get("scale", "identity")
+        if scale not in ("log", "logit"):
+            raise FormulaError(f"exponentiate: the estimates are on the {scale} scale, not on a log scale.")
+        natural = np.exp(self.frame["estimate"].to_numpy(dtype=float))
+        changed: dict[str, Any] = {"estimate": natural}
+        changed |= {c: np.exp(self.frame[c].astype(float)) for c in ("conf_low", "conf_high") if c in self.frame}
+        if "std_error" in self.frame:
+            changed["std_error"] = natural * self.frame["std_error"].astype(float)
+        vcov = None if self.vcov is None else self.vcov * np.outer(natural, natural)
+        return replace(self, frame=self.frame.assign(**changed), vcov=vcov, meta={**self.meta, "scale": "natural"})
+
+    def table(self, digits: int = 2, *, title: str | None = None, columns: Iterable[str] | None = None) -> Table:
+        """The rows as a `Table`: limits in one column, p values as printed, missing numbers as NE."""
+        frame = self.frame if columns is None else self.frame[list(columns)]
+        built = [_column(frame, name, digits, self.meta.get("level")) for name in frame.columns if name != "conf_high"]
+        shown = [column for column in built if column is not None]
+        text = [self.meta.get("sentence", ""), *map(str, self.meta.get("conventions", ())), *self.warnings]
+        return Table(
+            columns=tuple(header for header, _, _ in shown),
+            rows=tuple(zip(*(cells for _, cells, _ in shown), strict=True)),
+            title=self.meta.get("title", "") if title is None else title,
+            footnotes=tuple(t for t in text if t),
+            align=tuple(side for _, _, side in shown),
+        )
+
+    def to_text(self) -> str:
+        """Plain text."""
+        return self.table().to_text()
+
+    def to_markdown(self) -> str:
+        """GitHub-flavoured Markdown."""
+        return self.table().to_markdown()
+
+    def to_html(self) -> str:
+        """HTML."""
+        return self.table().to_html()
+
+    def to_latex(self) -> str:
+        """LaTeX (booktabs)."""
+        return self.table().to_latex()
+
+    def to_rtf(self, path: str | Path) -> Path:
+        """Write Rich Text Format."""
+        return self.table().to_rtf(path)
+
+    def to_docx(self, path: str | Path) -> Path:
+        """Write a Word file."""
+        return self.table().to_docx(path)
+
+    def to_ard(self) -> Any:
+        """Analysis results data: one row per statistic with groups, raw value, printed text, method, warnings."""
+        return frames.restore(_ard(self.frame, self.meta), self.meta.get("frame_kind", "pandas"))
+
+    def plot(self, ax: Any = None, **options: Any) -> Any:
+        """A forest plot of the estimates with their confidence intervals."""
+        from kapstats.report.figures.forest import plot
+
+        return plot(self, ax=ax, **options)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    __repr__ = __str__
+
+
+Cells = tuple[str, list[str], str]
+
+
+def _column(frame: pd.DataFrame, name: str, digits: int, level: float | None) -> Cells | None:
+    """Header, cells and alignment of one column; conf_low stands for the whole interval."""
+    values = frame[name]
+    if name == "conf_low" and "conf_high" in frame:
+        header = f"{100 * level:g}% CI" if level else "CI"
+        return header, [interval(a, b, digits) for a, b in zip(values, frame["conf_high"], strict=True)], "right"
+    if name.startswith("p_value") or name.endswith("p_value"):
+        return "p", [p_value(v) for v in values], "right"
+    if name == "df" and not np.isfinite(values.astype(float)).any():
+        return None
+    if pd.api.types.is_float_dtype(values.dtype):
+        decimals = {"df": 1, "std_error": digits + 1}.get(name, digits)
+        return HEADERS.get(name, name), [_float(v, name, decimals) for v in values], "right"
+    side = "right" if pd.api.types.is_numeric_dtype(values.dtype) and name not in ("term",) else "left"
+    return HEADERS.get(name, name), ["" if v is None or v != v else str(v) for v in values], side
+
+
+HEADERS = {"estimate": "Estimate", "std_error": "SE", "df": "df", "statistic": "Statistic", "contrast": "Contrast"}
+
+
+def _float(value: float, name: str, decimals: int) -> str:
+    """A number column as text; columns that are not estimates keep their shortest form (times, visit numbers)."""
+    if name in NUMERIC or name.startswith("num_") or value != value:
+        return number(value, decimals)
+    return f"{value:g}" if abs(value) < 1e6 else number(value, 0)
+
+
+def _ard(frame: pd.DataFrame, description: Mapping[str, Any]) -> pd.DataFrame:
+    """Long form of `frame`: group columns, variable level, stat_name, stat, stat_fmt, method, warning."""
+    stats = [c for c in frame.columns if c not in _identifiers(frame)]
+    parts = []
+    for stat in stats:
+        part = frame[_identifiers(frame)].copy()
+        part["stat_name"] = stat
+        part["stat"] = pd.to_numeric(frame[stat], errors="coerce").astype(float)
+        cells = _column(frame[[stat]], stat, 2, description.get("level"))
+        part["stat_fmt"] = cells[1] if cells else [number(v) for v in part["stat"]]
+        part["row"] = np.arange(len(frame))
+        parts.append(part)
+    if not parts:
+        raise DataError("to_ard: this result has no statistics columns.")
+    long = pd.concat(parts, ignore_index=True).sort_values(["row"], kind="stable").drop(columns="row")
+    long.insert(0, "analysis", description.get("title") or description.get("method", ""))
+    return long.assign(
+        method=description.get("method", ""),
+        conf_level=description.get("level"),
+        warning="; ".join(description.get("warnings", ())),
+    ).reset_index(drop=True)
+
+
+def _identifiers(frame: pd.DataFrame) -> list[str]:
+    """Columns that say what a row is: everything before the first statistic that is text, plus numeric keys."""
+    known = {*NUMERIC, "num_df", "n", "N", "n_subjects", "n_events", "percent", "n_risk", "n_event", "n_censor"}
+    keys = {"time", "AVISITN", "visit", "q", "quantile"}
+    is_text = {c: not pd.api.types.is_numeric_dtype(frame[c].dtype) for c in frame.columns}
+    return [c for c in frame.columns if c not in known and (is_text[c] or c in keys)]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A right-continuous step function.
+
+    time : (k,) increasing times of the steps
+    value : (k,) value from that time on
+    before : the value before the first step
+
+    Examples
+    --------
+    >>> Curve(np.array([1.0, 2.0]), np.array([0.8, 0.5]))([0.5, 1.0, 3.0]).tolist()
+    [1.0, 0.8, 0.5]
+    """
+
+    time: FloatArray
+    value: FloatArray
+    before: float = 1.0
+
+    def __call__(self, t: Any) -> FloatArray:
+        steps = np.concatenate([[self.before], self.value])
+        return steps[np.searchsorted(self.time, np.asarray(t, dtype=float), side="right")]
