@@ -1,0 +1,541 @@
+"""From formula and frame to a design matrix: the only place that touches formulaic.
+
+formulaic parses R's term algebra and supplies the spline bases. Expressions are evaluated by a whitelist over the
+syntax tree, never as code. Factors are treatment coded by R's rule: a factor is coded by contrasts in a term when the
+term without it is in the model, else by all its levels. Term and column names are R's.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, reduce
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kapstats import frames
+from kapstats._types import BoolArray, FloatArray, IntArray
+from kapstats.errors import DataError, FormulaError, first_ids, nearest
+from kapstats.frames import Levels
+
+ALIAS_TOLERANCE = 1e-7  # as R's lm: share of a column's norm left by the columns before it
+FACTOR_CALLS = ("C", "factor")
+BASES = ("poly", "bs", "cr")
+MAX_POWER = 6
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "I": lambda x: x,
+    "log": np.log,
+    "log2": np.log2,
+    "log10": np.log10,
+    "log1p": np.log1p,
+    "exp": np.exp,
+    "sqrt": np.sqrt,
+    "abs": np.abs,
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+_BINARY: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: np.add,
+    ast.Sub: np.subtract,
+    ast.Mult: np.multiply,
+    ast.Div: np.divide,
+    ast.Pow: np.power,
+    ast.Mod: np.mod,
+    ast.BitAnd: np.logical_and,
+    ast.BitOr: np.logical_or,
+}
+_COMPARE: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Eq: lambda a, b: a == b,
+    ast.NotEq: lambda a, b: a != b,
+    ast.Lt: lambda a, b: a < b,
+    ast.LtE: lambda a, b: a <= b,
+    ast.Gt: lambda a, b: a > b,
+    ast.GtE: lambda a, b: a >= b,
+}
+
+
+# --------------------------------------------------------------------------------------------- expressions
+
+
+def evaluate(expression: str, frame: pd.DataFrame) -> FloatArray:
+    """The number column that `expression` says; comparisons and booleans become 0/1.
+
+    Missing inputs stay missing. A row that is complete but whose value is not finite is an error.
+
+    Parameters
+    ----------
+    expression : a column name, or arithmetic, comparisons, log exp sqrt abs floor ceil and I() of columns
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> evaluate("CNSR == 0", pd.DataFrame({"CNSR": [0, 1]})).tolist()
+    [1.0, 0.0]
+    """
+    tree, names = _tree(expression, tuple(map(str, frame.columns)))
+    missing = frame[list(names)].isna().any(axis=1).to_numpy() if names else np.zeros(len(frame), dtype=bool)
+    with np.errstate(all="ignore"):
+        value = _walk(tree, frame, expression)
+    if isinstance(value, pd.Series):
+        value = _as_number(value, expression)
+    result = np.broadcast_to(np.asarray(value, dtype=float), (len(frame),)).copy()
+    result[missing] = np.nan
+    bad = np.flatnonzero(~missing & ~np.isfinite(result))
+    if len(bad):
+        raise DataError(
+            f"{expression}: {len(bad)} complete rows give no finite number (first rows {first_ids(bad)}). "
+            "Correct or leave out these rows."
+        )
+    return result
+
+
+def columns_in(expression: str, known: Iterable[str] = ()) -> tuple[str, ...]:
+    """The column names in `expression`, in order of appearance."""
+    return _tree(expression, tuple(map(str, known)))[1]
+
+
+@lru_cache(maxsize=512)
+def _tree(expression: str, known: tuple[str, ...]) -> tuple[ast.AST, tuple[str, ...]]:
+    """Syntax tree with every column as a Name, and the column names; backticks protect any name."""
+    text = expression.strip()
+    if text in known:
+        return ast.Name(id=text), (text,)
+    quoted: dict[str, str] = {}
+
+    def protect(match: re.Match[str]) -> str:
+        quoted[f"_column{len(quoted)}_"] = match.group(1)
+        return f"_column{len(quoted) - 1}_"
+
+    text = re.sub(r"`([^`]+)`", protect, text).replace("^", "**")
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise FormulaError(f"{expression!r} cannot be read as an expression. Put odd names in backticks.") from error
+    calls = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and id(node) not in calls:
+            node.id = quoted.get(node.id, node.id)
+            names.append((node.lineno, node.col_offset, node.id))
+    return tree, tuple(dict.fromkeys(name for _, _, name in sorted(names)))
+
+
+def _walk(node: ast.AST, frame: pd.DataFrame, text: str) -> Any:
+    """Evaluate one whitelisted node; anything else is refused."""
+    if isinstance(node, ast.Name):
+        frames.require(frame, [node.id])
+        return frame[node.id]
+    if isinstance(node, ast.Constant) and isinstance(node.value, (bool, int, float, str)):
+        return np.float64(node.value) if isinstance(node.value, (int, float)) else node.value
+    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+        return _BINARY[type(node.op)](*(_number(_walk(n, frame, text), text) for n in (node.left, node.right)))
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+        return _number(_walk(node.operand, frame, text), text) * (-1.0 if isinstance(node.op, ast.USub) else 1.0)
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
+        return _compare(node, frame, text)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords and len(node.args) == 1:
+        if node.func.id in _FUNCTIONS:
+            return _FUNCTIONS[node.func.id](_number(_walk(node.args[0], frame, text), text))
+        known = [*_FUNCTIONS, *BASES, *FACTOR_CALLS]
+        raise FormulaError(f"{text}: function {node.func.id!r} is not allowed.{nearest(node.func.id, known)}")
+    allowed = "columns, numbers, + - * / ** %, comparisons, " + " ".join(_FUNCTIONS)
+    raise FormulaError(f"{text}: only {allowed} may stand in an expression.")
+
+
+def _compare(node: ast.Compare, frame: pd.DataFrame, text: str) -> Any:
+    left, right = _walk(node.left, frame, text), _walk(node.comparators[0], frame, text)
+    left, right = (x.astype("object") if _is_category(x) else x for x in (left, right))
+    kinds = {isinstance(x, str) or (isinstance(x, pd.Series) and not _is_numeric(x)) for x in (left, right)}
+    if len(kinds) == 2:
+        raise FormulaError(f"{text}: compares text with a number. Write text in quotes, numbers without.")
+    return _COMPARE[type(node.ops[0])](left, right)
+
+
+def _is_category(x: Any) -> bool:
+    return isinstance(x, pd.Series) and isinstance(x.dtype, pd.CategoricalDtype)
+
+
+def _is_numeric(values: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(values.dtype) and not _is_category(values)
+
+
+def _number(value: Any, text: str) -> Any:
+    return _as_number(value, text) if isinstance(value, pd.Series) else value
+
+
+def _as_number(values: pd.Series, text: str) -> FloatArray:
+    if not _is_numeric(values):
+        raise DataError(f"{text}: column {values.name!r} holds text ({first_ids(values.dropna(), 3)}), not numbers.")
+    return values.to_numpy(dtype=float, na_value=np.nan)
+
+
+def complete_rows(frame: pd.DataFrame, expressions: Iterable[str]) -> tuple[IntArray, dict[str, int]]:
+    """Positions of the rows in which no column of `expressions` is missing, and the missing count of each column.
+
+    Only columns with missing values are in the count.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows, missing = complete_rows(pd.DataFrame({"y": [1.0, None], "x": [1, 2]}), ["y", "log(x)"])
+    >>> rows.tolist(), missing
+    ([0], {'y': 1})
+    """
+    names = list(dict.fromkeys(name for e in expressions for name in columns_in(e, map(str, frame.columns))))
+    frames.require(frame, names)
+    absent = {name: frame[name].isna().to_numpy() for name in names}
+    lost = reduce(np.logical_or, absent.values(), np.zeros(len(frame), dtype=bool))
+    return np.flatnonzero(~lost), {name: int(a.sum()) for name, a in absent.items() if a.any()}
+
+
+# --------------------------------------------------------------------------------------------- terms
+
+
+@dataclass(frozen=True)
+class Term:
+    """One model term: R's label, its columns ``start:stop`` in X, and its factors (expressions)."""
+
+    name: str
+    start: int
+    stop: int
+    factors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One factor of the term algebra: how its expression becomes columns.
+
+    kind : "numeric", "factor" or "basis"
+    column : the data column of a factor
+    levels : of a factor, the first is the reference
+    state : what a basis learned from the data (knots, norms)
+    width : number of columns of a numeric or basis variable
+    """
+
+    expression: str
+    kind: str
+    column: str = ""
+    levels: tuple[Any, ...] = ()
+    state: dict[str, Any] = field(default_factory=dict)
+    width: int = 1
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A design that can be evaluated again on other rows.
+
+    terms : (label, [(variable, coded by contrasts?)]) in R's order; the intercept is the term without variables
+    """
+
+    terms: tuple[tuple[str, tuple[tuple[str, bool], ...]], ...]
+    variables: dict[str, Variable]
+
+    def matrix(self, frame: pd.DataFrame) -> FloatArray:
+        """X for the rows of `frame`, (n, q). A level that the fit did not see is a DataError."""
+        values = {name: _evaluate_variable(v, frame) for name, v in self.variables.items()}
+        wanted = dict.fromkeys(pair for _, pairs in self.terms for pair in pairs)
+        blocks = {(name, c): _columns(self.variables[name], values[name], c) for name, c in wanted}
+        parts = [_term_block([blocks[pair] for pair in pairs], len(frame)) for _, pairs in self.terms]
+        return np.ascontiguousarray(np.hstack(parts)) if parts else np.empty((len(frame), 0))
+
+    def names(self) -> list[str]:
+        """R's column names."""
+        return [name for label, variables in self.terms for name in self._term_names(label, variables)]
+
+    def _term_names(self, label: str, variables: tuple[tuple[str, bool], ...]) -> list[str]:
+        if not variables:
+            return [label]
+        parts = [_variable_names(self.variables[v], contrasts) for v, contrasts in variables]
+        return [":".join(reversed(combo)) for combo in _product(list(reversed(parts)))]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The data columns that `matrix` reads."""
+        found = [c for v in self.variables.values() for c in ((v.column,) if v.column else _basis_columns(v))]
+        return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class Design:
+    """A design matrix with what is needed to read it and to build it again.
+
+    X : (n, q) float, aliased columns included
+    names : (q,) R's column names
+    terms : the model terms with their columns (the intercept included, named "(Intercept)")
+    spec : evaluates the same design on other rows
+    factors : levels and codes of every factor column over the rows used
+    aliased : (q,) True where a column is a linear combination of columns before it
+    warnings : what was warned about
+    """
+
+    X: FloatArray
+    names: tuple[str, ...]
+    terms: tuple[Term, ...]
+    spec: Spec
+    factors: dict[str, Levels]
+    aliased: BoolArray
+    warnings: tuple[str, ...] = ()
+
+
+def build(
+    fixed: str,
+    frame: pd.DataFrame,
+    *,
+    order: Mapping[str, Sequence[Any]] | None = None,
+    categorical: Iterable[str] = (),
+    intercept: bool = True,
+    alias: bool = True,
+) -> Design:
+    """The design matrix of the right-hand side `fixed` over the complete rows `frame`.
+
+    Parameters
+    ----------
+    fixed : R's term algebra over columns and whitelisted expressions
+    order : level order of factor columns
+    categorical : numeric columns to be taken as factors (the visit column of a covariance structure)
+    intercept : whether an intercept is implied (``0 +`` removes it)
+    alias : find aliased columns
+
+    Raises
+    ------
+    FormulaError, DataError
+        Unreadable formula, unknown column (with the nearest name), text where a number is needed.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> d = build("arm * x", pd.DataFrame({"arm": ["a", "b", "b"], "x": [1.0, 2.0, 4.0]}), order={"arm": ["a", "b"]})
+    >>> d.names
+    ('(Intercept)', 'armb', 'x', 'armb:x')
+    """
+    terms = _parse_terms(fixed, intercept, frame)
+    order, categorical = dict(order or {}), set(categorical)
+    expressions = list(dict.fromkeys(e for term in terms for e in term))
+    factors: dict[str, Levels] = {}
+    variables = {e: _learn(e, frame, order, categorical, factors) for e in expressions}
+    spec = Spec(_code_terms(terms, variables), variables)
+    X = spec.matrix(frame)
+    warning = frames.warn_sorted(factors)
+    spans = _spans(spec)
+    aliased = find_aliased(X) if alias else np.zeros(X.shape[1], dtype=bool)
+    return Design(X, tuple(spec.names()), spans, spec, factors, aliased, (warning,) if warning else ())
+
+
+def _parse_terms(fixed: str, intercept: bool, frame: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Terms as tuples of expressions in R's order: by degree, variables by first appearance; () is the intercept."""
+    from formulaic.parser import DefaultFormulaParser
+
+    for power in re.findall(r"\)\s*(?:\*\*|\^)\s*(\d+)", fixed):
+        if int(power) > MAX_POWER:
+            raise FormulaError(f"{fixed}: an interaction power above {MAX_POWER} is not read.")
+    try:
+        parsed = DefaultFormulaParser(include_intercept=intercept).get_terms(fixed.replace("^", "**"))
+        found = [tuple(f.expr for f in term.factors) for term in parsed]
+    except Exception as error:  # formulaic raises many kinds
+        reason = str(error).strip().split("\n")[0]
+        raise FormulaError(f"The right-hand side {fixed!r} cannot be read: {reason}") from error
+    found = [tuple(e for e in term if e != "1") for term in found]
+    if any(e == "0" or re.fullmatch(r"[\d.]+", e) for term in found for e in term):
+        raise FormulaError(f"The right-hand side {fixed!r} holds a number as a term; only 0 and 1 may stand there.")
+    first = {e: i for i, e in enumerate(dict.fromkeys(e for term in _by_position(found, fixed) for e in term))}
+    found = [tuple(sorted(dict.fromkeys(term), key=first.__getitem__)) for term in found]
+    return sorted(dict.fromkeys(found), key=len)
+
+
+def _by_position(terms: list[tuple[str, ...]], text: str) -> list[tuple[str, ...]]:
+    """Single variables ordered by where they first stand in `text`, so that factors order as in R."""
+    flat = "".join(text.split())
+
+    def place(e: str) -> int:
+        match = re.search(rf"(?<![\w.]){re.escape(''.join(e.split()))}(?![\w.])", flat)
+        return match.start() if match else len(flat)
+
+    return [(e,) for e in sorted({e for term in terms for e in term}, key=place)]
+
+
+def _learn(
+    expression: str,
+    frame: pd.DataFrame,
+    order: Mapping[str, Sequence[Any]],
+    categorical: set[str],
+    factors: dict[str, Levels],
+) -> Variable:
+    """Decide what `expression` is, and learn levels or basis from the data."""
+    column = _factor_column(expression, frame, categorical)
+    if column is not None:
+        found = frames.levels(frame, column, order.get(column))
+        if (found.codes < 0).any():
+            raise DataError(f"{column}: {(found.codes < 0).sum()} rows are missing. Take complete rows first.")
+        factors[column] = found
+        return Variable(expression, "factor", column, found.values)
+    if _basis_call(expression) is not None:
+        state: dict[str, Any] = {}
+        return Variable(expression, "basis", state=state, width=_basis(expression, frame, state).shape[1])
+    evaluate(expression, frame)
+    return Variable(expression, "numeric")
+
+
+def _factor_column(expression: str, frame: pd.DataFrame, categorical: set[str]) -> str | None:
+    """The column when `expression` is a factor: text, boolean or categorical, ``C(x)``, or named `categorical`."""
+    wrapped = re.fullmatch(rf"(?:{'|'.join(FACTOR_CALLS)})\(\s*`?([^`()]+?)`?\s*\)", expression)
+    column = wrapped.group(1) if wrapped else expression
+    if column not in frame.columns:
+        if wrapped or re.fullmatch(r"[^\W\d][\w.]*", expression):
+            frames.require(frame, [column])
+        return None
+    values = frame[column]
+    is_factor = wrapped is not None or column in categorical or not _is_numeric(values)
+    return column if is_factor or pd.api.types.is_bool_dtype(values.dtype) else None
+
+
+def _basis_call(expression: str) -> ast.Call | None:
+    if not expression.startswith(tuple(f"{b}(" for b in BASES)):
+        return None
+    tree, _ = _tree(expression, ())
+    return tree if isinstance(tree, ast.Call) else None
+
+
+def _basis_columns(variable: Variable) -> tuple[str, ...]:
+    return columns_in(variable.expression)
+
+
+def _basis(expression: str, frame: pd.DataFrame, state: dict[str, Any]) -> FloatArray:
+    """Columns of ``poly``, ``bs`` or ``cr``; the knots and norms are learned once and kept in `state`."""
+    from formulaic.transforms import TRANSFORMS
+
+    call = _basis_call(expression)
+    assert call is not None
+    assert isinstance(call.func, ast.Name)
+    x = np.broadcast_to(np.asarray(_number(_walk(call.args[0], frame, expression), expression), float), len(frame))
+    try:
+        rest = [ast.literal_eval(a) for a in call.args[1:]]
+        named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        columns = TRANSFORMS[call.func.id](pd.Series(x), *rest, **named, _state=state)
+    except (ValueError, TypeError) as error:
+        raise FormulaError(f"{expression}: {error}") from error
+    if isinstance(columns, Mapping):
+        return np.column_stack([np.asarray(c, dtype=float) for c in columns.values()])
+    array = np.asarray(columns, dtype=float)
+    return array.reshape(len(frame), -1)
+
+
+def _code_terms(
+    terms: list[tuple[str, ...]], variables: dict[str, Variable]
+) -> tuple[tuple[str, tuple[tuple[str, bool], ...]], ...]:
+    """Say for each factor of each term whether it is coded by contrasts (R's rule, see the module's head)."""
+    present = {frozenset(t) for t in terms}
+    has_intercept = () in terms
+    mains = [t for t in terms if len(t) == 1 and variables[t[0]].kind == "factor"]
+    full_main = mains[0] if mains and not has_intercept else None
+
+    def by_contrasts(term: tuple[str, ...], e: str) -> bool:
+        rest = frozenset(term) - {e}
+        return term != full_main if not rest else rest in present
+
+    coded = [(":".join(t) or "(Intercept)", tuple((e, by_contrasts(t, e)) for e in t)) for t in terms]
+    return tuple(coded)
+
+
+def _evaluate_variable(variable: Variable, frame: pd.DataFrame) -> FloatArray | IntArray:
+    """Codes (n,) of a factor, or the columns (n, width) of a numeric or basis variable."""
+    if variable.kind == "factor":
+        return _codes(variable, frame)
+    if variable.kind == "basis":
+        return _basis(variable.expression, frame, variable.state)
+    return evaluate(variable.expression, frame)[:, None]
+
+
+def _codes(variable: Variable, frame: pd.DataFrame) -> IntArray:
+    frames.require(frame, [variable.column])
+    codes, unique = pd.factorize(frame[variable.column])
+    place = pd.Index(list(variable.levels), dtype="object").get_indexer(pd.Index(list(unique), dtype="object"))
+    if (place < 0).any() or (codes < 0).any():
+        unseen = [u for u, at in zip(unique, place, strict=True) if at < 0] or ["(missing)"]
+        known = first_ids(variable.levels, 8)
+        raise DataError(f"{variable.column}: level {unseen[0]!r} was not in the data of the fit. Its levels: {known}.")
+    return place[codes].astype(np.int64)
+
+
+def _columns(variable: Variable, values: Any, contrasts: bool) -> FloatArray:
+    """Columns of one variable: a factor's dummies (without the reference when coded by contrasts), or the numbers."""
+    return np.eye(len(variable.levels))[:, int(contrasts) :][values] if variable.kind == "factor" else values
+
+
+def _term_block(parts: list[FloatArray], n: int) -> FloatArray:
+    """Columns of one term: products over its variables, the first varying fastest."""
+    return reduce(_row_products, parts) if parts else np.ones((n, 1))
+
+
+def _row_products(a: FloatArray, b: FloatArray) -> FloatArray:
+    return (b[:, :, None] * a[:, None, :]).reshape(len(a), -1)
+
+
+def _variable_names(variable: Variable, contrasts: bool) -> list[str]:
+    if variable.kind == "factor":
+        return [f"{variable.expression}{level_text(level)}" for level in variable.levels[int(contrasts) :]]
+    if variable.kind == "basis":
+        return [f"{variable.expression}{i + 1}" for i in range(variable.width)]
+    return [variable.expression]
+
+
+def level_text(level: Any) -> str:
+    """A level as text; whole floats without the point, so that visit 7.0 reads 7.
+
+    Examples
+    --------
+    >>> level_text(7.0), level_text("KAP")
+    ('7', 'KAP')
+    """
+    return str(int(level)) if isinstance(level, float) and level.is_integer() else str(level)
+
+
+def _product(parts: list[list[str]]) -> list[tuple[str, ...]]:
+    """All combinations, the last part varying fastest."""
+    return list(itertools.product(*parts))
+
+
+def _spans(spec: Spec) -> tuple[Term, ...]:
+    spans, at = [], 0
+    for label, variables in spec.terms:
+        width = len(spec._term_names(label, variables))
+        spans.append(Term(label, at, at + width, tuple(v for v, _ in variables)))
+        at += width
+    return tuple(spans)
+
+
+def find_aliased(X: FloatArray, tolerance: float = ALIAS_TOLERANCE) -> BoolArray:
+    """True for each column of X (n, q) that the columns before it span, to `tolerance` of its norm.
+
+    A Cholesky factor of the scaled X'X proves full rank cheaply; only when it cannot are the columns of R = QR(X)
+    orthogonalised one by one, leaving out those that are spanned (so that the first columns are kept, as in R).
+    """
+    n, q = X.shape
+    norms = np.sqrt(np.einsum("ij,ij->j", X, X))
+    aliased = norms == 0
+    if q == 0:
+        return aliased
+    scale = np.where(norms > 0, norms, 1.0)
+    if n >= q and not aliased.any():
+        gram = (X.T @ X) / np.outer(scale, scale)
+        try:
+            if np.diag(np.linalg.cholesky(gram)).min() > 1e-4:
+                return aliased
+        except np.linalg.LinAlgError:
+            pass
+    R: FloatArray = np.asarray(np.linalg.qr(X / scale, mode="r"))
+    basis = np.zeros((R.shape[0], 0))
+    for j in range(q):
+        rest = R[:, j]
+        for _ in range(2):
+            rest = rest - basis @ (basis.T @ rest)
+        length = np.linalg.norm(rest)
+        aliased[j] = length < tolerance
+        if not aliased[j]:
+            basis = np.column_stack([basis, rest / length])
+    return aliased
