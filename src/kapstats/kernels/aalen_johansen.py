@@ -1,7 +1,8 @@
 """Aalen-Johansen estimator for one initial state and several absorbing causes, and Gray's test.
 
-Letters: ``Y`` number at risk, ``D`` events (times x causes), ``S`` probability of no event yet, ``F`` cumulative incidence.
-Risk sets are ``entry < t <= exit``; events precede censorings at equal times; all cells are counts, so tied times need no jitter.
+Letters: ``Y`` number at risk, ``D`` events (times x causes), ``S`` probability of no event yet, ``F`` cumulative
+incidence. Risk sets are ``entry < t <= exit``; events precede censorings at equal times; all cells are counts, so tied
+times need no jitter.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtrc
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
 Codes = npt.NDArray[np.int64]
 
 
@@ -50,7 +51,7 @@ class GrayTest:
 def aalen_johansen(
     time: Array, cause: Codes, n_causes: int, *, entry: Array | None = None, weights: Array | None = None
 ) -> AalenJohansen:
-    """State probabilities from exit `time` (n,), `cause` (n,) coded 0 censored, 1..K, optional `entry` and `weights` (n,)."""
+    """State probabilities from exit `time`, `cause` coded 0 censored, 1..K, optional `entry` and `weights`, all (n,)."""
     time = np.asarray(time, float)
     weight = np.ones(time.size) if weights is None else np.asarray(weights, float)
     grid, at = np.unique(time, return_inverse=True)
@@ -130,7 +131,7 @@ class _MartingaleSum:
 
 
 def _aalen_error(D: Array, Y: Array, before: Array, S: Array, F: Array) -> Array:
-    """Aalen (1978) variance of F_k with the hypergeometric tie correction, as in cmprsk::cuminc (which holds it between events of k)."""
+    """Aalen (1978) error of F_k with the hypergeometric tie correction, held between events of k, as cmprsk::cuminc."""
     out = np.empty_like(F)
     for k in range(D.shape[1]):
         own, other = D[:, k], D.sum(1) - D[:, k]

@@ -1,4 +1,4 @@
-"""Fine-Gray subdistribution hazards: weighted partial likelihood by Newton steps, and the sandwich with the censoring term.
+"""Fine-Gray subdistribution hazards: weighted partial likelihood by Newton steps, sandwich with the censoring term.
 
 Letters of Fine and Gray (1999): ``G`` censoring survival, ``w_i(t) = G(t-)/G(T_i-)`` for a competing event before t,
 ``eta_i`` score residual, ``psi_i`` the part that comes from estimating G. All sums are cumulative: O(n p) a step.
@@ -7,18 +7,20 @@ Letters of Fine and Gray (1999): ``G`` censoring survival, ``w_i(t) = G(t-)/G(T_
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
 Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class FineGray:
-    """coef (p,), vcov (p, p) sandwich, vcov_model (p, p) inverse information, loglik, loglik_null, score_null (chi-square at 0),
-    event_time (m,), subhazard (m,) increments at covariates zero, residual (n, p) eta + psi in input order, iterations, converged."""
+    """coef (p,), vcov (p, p) sandwich, vcov_model (p, p) inverse information, loglik, loglik_null, score_null
+    (chi-square at 0), event_time (m,), subhazard (m,) increments at covariates zero, residual (n, p) eta + psi in input
+    order, iterations, converged."""
 
     coef: Array
     vcov: Array
@@ -53,7 +55,8 @@ class _Layout:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """At one coefficient vector: e (n,) relative to exp(shift), S0 (m,), zbar (m, p), loglik, score (p,), information (p, p), A (n,)."""
+    """At one coefficient vector: e (n,) relative to exp(shift), S0 (m,), zbar (m, p), loglik, score (p,),
+    information (p, p), A (n,)."""
 
     e: Array
     shift: float
@@ -66,8 +69,8 @@ class _Sums:
 
 
 def fine_gray(
-    time: Array, cause: Codes, X: Array, *, group: Codes | None = None, weighting: str = "crr", tolerance: float = 1e-12,
-    max_iterations: int = 50,
+    time: Array, cause: Codes, X: Array, *, group: Codes | None = None, weighting: str = "crr",
+    tolerance: float = 1e-12, max_iterations: int = 50,
 ) -> FineGray:
     """Fit to `time` (n,), `cause` (n,) coded 0 censored, 1 of interest, 2 competing, and covariates `X` (n, p).
 
