@@ -1,0 +1,178 @@
+"""Score confidence limits for two independent binomials: difference, ratio and odds ratio.
+
+Letters: x1 of n1 and x2 of n2, N = n1 + n2, p = x/n; a tilde (here `r1`, `r2`) is the maximum likelihood estimate
+under the value being tested. The limits solve z(theta) = +-z_tail, where (Miettinen & Nurminen 1985)
+
+    difference   z(d) = (p1 - p2 - d) / sqrt[(r1 s1/n1 + r2 s2/n2) N/(N-1)],                r1 = r2 + d
+    ratio        z(f) = (p1 - f p2) / sqrt[(r1 s1/n1 + f^2 r2 s2/n2) N/(N-1)],              r1 = f r2
+    odds ratio   z(w) = (x1 - n1 r1) sqrt[(1/(n1 r1 s1) + 1/(n2 r2 s2)) (N-1)/N],           odds(r1) = w odds(r2)
+
+with s = 1 - r. Without the factor N/(N-1) these are the limits of Mee and Farrington-Manning (difference), Koopman
+(ratio) and Cornfield (odds ratio).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+
+from kapstats.kernels.roots import find_root
+
+FloatArray = npt.NDArray[np.float64]
+Limits = tuple[FloatArray, FloatArray]
+
+#: |log| beyond which a ratio is called 0 or infinite; squares of it stay finite
+_LOG_EDGE = 300.0
+
+
+def restricted_difference(
+    x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, d: FloatArray
+) -> FloatArray:
+    """r2, the maximum likelihood p2 given p1 - p2 = d: the root of the cubic likelihood equation inside the bounds.
+
+    Trigonometric solution (Miettinen & Nurminen 1985, appendix I), polished by Newton steps that stay in bounds.
+    """
+    c3, c2 = n1 + n2, (n1 + 2 * n2) * d - n1 - n2 - x1 - x2
+    c1, c0 = (n2 * d - n1 - n2 - 2 * x2) * d + x1 + x2, x2 * d * (1 - d)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        b = c2 / (3 * c3)
+        q = b**3 - c1 * c2 / (6 * c3**2) + c0 / (2 * c3)
+        radius = np.where(q >= 0, 1.0, -1.0) * np.sqrt(np.maximum(b**2 - c1 / (3 * c3), 0.0))
+        angle = (np.pi + np.arccos(np.clip(q / radius**3, -1.0, 1.0))) / 3
+        r = 2 * radius * np.cos(angle) - b
+    low, high = np.maximum(0.0, -d), np.minimum(1.0, 1 - d)
+    r = np.clip(np.where(np.isnan(r), -b, r), low, high)
+    for _ in range(2):
+        slope = (3 * c3 * r + 2 * c2) * r + c1
+        value = ((c3 * r + c2) * r + c1) * r + c0
+        step = np.divide(value, slope, out=np.zeros_like(r), where=np.abs(slope) > 1e-8 * c3)
+        r = np.clip(r - step, low, high)
+    return r
+
+
+def restricted_ratio(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, f: FloatArray) -> FloatArray:
+    """r2 given p1 = f p2: the smaller root of a quadratic."""
+    a, b, c = (n1 + n2) * f, (n1 + x2) * f + x1 + n2, x1 + x2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 2 * c / (b + np.sqrt(np.maximum(b * b - 4 * a * c, 0.0)))
+
+
+def restricted_odds(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, w: FloatArray) -> FloatArray:
+    """r2 given odds(p1) = w odds(p2): the root of a quadratic in [0, 1], by the form that does not cancel."""
+    m = x1 + x2
+    a, b = n2 * (w - 1), n1 * w + n2 - m * (w - 1)
+    root = np.sqrt(np.maximum(b * b + 4 * a * m, 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.clip(np.where(b >= 0, 2 * m / (b + root), (root - b) / (2 * a)), 0.0, 1.0)
+
+
+def difference_score(
+    d: FloatArray, x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, correction: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Numerator and null variance of the score statistic for p1 - p2 = d."""
+    r2 = restricted_difference(x1, n1, x2, n2, d)
+    r1 = np.clip(r2 + d, 0.0, 1.0)
+    return x1 / n1 - x2 / n2 - d, (r1 * (1 - r1) / n1 + r2 * (1 - r2) / n2) * correction
+
+
+def ratio_score(
+    f: FloatArray, x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, correction: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Numerator and null variance of the score statistic for p1 / p2 = f."""
+    r2 = restricted_ratio(x1, n1, x2, n2, f)
+    r1 = np.minimum(r2 * f, 1.0)
+    return x1 / n1 - f * (x2 / n2), (r1 * (1 - r1) / n1 + f * f * r2 * (1 - r2) / n2) * correction
+
+
+def odds_score(
+    w: FloatArray, x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, correction: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Numerator and null variance of the score statistic for an odds ratio of w."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r2, r1 = restricted_odds(x1, n1, x2, n2, w), restricted_odds(x2, n2, x1, n1, 1 / w)
+        v1, v2 = n1 * r1 * (1 - r1), n2 * r2 * (1 - r2)
+        excess, noise = x1 - n1 * r1, 8 * np.finfo(float).eps * (n1 + n2)
+        return np.where(np.abs(excess) > noise, excess, 0.0), np.where(v1 * v2 > 0, v1 * v2 / (v1 + v2), 0.0) * correction
+
+
+def standardise(numerator: FloatArray, variance: FloatArray) -> FloatArray:
+    """numerator / sqrt(variance), with 0/0 = 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(numerator == 0, 0.0, numerator / np.sqrt(variance))
+
+
+def correction_factor(n1: FloatArray, n2: FloatArray, corrected: bool) -> FloatArray:
+    """N/(N-1) of Miettinen and Nurminen, or 1."""
+    total = n1 + n2
+    return total / np.maximum(total - 1, 1) if corrected else np.ones_like(total)
+
+
+def difference_limits(
+    x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, tail: float, corrected: bool = True
+) -> Limits:
+    """Miettinen-Nurminen (corrected) or Mee / Farrington-Manning limits of p1 - p2; finite for every table."""
+    table = (x1, n1, x2, n2, correction_factor(n1, n2, corrected))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        d = x1 / n1 - x2 / n2
+    low = find_root(_excess(difference_score, tail, 1), np.full_like(d, -1.0), d, *table)
+    high = find_root(_excess(difference_score, tail, -1), d, np.ones_like(d), *table)
+    known = (n1 > 0) & (n2 > 0)
+    return np.where(known, low, np.nan), np.where(known, high, np.nan)
+
+
+def ratio_limits(
+    x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, tail: float, corrected: bool = True
+) -> Limits:
+    """Miettinen-Nurminen (corrected) or Koopman limits of p1 / p2: low is 0 at x1 = 0, high is inf at x2 = 0."""
+    table = (x1, n1, x2, n2, correction_factor(n1, n2, corrected))
+    low, high = _log_limits(ratio_score, table, tail)
+    return _edges(low, high, x1 == 0, x2 == 0, n1, n2)
+
+
+def odds_limits(
+    x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, tail: float, corrected: bool = True
+) -> Limits:
+    """Miettinen-Nurminen (corrected) or Cornfield limits of the odds ratio; 0 or inf where a cell is empty."""
+    table = (x1, n1, x2, n2, correction_factor(n1, n2, corrected))
+    low, high = _log_limits(odds_score, table, tail)
+    return _edges(low, high, (x1 == 0) | (x2 == n2), (x2 == 0) | (x1 == n1), n1, n2)
+
+
+def _excess(score: Callable[..., tuple[FloatArray, FloatArray]], tail: float, sign: int) -> Callable[..., FloatArray]:
+    """A bounded increasing function of sign * z(theta) - z_tail with the same root: no infinities to step over."""
+    z2 = float(ndtri(tail)) ** 2
+
+    def excess(theta: FloatArray, *table: FloatArray) -> FloatArray:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            numerator, variance = score(theta, *table)
+            size = np.sqrt(numerator**2 + z2 * variance)
+            scaled = np.where(numerator == 0, 0.0, numerator / size)
+        return sign * scaled - np.sqrt(0.5)
+
+    return excess
+
+
+def _log_limits(
+    score: Callable[..., tuple[FloatArray, FloatArray]], table: tuple[FloatArray, ...], tail: float
+) -> Limits:
+    """Solve on the log scale between the edges, so that limits are right relative to their size."""
+
+    def on_log(theta: FloatArray, *table: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return score(np.exp(theta), *table)
+
+    edge = np.full_like(table[0], _LOG_EDGE)
+    low = find_root(_excess(on_log, tail, 1), -edge, edge, *table)
+    high = find_root(_excess(on_log, tail, -1), -edge, edge, *table)
+    return np.exp(low), np.exp(high)
+
+
+def _edges(
+    low: FloatArray, high: FloatArray, zero: npt.NDArray[np.bool_], infinite: npt.NDArray[np.bool_],
+    n1: FloatArray, n2: FloatArray,
+) -> Limits:
+    known = (n1 > 0) & (n2 > 0)
+    low, high = np.where(zero, 0.0, low), np.where(infinite, np.inf, high)
+    return np.where(known, low, np.nan), np.where(known, high, np.nan)
