@@ -94,8 +94,9 @@ def odds_score(
     with np.errstate(divide="ignore", invalid="ignore"):
         r2, r1 = restricted_odds(x1, n1, x2, n2, w), restricted_odds(x2, n2, x1, n1, 1 / w)
         v1, v2 = n1 * r1 * (1 - r1), n2 * r2 * (1 - r2)
-        excess, noise = x1 - n1 * r1, 8 * np.finfo(float).eps * (n1 + n2)
-        return np.where(np.abs(excess) > noise, excess, 0.0), np.where(v1 * v2 > 0, v1 * v2 / (v1 + v2), 0.0) * correction
+        variance = np.where(v1 * v2 > 0, v1 * v2 / (v1 + v2), 0.0) * correction
+    excess, rounding = x1 - n1 * r1, 8 * np.finfo(np.float64).eps * (n1 + n2)
+    return np.where(np.abs(excess) > rounding, excess, 0.0), variance
 
 
 def standardise(numerator: FloatArray, variance: FloatArray) -> FloatArray:
