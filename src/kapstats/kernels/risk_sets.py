@@ -1,0 +1,133 @@
+"""Sorted, nested risk sets: the layout that every estimator of right-censored and (start, stop] data shares.
+
+Rows are sorted once by stratum and time. A *grid point* is a distinct time within a stratum (event times only, or all
+times). A row is at risk at the grid points ``first <= k < last``; its own time is grid point ``last - 1`` when that
+time is on the grid. The sum over every risk set is then one bincount and one reversed cumulative sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+#: times closer than this (absolutely, or relative to the mean distinct time) are the same time, as in R survival
+TIE_TOLERANCE = float(np.sqrt(np.finfo(float).eps))
+
+
+@dataclass(frozen=True, slots=True)
+class RiskSets:
+    """Grid (K points) and rows (n, sorted by stratum then time).
+
+    order (n,) positions of the sorted rows in the input; event (n,); first, last (n,) grid range at risk;
+    time, stratum (K,); start (S + 1,) grid range of each stratum; delayed: True when some row enters late.
+    """
+
+    order: IntArray
+    event: BoolArray
+    first: IntArray
+    last: IntArray
+    time: FloatArray
+    stratum: IntArray
+    start: IntArray
+    delayed: bool
+
+    @property
+    def size(self) -> int:
+        return len(self.time)
+
+    def at_risk(self, values: FloatArray | None = None) -> FloatArray:
+        """Sum of `values` (n,) or (n, p), sorted rows, over every risk set: (K,) or (K, p); None counts rows."""
+        if values is not None and values.ndim == 2:
+            return np.stack([self.at_risk(values[:, j]) for j in range(values.shape[1])], axis=1)
+        left = np.bincount(self.last, values, self.size + 1).astype(float)
+        if self.delayed or len(self.start) > 2:
+            left -= np.bincount(self.first, values, self.size + 1)
+        return np.cumsum(left[::-1])[::-1][1:]
+
+    def at_event(self, values: FloatArray | None = None) -> FloatArray:
+        """Sum of `values` (m,) or (m, p), given for the event rows only, at every grid point."""
+        at = self.last[self.event] - 1
+        if values is not None and values.ndim == 2:
+            return np.stack([np.bincount(at, values[:, j], self.size) for j in range(values.shape[1])], axis=1)
+        return np.bincount(at, values, self.size).astype(float)
+
+    def over_follow_up(self, increments: FloatArray) -> FloatArray:
+        """For every sorted row the sum of `increments` (K,) or (K, p) over the grid points where it is at risk."""
+        total = np.concatenate([np.zeros((1, *increments.shape[1:])), np.cumsum(increments, axis=0)])
+        if not self.delayed and len(self.start) == 2:
+            return total[self.last]
+        return total[self.last] - total[self.first]
+
+    def unsort(self, values: FloatArray) -> FloatArray:
+        """Values of sorted rows, put back into the order of the input."""
+        out = np.empty_like(values)
+        out[self.order] = values
+        return out
+
+
+def merge_close(*times: FloatArray, tolerance: float = TIE_TOLERANCE) -> tuple[FloatArray, ...]:
+    """The same times with values nearer than `tolerance` made equal to the smallest of their cluster."""
+    pool = np.concatenate(times)
+    distinct = np.unique(pool[np.isfinite(pool)])
+    step = np.diff(distinct)
+    close = (step <= tolerance) | (step <= tolerance * np.mean(np.abs(distinct))) if len(step) else np.zeros(0, bool)
+    if not close.any():
+        return times
+    kept = distinct[np.concatenate([[True], ~close])]
+    return tuple(
+        np.where(np.isfinite(t), kept[np.maximum(np.searchsorted(kept, t, side="right") - 1, 0)], t) for t in times
+    )
+
+
+def risk_sets(
+    time: FloatArray,
+    event: BoolArray,
+    entry: FloatArray | None = None,
+    strata: IntArray | None = None,
+    n_strata: int | None = None,
+    every: bool = False,
+) -> RiskSets:
+    """Risk sets of (entry, time] rows within strata; ``every=True`` puts censoring times on the grid too.
+
+    time, entry (n,), event (n,) bool, strata (n,) codes 0..S-1. A row is at risk at t when entry < t <= time.
+    """
+    n_strata = n_strata if n_strata is not None else (1 if strata is None else int(strata.max(initial=0)) + 1)
+    one = n_strata == 1 or strata is None
+    order = np.argsort(time, kind="stable") if one or strata is None else np.lexsort((time, strata))
+    sorted_time, sorted_event = time[order], event[order]
+    code = np.zeros(len(time), np.int64) if one or strata is None else strata[order].astype(np.int64)
+    first_of_block = np.ones(len(time), bool)
+    if one:
+        first_of_block[1:] = sorted_time[1:] != sorted_time[:-1]
+    else:
+        first_of_block[1:] = (sorted_time[1:] != sorted_time[:-1]) | (code[1:] != code[:-1])
+    block = np.cumsum(first_of_block) - 1
+    n_blocks = int(block[-1]) + 1 if len(block) else 0
+    on_grid = np.ones(n_blocks, bool) if every else np.bincount(block[sorted_event], minlength=n_blocks) > 0
+    heads = np.flatnonzero(first_of_block)[on_grid]
+    grid_time, grid_stratum = sorted_time[heads], code[heads]
+    start = np.searchsorted(grid_stratum, np.arange(n_strata + 1))
+    last = np.cumsum(on_grid)[block] if n_blocks else block
+    first = start[code]
+    delayed = entry is not None and bool(np.any(entry > -np.inf)) and len(grid_time) > 0
+    if delayed and entry is not None:
+        first = _entered(entry[order], code, grid_time, start, n_strata)
+        delayed = bool(np.any(first > start[code]))
+    return RiskSets(order, sorted_event, first, last, grid_time, grid_stratum, start, delayed)
+
+
+def _entered(entry: FloatArray, code: IntArray, grid: FloatArray, start: IntArray, n_strata: int) -> IntArray:
+    """First grid point after each entry time, within the row's stratum."""
+    if n_strata == 1:
+        return np.searchsorted(grid, entry, side="right")
+    distinct, rank = np.unique(np.concatenate([grid, entry]), return_inverse=True)
+    stride = len(distinct)
+    grid_code = np.repeat(np.arange(n_strata), np.diff(start))
+    key = grid_code * stride + rank[: len(grid)]
+    return np.searchsorted(key, code * stride + rank[len(grid) :], side="right")
