@@ -1,13 +1,16 @@
-"""One table from one file, by its ending."""
+"""One table from one file: csv, parquet, SAS transport (xpt), sas7bdat, Dataset-JSON."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from kapstats import frames
+from kapstats.data import conventions, dataset_json, delimited, xport
+from kapstats.errors import DataError, nearest
 
 
 def is_path(data: Any) -> bool:
@@ -15,6 +18,76 @@ def is_path(data: Any) -> bool:
     return isinstance(data, (str, Path))
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
-    """The table in `path`."""
-    return frames.to_pandas(path)
+def read_table(path: str | Path, *, encoding: str | None = None) -> pd.DataFrame:
+    """The table in `path`, by its ending; variable labels in ``frame.attrs["labels"]``.
+
+    Parameters
+    ----------
+    path : .csv, .parquet, .xpt (versions 5 and 8), .sas7bdat, .json or .ndjson (Dataset-JSON 1.1)
+    encoding : of the text; by default UTF-8, and for sas7bdat what the file says
+
+    Raises
+    ------
+    DataError
+        When the file is missing, empty, truncated, damaged or of another kind, or its text is in another encoding.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = nearest(path.name, (p.name for p in path.parent.glob("*"))) if path.parent.is_dir() else ""
+        raise DataError(f"{path}: no such file.{near}")
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path.name}: ending {path.suffix!r} is not read. Use one of {', '.join(READERS)}.")
+    if not path.stat().st_size:
+        raise DataError(f"{path.name}: the file is empty (0 bytes).")
+    frame = reader(path, encoding)
+    twice = frame.columns[frame.columns.duplicated()].tolist()
+    if twice:
+        raise DataError(f"{path.name}: column {twice[0]!r} stands more than once. Rename or drop one.")
+    return conventions.with_dates(frame)
+
+
+def _parquet(path: Path, encoding: str | None) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(path)
+    except ImportError as error:
+        raise DataError(f"{path.name}: reading parquet needs pyarrow. Install kapstats[scale].") from error
+    except Exception as error:  # pyarrow raises its own family for damaged files
+        raise DataError(f"{path.name}: this is no complete parquet file ({_first_line(error)}).") from error
+    return frame.reset_index(drop=True)
+
+
+def _sas7bdat(path: Path, encoding: str | None) -> pd.DataFrame:
+    """A sas7bdat file; a file cut short is an error even where its rows could be read in part."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            reader: Any = pd.read_sas(path, format="sas7bdat", encoding=encoding or "infer", iterator=True)
+            with reader:
+                frame = reader.read()
+                labels = {c.name: c.label for c in reader.columns if c.label}
+                expected = reader.row_count
+    except Exception as error:  # the parser fails in many ways on damaged files
+        raise DataError(f"{path.name}: this is no complete sas7bdat file ({_first_line(error)}).") from error
+    if len(frame) != expected:
+        raise DataError(f"{path.name}: truncated; it states {expected} rows and holds {len(frame)}.")
+    frame.attrs["labels"] = {_as_text(k): _as_text(v) for k, v in labels.items()}
+    return frame.set_axis([_as_text(c) for c in frame.columns], axis=1)
+
+
+def _as_text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+READERS: dict[str, Callable[[Path, str | None], pd.DataFrame]] = {
+    ".csv": delimited.read,
+    ".parquet": _parquet,
+    ".xpt": xport.read,
+    ".sas7bdat": _sas7bdat,
+    ".json": dataset_json.read,
+    ".ndjson": dataset_json.read,
+}

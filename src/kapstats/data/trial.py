@@ -32,7 +32,7 @@ class Trial:
         One row per subject (ADSL), per assessment (ADQS), per time to event (ADTTE), per adverse event (ADAE).
         Further names (``adex=``, ``advs=``) become attributes as well; names are case-insensitive.
     arms : order of the arms, first the reference; by default TRT01PN, TRT01AN or an ordered categorical states it
-    truth : what is true of a simulated trial
+    truth, scenario : of a simulated trial, what is true and how it was made
     labels : variable labels per dataset, ``{"adsl": {"AGE": "Age (years)"}}``
     name : how the trial is called in tables
 
@@ -60,6 +60,7 @@ class Trial:
     name: str
     labels: dict[str, dict[str, str]]
     truth: dict[str, Any] | None
+    scenario: dict[str, Any] | None
     populations: tuple[str, ...]
     _datasets: dict[str, pd.DataFrame]
     _arms: tuple[Any, ...] | None
@@ -73,6 +74,7 @@ class Trial:
         *,
         arms: Sequence[Any] | None = None,
         truth: Mapping[str, Any] | None = None,
+        scenario: Mapping[str, Any] | None = None,
         labels: Mapping[str, Mapping[str, str]] | None = None,
         name: str = "",
         **others: FrameLike | None,
@@ -89,6 +91,7 @@ class Trial:
             "name": name,
             "labels": _labels(datasets, labels or {}),
             "truth": dict(truth) if truth is not None else None,
+            "scenario": dict(scenario) if scenario is not None else None,
             "populations": (),
             "_datasets": datasets,
             "_arms": order,
@@ -158,9 +161,15 @@ class Trial:
 
     def with_data(self, **datasets: FrameLike | None) -> Trial:
         """A new trial with these datasets added or replaced; None removes one."""
-        merged: dict[str, FrameLike | None] = {**self._datasets}
+        merged: dict[str, Any] = {**self._datasets}
         merged |= {key.lower(): table for key, table in datasets.items()}
-        made = Trial(**merged, arms=self._arms, truth=self.truth, labels=self.labels, name=self.name)
+        about: dict[str, Any] = {
+            "truth": self.truth,
+            "scenario": self.scenario,
+            "labels": self.labels,
+            "name": self.name,
+        }
+        made = Trial(**merged, arms=self._arms, **about)
         object.__setattr__(made, "populations", self.populations)
         return made
 

@@ -1,0 +1,75 @@
+"""What a variable name says in ADaM: text, number, flag or date."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+#: identifiers and labels: text even when every value looks like a number
+TEXT = re.compile(
+    r"(STUDYID|U?SUBJID|SITEID|SITEGR\d|INVID|PARAMCD|PARAM|PARCAT\d|AVISIT|VISIT|AVALC|BASEC|ARM(CD)?|ACTARM(CD)?"
+    r"|TRT\d\d[PA]|TRT[PA]|TRTSEQ[PA]|AE(TERM|DECOD|BODSYS|SOC|LLT|HLT|HLGT|SEV|TOXGR|REL|ACN|OUT)|SEX|RACE|ETHNIC"
+    r"|DTYPE|ROUTE|.*FL|.*DTC)"
+)
+#: numbers by definition: anything else in them is a mistake
+NUMBER = re.compile(
+    r"(AVAL|BASE|CHG|PCHG|AVISITN|VISITNUM|CNSR|AGE|TRT\d\d[PA]N|TRT[PA]N|PARAMN|ADY|ASTDY|AENDY|TRTDURD|AESEQ|ADURN)"
+)
+#: numeric dates and date-times (DTC is text)
+DATE = re.compile(r".*DTM?")
+ISO_DATE = r"\d{4}-\d{2}-\d{2}"
+ISO_DATE_TIME = ISO_DATE + r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?"
+
+
+def is_text(name: str) -> bool:
+    """Whether ADaM has text in a variable of this name."""
+    return TEXT.fullmatch(name.upper()) is not None
+
+
+def is_number(name: str) -> bool:
+    """Whether ADaM has a number in a variable of this name."""
+    return NUMBER.fullmatch(name.upper()) is not None
+
+
+def is_date(name: str) -> bool:
+    """Whether ADaM has a numeric date or date-time in a variable of this name."""
+    return DATE.fullmatch(name.upper()) is not None
+
+
+def with_dates(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with its date variables (names ending in DT or DTM) as datetime64 where every value is a full ISO date.
+
+    A column with a partial date ("2014-03") stays text, so that nothing is lost; `derive.dates` reads it.
+    """
+    changed = {}
+    for name in frame.columns:
+        if is_date(str(name)) and not pd.api.types.is_numeric_dtype(frame[name].dtype):
+            dates = iso_dates(frame[name])
+            if dates is not None:
+                changed[name] = dates
+    made = frame.assign(**changed) if changed else frame
+    made.attrs = dict(frame.attrs)
+    return made
+
+
+def iso_dates(values: pd.Series) -> pd.Series | None:
+    """`values` as datetime64, or None when one of them is no full, real ISO date (or there is none at all)."""
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        return values
+    there = values.dropna().astype(str)
+    if there.empty or not there.str.fullmatch(ISO_DATE_TIME).all():
+        return None
+    try:
+        dates = pd.to_datetime(there, format="ISO8601")
+    except ValueError:  # 2014-02-30 has the form of a date
+        return None
+    return dates.astype("datetime64[ns]").reindex(values.index)
+
+
+def sas_dates(values: pd.Series, unit: str) -> pd.Series:
+    """SAS dates (`unit` "D") or date-times ("s"), counted from 1 January 1960, as datetime64."""
+    seconds = values.astype(float) * (86400.0 if unit == "D" else 1.0)
+    whole = np.round(seconds.where(np.isfinite(seconds)))
+    return pd.Timestamp("1960-01-01") + pd.to_timedelta(whole, unit="s")
