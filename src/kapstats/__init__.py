@@ -75,7 +75,8 @@ def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'kapstats' has no attribute {name!r}")
     module = importlib.import_module(_EXPORTS[name])
-    value = module if _EXPORTS[name] == f"kapstats.{name}" else getattr(module, name)
+    is_module = module.__name__.endswith(f".{name}") and not hasattr(module, name)
+    value = module if is_module else getattr(module, name)
     globals()[name] = value
     return value
 
