@@ -127,7 +127,7 @@ def conditional_p(
 ) -> FloatArray:
     """Exact binomial test of equal rates; `share` 0.5 is mid-P.
 
-    side: two (sum of the outcomes no more probable, as R's poisson.test), central (twice the smaller tail), less, greater.
+    side: two (the outcomes no more probable, as R's poisson.test), central (twice the smaller tail), less, greater.
     """
     n, pi = x1 + x2, ratio(t1, t1 + t2)
     if side == "two":
