@@ -1,0 +1,47 @@
+"""The figure that fits a result: by what it says of itself, else by its columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kapstats.errors import choose
+
+if TYPE_CHECKING:
+    from kapstats.estimates import Estimates
+
+KINDS = ("forest", "profile", "kaplan_meier", "cumulative_incidence", "course", "volcano")
+
+
+def kind(estimates: Estimates) -> str:
+    """The name of the figure for `estimates`."""
+    stated = estimates.meta.get("figure")
+    if stated:
+        return choose(str(stated), KINDS, "figure")
+    columns = set(estimates.columns)
+    if {"time", "n_risk", "estimate"} <= columns:
+        return "kaplan_meier" if estimates.frame["estimate"].iloc[0] >= 0.5 else "cumulative_incidence"
+    return "forest"
+
+
+def draw(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
+    """Draw `estimates` as the figure that fits and return the axes."""
+    name = kind(estimates)
+    if name == "forest":
+        from kapstats.report.figures import forest
+
+        return forest.plot(estimates, ax=ax, **options)
+    module = __import__(f"kapstats.report.figures.{name}", fromlist=[name])
+    return getattr(module, name)(estimates.frame, ax=ax, **(_defaults(estimates, name) | options))
+
+
+def _defaults(estimates: Estimates, name: str) -> dict[str, Any]:
+    """Grouping columns and level, read off the result."""
+    frame = estimates.frame
+    stop = "time" if name in ("kaplan_meier", "cumulative_incidence") else "estimate"
+    keys = list(frame.columns[: list(frame.columns).index(stop)])
+    level = {"level": estimates.meta.get("level") or 0.95}
+    if stop == "time":
+        return {"strata": keys, **level}
+    if name == "volcano":
+        return {"term": keys[0]}
+    return {"group": keys[0], "x": keys[1], **level}

@@ -1,0 +1,147 @@
+"""Estimates with confidence intervals, one row each, the numbers printed beside them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from kapstats.report.figures import style
+from kapstats.table import interval, number
+
+if TYPE_CHECKING:
+    from kapstats.estimates import Estimates
+
+
+def plot(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
+    """A forest of any result that has ``estimate conf_low conf_high``."""
+    frame = estimates.frame
+    ratio = estimates.meta.get("scale") in ("natural", "ratio")
+    label = next((c for c in ("contrast", "term", "quantity", "method") if c in frame), frame.columns[0])
+    others = [c for c in frame.columns[: list(frame.columns).index("estimate")] if c != label]
+    panel = next((c for c in others if 1 < frame[c].nunique() < len(frame)), None)
+    chosen: dict[str, Any] = {
+        "label": label,
+        "panel": panel,
+        "log": ratio,
+        "level": estimates.meta.get("level") or 0.95,
+    }
+    return forest(frame, **(chosen | options), ax=ax)
+
+
+@style.house
+def forest(
+    frame: pd.DataFrame,
+    *,
+    label: str = "contrast",
+    panel: str | None = None,
+    xlabel: str = "",
+    log: bool = False,
+    null: float | None = None,
+    digits: int | None = None,
+    level: float = 0.95,
+    favours: tuple[str, str] | None = None,
+    ax: Any = None,
+) -> Any:
+    """Draw one row per estimate.
+
+    Parameters
+    ----------
+    frame : columns `label`, ``estimate conf_low conf_high``; a column ``truth`` is drawn as a cross
+    panel : column whose values head groups of rows (a visit, a stratum)
+    log : draw on a logarithmic axis (ratios); the line of no effect is then at 1
+    favours : words under the left and the right side of the line of no effect
+    """
+    rows = _rows(frame, label, panel)
+    null = (1.0 if log else 0.0) if null is None else null
+    digits = (2 if log else 1) if digits is None else digits
+    known = "truth" in frame and bool(frame["truth"].notna().any())
+    ax = style.axes(ax, 5.2, _height(len(rows)))
+    looks = style.marks(_treated(text) for text, row in rows if row is not None)
+    if log:
+        ax.set_xscale("log")
+    ax.axvline(null, color=style.MUTED, lw=0.9, zorder=1)
+    for y, (text, row) in enumerate(rows):
+        _row(ax, y, text, row, looks, digits)
+    _frame(ax, len(rows), xlabel or ("Ratio" if log else "Difference"), level, favours, known)
+    return ax
+
+
+def _rows(frame: pd.DataFrame, label: str, panel: str | None) -> list[tuple[str, Any]]:
+    """(text, row) pairs from top to bottom; headings have no row."""
+    if panel is None:
+        return [(str(row[label]), row) for _, row in frame.iterrows()]
+    made: list[tuple[str, Any]] = []
+    for value in dict.fromkeys(frame[panel]):
+        made.append((str(value), None))
+        made += [(str(row[label]), row) for _, row in frame[frame[panel] == value].iterrows()]
+    return made
+
+
+def height(frame: pd.DataFrame, panel: str | None = None) -> float:
+    """Inches that a forest of `frame` needs."""
+    return _height(len(frame) + (frame[panel].nunique() if panel else 0))
+
+
+def _height(rows: int) -> float:
+    return 0.7 + 0.2 * max(rows, 2)
+
+
+def _treated(text: str) -> str:
+    """The first side of "KAP - Placebo" or "KAP / Placebo"."""
+    for sign in (" - ", " / ", " vs "):
+        if sign in text:
+            return text.split(sign)[0].strip()
+    return text
+
+
+def _row(ax: Any, y: int, text: str, row: Any, looks: dict[Any, style.Mark], digits: int) -> None:
+    beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "fontsize": 8.5}
+    if row is None:
+        ax.annotate(text, (0, y), (-8, 0), ha="right", fontweight="bold", **beside)
+        return
+    look = looks[_treated(text)]
+    ax.annotate(text, (0, y), (-8, 0), ha="right", **beside)
+    estimate, low, high = (float(row[c]) for c in ("estimate", "conf_low", "conf_high"))
+    if not np.isfinite(estimate):
+        ax.annotate("not estimable", (1, y), (8, 0), ha="left", color=style.MUTED, **beside)
+        return
+    ax.plot([low, high], [y, y], color=look.colour, lw=1.5, solid_capstyle="butt")
+    ax.plot([estimate], [y], color=look.colour, marker=look.marker, ms=5.5)
+    if "truth" in row and row["truth"] == row["truth"]:
+        ax.plot([float(row["truth"])], [y], marker="x", mew=1.3, ms=6, color=style.INK, zorder=5)
+    ax.annotate(f"{number(estimate, digits)} {interval(low, high, digits)}", (1, y), (8, 0), ha="left", **beside)
+
+
+def _frame(ax: Any, n: int, xlabel: str, level: float, favours: tuple[str, str] | None, known: bool) -> None:
+    ax.set_ylim(n - 0.4, -0.9)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.grid(visible=False, axis="y")
+    if ax.get_xscale() == "log":
+        _plain_ticks(ax)
+    ax.set_xlabel(f"{xlabel} ({100 * level:g}% CI)")
+    if known:
+        style.truth_key(ax)
+    head = f"Estimate ({100 * level:g}% CI)"
+    ax.annotate(
+        head, (1, -0.75), (8, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=8, color=style.MUTED
+    )
+    if favours:
+        for side, text in zip((0, 1), favours, strict=True):
+            ax.annotate(
+                text, (side, 0), (0, -38), "axes fraction", "offset points", ha=("left", "right")[side], fontsize=8,
+                color=style.MUTED,
+            )  # fmt: skip
+
+
+def _plain_ticks(ax: Any) -> None:
+    """1, 2, 5 steps written as plain numbers on a logarithmic axis."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+    low, high = ax.get_xlim()
+    steps = [m * 10.0**k for k in range(-4, 5) for m in (1, 2, 5)]
+    ax.xaxis.set_major_locator(FixedLocator([s for s in steps if low <= s <= high]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,106 @@
+"""Survival curves with confidence intervals, censoring marks and the number at risk under the axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kapstats.report.figures import style
+from kapstats.report.figures.steps import Step, bars, nice_times, step_of
+
+
+@style.house
+def kaplan_meier(
+    frame: pd.DataFrame,
+    *,
+    strata: Sequence[str] = (),
+    risk_table: bool = True,
+    times: Sequence[float] | None = None,
+    unit: str = "days",
+    ylabel: str = "Probability without event",
+    level: float = 0.95,
+    truth: Mapping[Any, pd.DataFrame] | None = None,
+    ax: Any = None,
+) -> Any:
+    """Draw Kaplan-Meier curves.
+
+    Parameters
+    ----------
+    frame : as of ``ks.kaplan_meier(...).to_frame()``: `strata`, ``time n_risk n_event n_censor estimate conf_low
+        conf_high``, one row per distinct time
+    times : where the number at risk is printed and, with more than three curves, where the intervals are drawn;
+        about six round times when not given
+    truth : per group a frame ``time value`` of the true curve, drawn dotted
+
+    Returns
+    -------
+    matplotlib axes
+    """
+    curves = groups(frame, strata)
+    looks = style.marks(curves)
+    ax = style.axes(ax, 6.4, 3.8)
+    end = float(frame["time"].max())
+    shown = list(times) if times is not None else nice_times(end)
+    ax.set_xlim(-0.01 * end, end * 1.01)
+    ax.set_ylim(-0.02, 1.03)
+    steps = {g: step_of(rows, 1.0) for g, rows in curves.items()}
+    for g, rows in curves.items():
+        _curve(ax, rows, steps[g], looks[g], band=len(curves) <= 3, end=end)
+        if truth and g in truth:
+            ax.plot(truth[g]["time"], truth[g]["value"], color=looks[g].colour, ls=":", lw=1.1, zorder=2)
+    if len(curves) > 3:
+        bars(ax, steps, [t for t in shown if t > 0], looks, end)
+    _axis(ax, shown, f"Time ({unit})", f"{ylabel} ({100 * level:g}% CI)")
+    if len(curves) > 1:
+        style.end_labels(
+            ax, {g: (float(r["time"].max()), float(r["estimate"].iloc[-1])) for g, r in curves.items()}, looks
+        )
+    if risk_table:
+        rows = {g: [at_risk(r, t) for t in shown] for g, r in curves.items()}
+        style.rows_below(ax, shown, rows, looks, title="At risk", start=44)
+    return ax
+
+
+def groups(frame: pd.DataFrame, strata: Sequence[str]) -> dict[Any, pd.DataFrame]:
+    """The rows of every curve, keyed by its label, in order of appearance."""
+    if not strata:
+        return {"All": frame.sort_values("time")}
+    label = frame[list(strata)].astype(str).agg(", ".join, axis=1)
+    return {g: frame[label == g].sort_values("time") for g in dict.fromkeys(label)}
+
+
+def at_risk(rows: pd.DataFrame, time: float) -> int:
+    """Subjects at risk just before `time`: those of the first row at or after it.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"time": [2.0, 5.0], "n_risk": [3, 1]})
+    >>> [at_risk(rows, t) for t in (0, 2, 3, 6)]
+    [3, 3, 1, 0]
+    """
+    later = rows.loc[rows["time"] >= time, "n_risk"]
+    return int(later.iloc[0]) if len(later) else 0
+
+
+def _curve(ax: Any, rows: pd.DataFrame, step: Step, look: style.Mark, *, band: bool, end: float) -> None:
+    times = np.concatenate([[0.0], rows["time"].to_numpy(dtype=float)])
+    ax.plot(times, step.value(times), drawstyle="steps-post", color=look.colour, ls=look.dashes, lw=1.7)
+    if band:
+        low, high = step.limits(times)
+        ax.fill_between(times, low, high, step="post", color=look.colour, alpha=0.14, lw=0)
+    censored = rows.loc[rows["n_censor"] > 0, "time"].to_numpy(dtype=float)
+    ax.plot(censored, step.value(censored), ls="", marker="|", ms=6, mew=1.0, color=look.colour)
+
+
+def _axis(ax: Any, times: Sequence[float], xlabel: str, ylabel: str) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    ax.set_xticks(list(times))
+    ax.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.grid(visible=False, axis="x")
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
