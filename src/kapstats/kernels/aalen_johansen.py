@@ -51,7 +51,7 @@ class GrayTest:
 def aalen_johansen(
     time: Array, cause: Codes, n_causes: int, *, entry: Array | None = None, weights: Array | None = None
 ) -> AalenJohansen:
-    """State probabilities from exit `time`, `cause` coded 0 censored, 1..K, optional `entry` and `weights`, all (n,)."""
+    """State probabilities from exit `time`, `cause` (0 censored, 1..K), optional `entry` and `weights`, all (n,)."""
     time = np.asarray(time, float)
     weight = np.ones(time.size) if weights is None else np.asarray(weights, float)
     grid, at = np.unique(time, return_inverse=True)
