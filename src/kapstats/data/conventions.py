@@ -38,6 +38,21 @@ def is_date(name: str) -> bool:
     return DATE.fullmatch(name.upper()) is not None
 
 
+def numbers(values: pd.Series) -> pd.Series:
+    """`values` as numbers, NaN where they are none; decimals correctly rounded (`pd.to_numeric` can miss the last bit).
+
+    Examples
+    --------
+    >>> float(numbers(pd.Series(["9.999999999999999e-31", "1e-30"]))[1])
+    1e-30
+    """
+    parsed = pd.to_numeric(values, errors="coerce")
+    if not pd.api.types.is_float_dtype(parsed.dtype):
+        return parsed
+    exact = [float(v) if p == p else p for v, p in zip(values, parsed, strict=True)]
+    return pd.Series(exact, index=values.index, dtype=float)
+
+
 def with_dates(frame: pd.DataFrame) -> pd.DataFrame:
     """`frame` with its date variables (names ending in DT or DTM) as datetime64 where every value is a full ISO date.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from kapstats.data.conventions import is_date, iso_dates, sas_dates
+from kapstats.data import conventions
 from kapstats.errors import DataError, first_ids
 
 NUMBERS = ("integer", "float", "double", "decimal")
@@ -75,8 +75,8 @@ def _typed(column: dict[str, Any], values: tuple[Any, ...], source: str) -> pd.S
     given = pd.Series(list(values), dtype="object").replace("", None)
     if kind in NUMBERS:
         return _numbers(given, column, source)
-    if kind in DATES and is_date(name):
-        dates = iso_dates(given)
+    if kind in DATES and conventions.is_date(name):
+        dates = conventions.iso_dates(given)
         return given if dates is None else dates
     if kind == "boolean" and given.notna().all():
         return given.astype(bool)
@@ -84,13 +84,13 @@ def _typed(column: dict[str, Any], values: tuple[Any, ...], source: str) -> pd.S
 
 
 def _numbers(given: pd.Series, column: dict[str, Any], source: str) -> pd.Series:
-    numbers = pd.to_numeric(given, errors="coerce")
-    bad = given[numbers.isna() & given.notna()]
+    found = conventions.numbers(given)
+    bad = given[found.isna() & given.notna()]
     if len(bad):
         raise DataError(
             f"{source}: {column['name']} is {column['dataType']}, but {len(bad)} values are not ({first_ids(bad)})."
         )
     form = str(column.get("displayFormat", "")).upper()
-    if is_date(column["name"]) and form.startswith(("DATE", "E8601", "YYMMDD", "DDMMYY", "MMDDYY")):
-        return sas_dates(numbers, "s" if form.startswith(("DATETIME", "E8601DT")) else "D")
-    return numbers
+    if conventions.is_date(column["name"]) and form.startswith(("DATE", "E8601", "YYMMDD", "DDMMYY", "MMDDYY")):
+        return conventions.sas_dates(found, "s" if form.startswith(("DATETIME", "E8601DT")) else "D")
+    return found

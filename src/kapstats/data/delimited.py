@@ -76,7 +76,7 @@ def _typed(values: pd.Series, source: str) -> pd.Series:
     if conventions.is_text(name):
         return values
     stripped = there.str.strip()
-    numbers = pd.to_numeric(stripped, errors="coerce")
+    numbers = conventions.numbers(stripped)
     bad = there[numbers.isna()]
     if conventions.is_number(name) and len(bad):
         raise DataError(
