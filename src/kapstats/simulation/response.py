@@ -1,0 +1,110 @@
+"""The symptom score: baseline truncated at entry, visits jointly normal given baseline, integer and within the scale.
+
+    score[d] = round( clip( m + c[d] + effect[arm] onset[d] + b[d] (base - m) + site + therapist + e[d] ) )
+
+with e ~ N(0, C), b and C such that the scores have the standard deviations and the correlations of the scenario before
+clipping. The same deviates are used whatever the arm: a subject's scores under two arms are potential outcomes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from kapstats._types import FloatArray, IntArray
+from kapstats.errors import DataError
+from kapstats.simulation.scenario import Arm, Response
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Constants of a response model, v visits.
+
+    `values` (k,) and `probability` (k,): distribution of the baseline score; `mean`, `sd` its moments;
+    `slope` (v,), `root` (v, v) lower Cholesky factor of the residual covariance.
+    """
+
+    values: FloatArray
+    probability: FloatArray
+    mean: float
+    sd: float
+    slope: FloatArray
+    root: FloatArray
+
+
+def correlation_matrix(lower: tuple[tuple[float, ...], ...], size: int) -> FloatArray:
+    """Correlations from the rows of the lower triangle; without rows, 0.75 per visit and 0.4 fading for baseline."""
+    matrix = np.eye(size)
+    for i in range(1, size):
+        row = lower[i - 1] if lower else [0.4 * 0.85 ** (i - 1), *(0.78 ** ((i - j) ** 0.7) for j in range(1, i))]
+        if len(row) != i:
+            raise DataError(f"Response.correlation: row {i} has {len(row)} entries, expected {i} (baseline first).")
+        matrix[i, :i] = matrix[:i, i] = row
+    return matrix
+
+
+@cache
+def model(spec: Response) -> Model:
+    """The constants of `spec`; computed once."""
+    values = np.arange(spec.entry, spec.high + 1, dtype=float)
+    edges = (np.append(values - 0.5, spec.high + 0.5) - spec.baseline_mean) / spec.baseline_sd
+    weights = np.diff(ndtr(edges))
+    probability = weights / weights.sum()
+    mean = float(probability @ values)
+    sd = float(np.sqrt(probability @ (values - mean) ** 2))
+    correlation = correlation_matrix(spec.correlation, len(spec.days) + 1)
+    scale = np.asarray(spec.sd)
+    with_base = correlation[1:, 0]
+    shared = spec.site_sd**2 + spec.therapist_sd**2
+    residual = (correlation[1:, 1:] - np.outer(with_base, with_base)) * np.outer(scale, scale) - shared
+    try:
+        root = np.linalg.cholesky(residual).astype(np.float64)
+    except np.linalg.LinAlgError as error:
+        raise DataError("Response: sd and correlation do not make a positive-definite covariance.") from error
+    return Model(values, probability, mean, sd, with_base * scale / sd, root)
+
+
+def means(spec: Response, arms: tuple[Arm, ...]) -> FloatArray:
+    """Mean change from baseline before clipping (arms, visits)."""
+    effect = np.array([a.effect for a in arms])
+    return np.asarray(spec.reference_change) + effect[:, None] * np.asarray(spec.onset)
+
+
+def baseline(spec: Response, u: FloatArray) -> FloatArray:
+    """Baseline scores from uniforms (n,), by inversion of the truncated normal distribution."""
+    low = ndtr((spec.entry - 0.5 - spec.baseline_mean) / spec.baseline_sd)
+    high = ndtr((spec.high + 0.5 - spec.baseline_mean) / spec.baseline_sd)
+    score = spec.baseline_mean + spec.baseline_sd * ndtri(low + u * (high - low))
+    return np.clip(np.rint(score), spec.entry, spec.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Baseline (n,) and, per visit (n, v), the latent score without any effect and the score on the scale."""
+
+    base: FloatArray
+    latent: FloatArray
+    score: FloatArray
+
+
+def to_scale(spec: Response, latent: FloatArray) -> FloatArray:
+    """Latent values as scores: rounded, within the scale."""
+    return np.rint(np.clip(latent, spec.low, spec.high))
+
+
+def generate(
+    spec: Response, arms: tuple[Arm, ...], arm: IntArray, site: IntArray, therapist: IntArray, rng: np.random.Generator
+) -> Scores:
+    """Scores of n subjects if all stay on treatment."""
+    m, n = model(spec), arm.size
+    base = baseline(spec, rng.random(n))
+    noise = rng.standard_normal((n, len(spec.days))) @ m.root.T
+    centre = spec.site_sd * rng.standard_normal(int(site.max(initial=0)) + 1)[site]
+    centre = centre + spec.therapist_sd * rng.standard_normal(int(therapist.max(initial=0)) + 1)[therapist]
+    latent = base[:, None] + (m.slope - 1) * (base - m.mean)[:, None] + noise + centre[:, None]
+    latent = latent + np.asarray(spec.reference_change)
+    effect = np.array([a.effect for a in arms])[arm]
+    return Scores(base, latent, to_scale(spec, latent + effect[:, None] * np.asarray(spec.onset)))
