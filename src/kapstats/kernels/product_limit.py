@@ -69,6 +69,17 @@ def _greenwood(n: FloatArray, d: FloatArray, survival: FloatArray, start: IntArr
         return np.where(survival > 0, relative * survival, np.nan), hazard
 
 
+def hazard_within_ties(n: FloatArray, d: FloatArray, start: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Fleming and Harrington's cumulative hazard sum 1/n + 1/(n-1) + ... over tied events, and its variance."""
+    whole = np.round(d).astype(np.int64)
+    at = np.repeat(np.arange(len(n)), whole)
+    rank = np.arange(len(at)) - np.repeat(np.cumsum(whole) - whole, whole)
+    left = n[at] - rank
+    steps = np.bincount(at, 1.0 / left, len(n)), np.bincount(at, 1.0 / left**2, len(n))
+    hazard, variance = (within_strata(np.add.accumulate, step.astype(float), start) for step in steps)
+    return hazard, variance
+
+
 def _jackknife(
     sets: RiskSets, w: FloatArray, cluster: IntArray, n: FloatArray, step: FloatArray, slab: int = 4_000_000
 ) -> tuple[FloatArray, FloatArray]:
