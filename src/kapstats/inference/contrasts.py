@@ -1,0 +1,419 @@
+"""Linear functions of coefficients: LS means, their contrasts, joint tests.
+
+Everything here works for any fit that offers two questions (`Model`): `linear(L, df, vcov)`, the estimates of L b with
+covariance and degrees of freedom, and `joint(L, df, vcov)`, the F test of L b = 0. L has one column per column of the
+design, aliased ones included; rows that the design cannot determine are answered with NaN. A fit that has these
+two methods gets LS means and contrasts by
+
+    lsmeans(model, design, used, "TRT01P", by="AVISIT", describe=meta)      -> LSMeans, an Estimates with .contrast()
+
+and its F tests from `kapstats.response.anova`. Nothing here knows which model it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from kapstats._types import BoolArray, FloatArray
+from kapstats.errors import FormulaError, choose, nearest
+from kapstats.estimates import Estimates
+from kapstats.formula.design import Design, level_text
+from kapstats.formula.grid import reference_grid
+from kapstats.inference import multiplicity
+from kapstats.inference.intervals import check_level, wald, with_inference
+from kapstats.inference.multiplicity import Graph
+
+METHODS = ("trt.vs.ctrl", "pairwise", "poly")
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Estimates of L b: estimate (k,), vcov (k, k), df (k,). Rows that are not estimable are NaN."""
+
+    estimate: FloatArray
+    vcov: FloatArray
+    df: FloatArray
+
+    @property
+    def std_error(self) -> FloatArray:
+        return np.sqrt(np.diag(self.vcov))
+
+
+@dataclass(frozen=True)
+class Joint:
+    """F test of L b = 0: num_df = rank of L, df = denominator."""
+
+    statistic: float
+    num_df: int
+    df: float
+    p_value: float
+
+
+class Model(Protocol):
+    """What LS means and contrasts need to ask of a fit. None = the fit's default method."""
+
+    def linear(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Linear: ...
+
+    def joint(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Joint: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where LS means came from: the model, the linear functions (rows, q), and the methods asked for."""
+
+    model: Model
+    L: FloatArray
+    factors: tuple[str, ...]
+    by: tuple[str, ...]
+    df: str | None = None
+    vcov: str | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class LSMeans(Estimates):
+    """LS means, with their contrasts one call away."""
+
+    source: Source | None = field(default=None, kw_only=True)
+
+    def filter(self, **values: Any) -> LSMeans:
+        """The rows where each named column equals the value (or is one of a list of values)."""
+        keep = _mask(self.frame, values)
+        assert self.source is not None
+        vcov = None if self.vcov is None else self.vcov[np.ix_(keep, keep)]
+        source = replace(self.source, L=self.source.L[keep])
+        return replace(self, frame=self.frame.loc[keep].reset_index(drop=True), vcov=vcov, source=source)
+
+    def contrast(
+        self,
+        method: str | Mapping[str, Sequence[float]] = "trt.vs.ctrl",
+        *,
+        ref: Any = None,
+        adjust: str = "none",
+        level: float = 0.95,
+        side: str = "two",
+        graph: Graph | None = None,
+        null: float = 0.0,
+        standardize: float | None = None,
+    ) -> Estimates:
+        """Contrasts of these LS means within each level of the `by` columns.
+
+        Parameters
+        ----------
+        method : "trt.vs.ctrl", "pairwise", "poly" (orthogonal polynomials), or {name: one weight per level}
+        ref : the control of "trt.vs.ctrl"; default the first level
+        adjust : none, bonferroni, sidak, holm, hochberg, dunnett, mvt, tukey, fixed-sequence, graphical; the family is
+            the set of contrasts of one `by` level
+        level, side : of the intervals; `side` "two", "greater" or "less" (alternative: above or below `null`)
+        graph : weights and transitions for adjust="graphical"
+        null : value under the null hypothesis (a non-inferiority margin)
+        standardize : a standard deviation that estimates and limits are divided by (standardised mean differences,
+            the deviation taken as known)
+
+        Returns
+        -------
+        Estimates
+            `contrast` ("A - B"), the by-columns, and the seven inference columns.
+
+        Raises
+        ------
+        FormulaError
+            For an unknown method, control or adjustment.
+
+        Agrees with
+        -----------
+        R emmeans 1.8.4-1 `contrast` with adjust none, bonferroni, holm, tukey and trt.vs.ctrl; mvtnorm for dunnett.
+        """
+        return contrast(self, method, ref, adjust, level, side, graph, null, standardize)
+
+    def combine(self, over: str, weights: str | Mapping[Any, float] = "mean") -> LSMeans:
+        """LS means averaged over the levels of column `over`: "mean", "auc" (trapezoid), or {level: weight}.
+
+        The area under the curve takes the levels of `over` as numbers and is divided by the span, so that it stands
+        on the scale of the response.
+        """
+        return combine(self, over, weights)
+
+
+def lsmeans(
+    model: Model,
+    design: Design,
+    used: pd.DataFrame,
+    specs: str | Sequence[str],
+    *,
+    by: str | Sequence[str] | None = None,
+    weights: str = "equal",
+    at: Mapping[str, Any] | None = None,
+    df: str | None = None,
+    vcov: str | None = None,
+    level: float = 0.95,
+    side: str = "two",
+    describe: Mapping[str, Any],
+) -> LSMeans:
+    """LS means of `model` over the reference grid of `design`.
+
+    Parameters
+    ----------
+    model : the fit (see `Model`); `design` and `used` its design and the rows behind it
+    specs, by : factor columns (or covariates given in `at`); `by` only groups the contrasts
+    weights : "equal", "proportional" or "observed"; `at` : values of covariates
+    df, vcov : methods, None for the model's default
+    describe : meta of the result (method, sentence, warnings ...)
+    """
+    asked, groups = _names(specs), _names(by)
+    grid = reference_grid(design, used, asked, by=groups, weights=weights, at=at)
+    source = Source(model, grid.L, tuple(asked), tuple(groups), df, vcov)
+    title = f"LS means of {', '.join(asked)}" + (f" by {', '.join(groups)}" if groups else "")
+    return _answer(source, grid.frame, level, side, {**describe, "title": title, "weights": weights, "estimand": title})
+
+
+def _names(columns: str | Sequence[str] | None) -> list[str]:
+    return [] if columns is None else [columns] if isinstance(columns, str) else list(columns)
+
+
+def _answer(source: Source, frame: pd.DataFrame, level: float, side: str, describe: Mapping[str, Any]) -> LSMeans:
+    found = source.model.linear(source.L, df=source.df, vcov=source.vcov)
+    table = with_inference(frame, found.estimate, found.std_error, found.df, level=level, side=side)
+    return LSMeans(table, {**describe, "level": level, "side": side}, found.vcov, source=source)
+
+
+def _mask(frame: pd.DataFrame, values: Mapping[str, Any]) -> BoolArray:
+    keep = np.ones(len(frame), dtype=bool)
+    for column, value in values.items():
+        if column not in frame.columns:
+            raise FormulaError(f"result: column {column!r} is not there.{nearest(column, map(str, frame.columns))}")
+        allowed = list(value) if isinstance(value, (list, tuple, set)) else [value]
+        keep &= frame[column].isin(allowed).to_numpy()
+    return keep
+
+
+# ------------------------------------------------------------------------------------------- contrasts
+
+
+def contrast(
+    means: LSMeans,
+    method: str | Mapping[str, Sequence[float]],
+    ref: Any,
+    adjust: str,
+    level: float,
+    side: str,
+    graph: Graph | None,
+    null: float,
+    standardize: float | None,
+) -> Estimates:
+    """See `LSMeans.contrast`."""
+    choose(adjust, multiplicity.ADJUSTMENTS, "adjust")
+    check_level(level)
+    source = means.source
+    assert source is not None
+    parts, rows, families = [], [], []
+    for position, where in enumerate(_groups(means.frame, source.by)):
+        block = means.frame.iloc[where]
+        names, c = weights_of(method, _labels(block, source.factors), ref)
+        rows.append(c @ source.L[where])
+        parts.append(_identified(names, block, source.by))
+        families.append(np.full(len(names), position))
+    frame = pd.concat(parts, ignore_index=True)
+    found = source.model.linear(np.vstack(rows), df=source.df, vcov=source.vcov)
+    family = np.concatenate(families)
+    means_compared = len(means.frame) // (family.max() + 1) if method == "pairwise" else None
+    columns = _adjusted(found, family, adjust, level, side, graph, null, means_compared)
+    describe = {**means.meta, "level": level, "side": side, "adjustment": adjust, "null": null}
+    describe["conventions"] = (*means.meta.get("conventions", ()), _adjustment_note(adjust, np.bincount(family)))
+    describe["title"] = f"Contrasts of {means.meta.get('title', 'LS means')}"
+    return _scaled(Estimates(frame.assign(**columns), describe, found.vcov), standardize)
+
+
+def _groups(frame: pd.DataFrame, by: Sequence[str]) -> list[np.ndarray]:
+    """Row positions of each combination of the by-columns, in order of appearance."""
+    if not by:
+        return [np.arange(len(frame))]
+    code = frame.groupby(list(by), sort=False, observed=True).ngroup().to_numpy()
+    return [np.flatnonzero(code == g) for g in range(code.max() + 1)]
+
+
+def _labels(block: pd.DataFrame, factors: Sequence[str]) -> list[str]:
+    return [" ".join(level_text(v) for v in row) for row in block[list(factors)].itertuples(index=False)]
+
+
+def _identified(names: list[str], block: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    frame = pd.DataFrame({"contrast": names})
+    return frame.assign(**{c: [block[c].iloc[0]] * len(names) for c in by}).astype({c: block[c].dtype for c in by})
+
+
+def weights_of(
+    method: str | Mapping[str, Sequence[float]], labels: Sequence[str], ref: Any = None
+) -> tuple[list[str], FloatArray]:
+    """Names and weights (contrasts, levels) of a family of contrasts.
+
+    Examples
+    --------
+    >>> weights_of("trt.vs.ctrl", ["Placebo", "KAP"])
+    (['KAP - Placebo'], array([[-1.,  1.]]))
+    """
+    k = len(labels)
+    if isinstance(method, Mapping):
+        return _custom(method, k)
+    choose(method, METHODS, "method")
+    if k < 2:
+        raise FormulaError(f"A contrast needs two levels or more; there is only {', '.join(labels)}.")
+    if method == "poly":
+        return polynomial(k)
+    if method == "pairwise":
+        pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
+    else:
+        control = _control(labels, ref)
+        pairs = [(i, control) for i in range(k) if i != control]
+    c = np.zeros((len(pairs), k))
+    for row, (i, j) in enumerate(pairs):
+        c[row, i], c[row, j] = 1.0, -1.0
+    return [f"{labels[i]} - {labels[j]}" for i, j in pairs], c
+
+
+def _custom(method: Mapping[str, Sequence[float]], k: int) -> tuple[list[str], FloatArray]:
+    rows = [np.asarray(w, dtype=float) for w in method.values()]
+    bad = [name for name, w in zip(method, rows, strict=True) if w.shape != (k,)]
+    if bad or not rows:
+        raise FormulaError(f"contrast {bad[0] if bad else ''!r}: give {k} weights, one per LS mean within `by`.")
+    return list(method), np.array(rows)
+
+
+def _control(labels: Sequence[str], ref: Any) -> int:
+    if ref is None:
+        return 0
+    if level_text(ref) not in labels:
+        raise FormulaError(f"ref={ref!r} is no level.{nearest(str(ref), labels)} Levels: {', '.join(labels)}.")
+    return list(labels).index(level_text(ref))
+
+
+def polynomial(k: int) -> tuple[list[str], FloatArray]:
+    """Orthogonal polynomial contrasts of k equally spaced levels in whole numbers (at most degree 6, as R emmeans).
+
+    Examples
+    --------
+    >>> polynomial(3)[1].tolist()
+    [[-1.0, 0.0, 1.0], [1.0, -2.0, 1.0]]
+    """
+    degree = min(6, k - 1)
+    x = np.arange(k) - (k - 1) / 2
+    q = np.linalg.qr(np.vander(x, degree + 1, increasing=True))[0][:, 1:].T
+    names = ["linear", "quadratic", "cubic", "quartic", "degree 5", "degree 6"]
+    return names[:degree], np.array([_whole(row * np.sign(row[-1])) for row in q])
+
+
+def _whole(row: FloatArray) -> FloatArray:
+    smallest = np.abs(row[np.abs(row) > 1e-8]).min()
+    for factor in range(1, 61):
+        scaled = row / smallest * factor
+        if np.abs(scaled - np.round(scaled)).max() < 1e-6:
+            return np.round(scaled) + 0.0
+    return row
+
+
+def _adjusted(
+    found: Linear,
+    family: np.ndarray,
+    adjust: str,
+    level: float,
+    side: str,
+    graph: Graph | None,
+    null: float,
+    means: int | None,
+) -> dict[str, FloatArray]:
+    """The seven inference columns, p values and limits adjusted within each family."""
+    se = found.std_error
+    plain = wald(found.estimate, se, found.df, level=level, side=side, null=null)
+    p, reach = plain["p_value"].copy(), np.empty(len(se))
+    for f in range(int(family.max()) + 1):
+        at = np.flatnonzero(family == f)
+        r = correlation(found.vcov[np.ix_(at, at)])
+        own: dict[str, Any] = {"correlation": r, "df": found.df[at], "side": side, "means": means}
+        p[at] = multiplicity.adjust_p(adjust, p[at], statistic=plain["statistic"][at], graph=graph, **own)
+        reach[at] = multiplicity.reach(adjust, level=level, **own)
+    low = np.full(len(se), -np.inf) if side == "less" else found.estimate - reach * se
+    high = np.full(len(se), np.inf) if side == "greater" else found.estimate + reach * se
+    head = {"estimate": found.estimate, "std_error": se, "df": found.df, "statistic": plain["statistic"]}
+    return {**head, "p_value": p, "conf_low": low, "conf_high": high}
+
+
+def correlation(vcov: FloatArray) -> FloatArray:
+    """Correlation matrix of a covariance matrix."""
+    se = np.sqrt(np.diag(vcov))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = vcov / np.outer(se, se)
+    np.fill_diagonal(r, 1.0)
+    return r
+
+
+def _adjustment_note(adjust: str, sizes: np.ndarray) -> str:
+    count = "/".join(str(s) for s in sorted(set(sizes.tolist())))
+    if adjust == "none":
+        return "No adjustment for multiple comparisons."
+    limits = {
+        "holm": "; limits by Bonferroni",
+        "hochberg": "; limits by Bonferroni",
+        "fixed-sequence": "; limits unadjusted",
+        "graphical": "; limits unadjusted",
+    }
+    return f"P values adjusted by {adjust} for {count} comparisons{limits.get(adjust, '; simultaneous limits')}."
+
+
+def _scaled(found: Estimates, unit: float | None) -> Estimates:
+    if unit is None:
+        return found
+    if not unit > 0:
+        raise FormulaError(f"standardize={unit!r}: give a standard deviation above zero.")
+    changed = {c: found.frame[c] / unit for c in ("estimate", "std_error", "conf_low", "conf_high")}
+    note = f"Estimates in units of a standard deviation of {unit:.6g}, taken as known."
+    described = {**found.meta, "conventions": (*found.meta.get("conventions", ()), note), "standardize": unit}
+    vcov = None if found.vcov is None else found.vcov / unit**2
+    return replace(found, frame=found.frame.assign(**changed), meta=described, vcov=vcov)
+
+
+# ------------------------------------------------------------------------------------------- averages
+
+
+def combine(means: LSMeans, over: str, weights: str | Mapping[Any, float]) -> LSMeans:
+    """See `LSMeans.combine`."""
+    source = means.source
+    assert source is not None
+    asked = [*source.factors, *source.by]
+    if over not in asked:
+        raise FormulaError(f"over={over!r} is not a column of these LS means.{nearest(over, asked)}")
+    keep = [c for c in asked if c != over]
+    parts, rows = [], []
+    for where in _groups(means.frame, keep):
+        block = means.frame.iloc[where]
+        rows.append(_over_weights(list(block[over]), weights, over) @ source.L[where])
+        parts.append(block[keep].iloc[:1])
+    frame = pd.concat(parts, ignore_index=True) if keep else pd.DataFrame(index=range(len(rows)))
+    new = replace(source, L=np.array(rows), factors=_without(source.factors, over), by=_without(source.by, over))
+    label = weights if isinstance(weights, str) else "weighted sum"
+    describe = {**means.meta, "title": f"{means.meta.get('title', 'LS means')}: {label} over {over}"}
+    return _answer(new, frame, means.meta.get("level", 0.95), means.meta.get("side", "two"), describe)
+
+
+def _without(columns: tuple[str, ...], over: str) -> tuple[str, ...]:
+    return tuple(c for c in columns if c != over)
+
+
+def _over_weights(levels: list[Any], weights: str | Mapping[Any, float], over: str) -> FloatArray:
+    if isinstance(weights, Mapping):
+        unknown = [w for w in weights if w not in levels]
+        if unknown:
+            raise FormulaError(f"weights: {over} has no level {unknown[0]!r}. Levels: {', '.join(map(str, levels))}.")
+        return np.array([float(weights.get(level, 0.0)) for level in levels])
+    if choose(weights, ("mean", "auc"), "weights") == "mean":
+        return np.full(len(levels), 1 / len(levels))
+    try:
+        t = np.array([float(level) for level in levels])
+    except (TypeError, ValueError) as error:
+        raise FormulaError(f"'auc' needs numbers as levels of {over}; give {{level: weight}} instead.") from error
+    if len(t) < 2:
+        raise FormulaError(f"'auc' needs two levels of {over} or more.")
+    step = np.diff(t)
+    return np.asarray((np.r_[step, 0.0] + np.r_[0.0, step]) / 2 / (t[-1] - t[0]))
