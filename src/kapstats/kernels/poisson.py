@@ -110,9 +110,9 @@ def conditional_ratio(
 
     Given the total, x1 is binomial with share r t1/(r t1 + t2). No events at all: 0 and inf.
     """
-    single = {
-        "exact": one_proportion.clopper_pearson, "mid-p": one_proportion.mid_p, "score": one_proportion.wilson
-    }[kind]
+    single = {"exact": one_proportion.clopper_pearson, "mid-p": one_proportion.mid_p, "score": one_proportion.wilson}[
+        kind
+    ]
     low, high = single(x1, x1 + x2, tail)
     scale = ratio(t2, t1)
     empty = x1 + x2 == 0

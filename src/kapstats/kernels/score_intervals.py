@@ -28,9 +28,7 @@ Limits = tuple[FloatArray, FloatArray]
 _LOG_EDGE = 300.0
 
 
-def restricted_difference(
-    x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, d: FloatArray
-) -> FloatArray:
+def restricted_difference(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, d: FloatArray) -> FloatArray:
     """r2, the maximum likelihood p2 given p1 - p2 = d: the root of the cubic likelihood equation inside the bounds.
 
     Trigonometric solution (Miettinen & Nurminen 1985, appendix I), polished by Newton steps that stay in bounds.
@@ -171,8 +169,12 @@ def _log_limits(
 
 
 def _edges(
-    low: FloatArray, high: FloatArray, zero: npt.NDArray[np.bool_], infinite: npt.NDArray[np.bool_],
-    n1: FloatArray, n2: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+    zero: npt.NDArray[np.bool_],
+    infinite: npt.NDArray[np.bool_],
+    n1: FloatArray,
+    n2: FloatArray,
 ) -> Limits:
     known = (n1 > 0) & (n2 > 0)
     low, high = np.where(zero, 0.0, low), np.where(infinite, np.inf, high)

@@ -1,0 +1,164 @@
+"""One proportion, two proportions and rates against R 4.2.2 (see safety/README.md)."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import kapstats as ks
+from kapstats.safety.difference import p_values
+
+FOLDER = Path(__file__).parent / "safety"
+
+
+def read(name):
+    return pd.read_csv(FOLDER / f"{name}.csv")
+
+
+def worst(ours, reference):
+    """Largest error: absolute below 1, relative above; infinities and NaN have to match."""
+    ours, reference = np.asarray(ours, dtype=float), np.asarray(reference, dtype=float)
+    same = (ours == reference) | (np.isnan(ours) & np.isnan(reference))
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(ours - reference) / np.maximum(1, np.abs(reference))
+    return np.max(np.where(same, 0.0, np.where(np.isnan(gap), np.inf, gap)))
+
+
+def check(call, cases, columns, tolerance=1e-9):
+    for level, rows in cases.groupby("conf_level"):
+        result = call(rows, level)
+        assert len(result) == len(rows) > 0
+        for ours, reference in columns.items():
+            assert worst(result[ours], rows[reference]) < tolerance, (ours, level)
+
+
+LIMITS = {"conf_low": "lower", "conf_high": "upper"}
+ONE = {
+    "clopper-pearson": "clopper_pearson",
+    "mid-p": "midp",
+    "wilson": "wilson",
+    "wilson-cc": "wilson_cc",
+    "agresti-coull": "agresti_coull",
+    "jeffreys": "jeffreys_equal_tailed",
+    "wald": "wald",
+    "blaker": "blaker",
+}
+TWO = [
+    (ks.risk_difference, "RD", "wald", "wald"),
+    (ks.risk_difference, "RD", "wald-cc", "wald_cc"),
+    (ks.risk_difference, "RD", "agresti-caffo", "agresti_caffo"),
+    (ks.risk_difference, "RD", "newcombe", "newcombe"),
+    (ks.risk_difference, "RD", "newcombe-cc", "newcombe_cc"),
+    (ks.risk_difference, "RD", "miettinen-nurminen", "miettinen_nurminen"),
+    (ks.risk_difference, "RD", "farrington-manning", "mee_farrington_manning"),
+    (ks.risk_ratio, "RR", "katz", "katz_log"),
+    (ks.risk_ratio, "RR", "miettinen-nurminen", "miettinen_nurminen"),
+    (ks.risk_ratio, "RR", "koopman", "koopman"),
+    (ks.odds_ratio, "OR", "woolf", "woolf_logit"),
+    (ks.odds_ratio, "OR", "gart", "gart_adjusted_logit"),
+    (ks.odds_ratio, "OR", "miettinen-nurminen", "miettinen_nurminen"),
+    (ks.odds_ratio, "OR", "cornfield", "cornfield_score"),
+    (ks.odds_ratio, "OR", "conditional-exact", "conditional_exact_tail"),
+    (ks.odds_ratio, "OR", "mid-p", "conditional_midp"),
+]
+
+
+@pytest.mark.parametrize(("method", "name"), ONE.items())
+def test_proportion(method, name):
+    cases = read("one_sample_proportion_ci").query("method == @name")
+    check(lambda rows, level: ks.proportion(rows.x, rows.n, method=method, level=level), cases, LIMITS)
+
+
+@pytest.mark.parametrize(("call", "measure", "method", "name"), TWO)
+def test_two_proportions(call, measure, method, name):
+    cases = read("two_sample_ci").query("measure == @measure and method == @name")
+    columns = LIMITS | ({"estimate": "estimate"} if method != "gart" else {})
+
+    def ours(rows, level):
+        return call(rows.x1, rows.n1, rows.x2, rows.n2, method=method, level=level)
+
+    check(ours, cases, columns)
+
+
+TESTS = {
+    "chi-square": "pearson_chi2",
+    "chi-square-n-1": "n_minus_1_chi2",
+    "yates": "yates_chi2",
+    "likelihood-ratio": "lr_G2",
+    "fisher": "fisher_two_sided_minlike",
+}
+
+
+@pytest.mark.parametrize(("test", "name"), TESTS.items())
+def test_two_sample_tests(test, name):
+    cases = read("two_sample_tests").query("test == @name").dropna(subset="p_value")
+    table = tuple(cases[c].to_numpy(float) for c in ("x1", "n1", "x2", "n2"))
+    assert worst(p_values(table, test), cases.p_value) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("method", "side", "name"),
+    [
+        ("conditional-exact", "two", "fisher_two_sided_minlike"),
+        ("conditional-exact", "less", "fisher_less"),
+        ("conditional-exact", "greater", "fisher_greater"),
+        ("mid-p", "two", "fisher_midp_central"),
+        ("miettinen-nurminen", "two", "n_minus_1_chi2"),
+        ("cornfield", "two", "pearson_chi2"),
+    ],
+)
+def test_odds_ratio_p_values(method, side, name):
+    cases = read("two_sample_tests").query("test == @name").dropna(subset="p_value")
+    ours = ks.odds_ratio(cases.x1, cases.n1, cases.x2, cases.n2, method=method, side=side)
+    assert worst(ours["p_value"], cases.p_value) < 1e-9
+
+
+def test_exact_unconditional():
+    cases = read("two_sample_exact_unconditional").set_index("method")
+    tables = cases.loc["RD_CI_chan_zhang_score"]
+    ours = ks.risk_difference(tables.x1, tables.n1, tables.x2, tables.n2, method="chan-zhang")
+    assert worst(ours["conf_low"], tables.lower) < 1e-6
+    assert worst(ours["conf_high"], tables.upper) < 1e-6
+    for test, name in (("barnard", "barnard_pooled_z"), ("boschloo", "boschloo")):
+        rows = cases[cases.index.str.startswith(name)]
+        table = tuple(rows[c].to_numpy(float) for c in ("x1", "n1", "x2", "n2"))
+        assert worst(p_values(table, test), rows.p_value) < 1e-9
+
+
+RATES = {
+    "exact": "exact_garwood",
+    "mid-p": "midp",
+    "byar": "byar",
+    "score": "score_wilson",
+    "wald": "wald",
+    "log": "log_normal",
+}
+
+
+@pytest.mark.parametrize(("method", "name"), RATES.items())
+def test_rate(method, name):
+    cases = read("one_sample_rate_ci").query("method == @name")
+    check(lambda rows, level: ks.rate(rows.events, rows.time, method=method, level=level), cases, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("call", "quantity", "method", "name", "columns"),
+    [
+        (ks.rate_difference, "IRD", "wald", "wald", ()),
+        (ks.rate_difference, "IRD", "mover", "mover_wilson", ()),
+        (ks.rate_difference, "IRD", "score", "score_mn", ("statistic", "p_value")),
+        (ks.rate_ratio, "IRR", "wald", "wald_log", ("statistic", "p_value")),
+        (ks.rate_ratio, "IRR", "exact", "exact_conditional_central", ("p_value",)),
+        (ks.rate_ratio, "IRR", "mid-p", "midp_conditional", ()),
+        (ks.rate_ratio, "IRR", "score", "score_conditional_wilson", ()),
+    ],
+)
+def test_two_rates(call, quantity, method, name, columns):
+    cases = read("two_sample_rates").query("quantity == @quantity and method == @name")
+    result = call(cases.x1, cases.t1, cases.x2, cases.t2, method=method)
+    for ours, reference in {**LIMITS, "estimate": "estimate"}.items():
+        assert worst(result[ours], cases[reference]) < 1e-9
+    for column in columns:
+        given = cases[column].notna().to_numpy()
+        assert worst(result[column][given], cases[column][given]) < 1e-9
