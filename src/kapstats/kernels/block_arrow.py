@@ -326,7 +326,7 @@ def crossings(arrow: Arrow, state: Eliminated, K: Array, columns: Array) -> tupl
 
 @dataclass(frozen=True, slots=True)
 class _Lifted:
-    """(I (x) E) W on one factor: first = it is factor 0; effects; image D effects (factor 0); cross C'V0^-1 Z effects."""
+    """(I (x) E) W on one factor (first: factor 0): effects; image D effects on factor 0; cross C'V0^-1 Z effects."""
 
     first: bool
     effects: Array

@@ -1,9 +1,9 @@
 """What Satterthwaite and Kenward-Roger inference need of a linear mixed model, without any N x N array.
 
 Natural parameters: the entries of the covariances of the random effects and the residual variance, in which V is
-linear (so Kenward & Roger's R_jk = 0, as in R pbkrtest). With A = X'V^-1 X = Phi^-1: P_j = X'V^-1 V_j V^-1 X (the paper's
-P_j is its negative), Q_jk = X'V^-1 V_j V^-1 V_k V^-1 X, expected information tr(PV_jPV_k)/2 (REML). The residual
-direction follows from V = V_0 + sum_k G_k V_k (residual variance one), so it needs no products of its own.
+linear (so Kenward & Roger's R_jk = 0, as in R pbkrtest). With A = X'V^-1 X = Phi^-1: P_j = X'V^-1 V_j V^-1 X (the
+paper's P_j is its negative), Q_jk = X'V^-1 V_j V^-1 V_k V^-1 X, expected information tr(PV_jPV_k)/2 (REML). The
+residual direction follows from V = V_0 + sum_k G_k V_k (residual variance one), so it needs no products of its own.
 """
 
 from __future__ import annotations
