@@ -1,0 +1,106 @@
+"""What is wrong or doubtful in the data of a trial; nothing is repaired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from kapstats import estimates
+from kapstats.data.rules import RULES, Rule
+from kapstats.errors import first_ids
+
+if TYPE_CHECKING:
+    from kapstats.data.trial import Trial
+
+SEVERITIES = ("error", "warning", "note")
+NUMBERS = ("AVAL", "BASE", "CHG", "PCHG", "AVISITN", "ADY", "START", "STOP", "LEFT", "RIGHT")
+COLUMNS = ("severity", "dataset", "variable", "rule", "rows", "first_ids", "finding")
+
+
+def check(trial: Trial) -> estimates.Estimates:
+    """Findings in the data of `trial`: errors first.
+
+    Every rule says what must hold (docs/methods/checks); a finding is a rule that some rows break. A dataset is judged
+    by what it is: ADSL, times to events (it has CNSR, or is called ADTTE), adverse events, assessments over visits.
+
+    Returns
+    -------
+    Estimates
+        One row per finding: severity (error: an analysis would be wrong; warning: look at it; note), dataset,
+        variable, rule, rows (how many), first_ids (the first subjects), finding. ``.meta["errors"]`` counts errors.
+
+    Examples
+    --------
+    >>> from kapstats.data.trial import Trial
+    >>> adsl = {"USUBJID": ["1", "2"], "TRT01P": ["KAP", "KAP"], "SAFFL": ["Y", "yes"]}
+    >>> check(Trial(adsl=adsl)).filter(rule="flag-values")["first_ids"].tolist()
+    ['2']
+    """
+    adsl = trial.datasets.get("adsl")
+    held = _distinct(trial.datasets)
+    rows = [row for name, frame in held.items() for row in _findings(name, frame, adsl)]
+    rows.sort(key=lambda row: SEVERITIES.index(row["severity"]))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    counts = {s: sum(row["severity"] == s for row in rows) for s in SEVERITIES}
+    said = ", ".join(f"{n} {s}{'s' if n != 1 else ''}" for s, n in counts.items())
+    description = estimates.meta(
+        method="data checks",
+        level=None,
+        title="Data checks",
+        sentence=f"{len(RULES)} rules over {len(held)} datasets: {said}.",
+        errors=counts["error"],
+        data=trial.name,
+    )
+    return estimates.Estimates(frame, description)
+
+
+def kind_of(name: str, frame: pd.DataFrame) -> str:
+    """Which rules are for this dataset, besides those for every one."""
+    columns = set(frame.columns)
+    if name == "adsl":
+        return "subjects"
+    if name == "adtte" or "CNSR" in columns:
+        return "times"
+    if name == "adae" or "AEDECOD" in columns:
+        return "adverse events"
+    return "assessments" if "AVAL" in columns or name == "adqs" else "other"
+
+
+def _distinct(datasets: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The datasets without those that are another one under a second name."""
+    kept: dict[str, pd.DataFrame] = {}
+    for name, frame in datasets.items():
+        if not any(frame.shape == other.shape and frame.equals(other) for other in kept.values()):
+            kept[name] = frame
+    return kept
+
+
+def _findings(name: str, frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[dict[str, Any]]:
+    kinds = ("every", kind_of(name, frame))
+    compared = None if name == "adsl" else adsl
+    for rule in RULES:
+        if rule.kind in kinds and _applies(rule, frame):
+            yield from _judge(rule, name, frame, compared)
+
+
+def _applies(rule: Rule, frame: pd.DataFrame) -> bool:
+    """Whether the variables that the rule needs are there, and are numbers where it computes with them."""
+    texts = [c for c in NUMBERS if c in frame.columns and not pd.api.types.is_numeric_dtype(frame[c].dtype)]
+    return set(rule.needs) <= set(frame.columns) and not (set(rule.needs) & set(texts))
+
+
+def _judge(rule: Rule, name: str, frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[dict[str, Any]]:
+    for hit in rule.check(frame, adsl):
+        if hit.rows.any() or rule.name == "required-variable":
+            ids = frame.loc[hit.rows, "USUBJID"].astype(str) if "USUBJID" in frame.columns else frame.index[hit.rows]
+            yield {
+                "severity": rule.severity,
+                "dataset": name.upper(),
+                "variable": hit.variable,
+                "rule": rule.name,
+                "rows": int(hit.rows.sum()),
+                "first_ids": first_ids(ids, 3),
+                "finding": hit.seen,
+            }

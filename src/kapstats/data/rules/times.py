@@ -1,0 +1,76 @@
+"""Rules for times to events (ADTTE)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from kapstats.data.rules.rule import Hit, Rule, dates, mask, no_rows
+
+INTERVALS = ("START", "STOP", "ASEQ", "LEFT", "TTESEQ")
+
+
+def required(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    if "USUBJID" not in frame.columns:
+        yield Hit("USUBJID", no_rows(frame), "the variable is not there")
+    if not {"AVAL", "STOP", "RIGHT"} & set(frame.columns):
+        yield Hit("AVAL", no_rows(frame), "no time (AVAL)")
+    if not {"CNSR", "EVENT", "STATUS"} & set(frame.columns):
+        yield Hit("CNSR", no_rows(frame), "no variable says whether the event happened (CNSR)")
+
+
+def missing_time(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    yield Hit("AVAL", mask(frame["AVAL"].isna()), "no time")
+
+
+def not_positive(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    yield Hit("AVAL", mask(pd.to_numeric(frame["AVAL"], errors="coerce") <= 0), "time zero or negative")
+
+
+def censoring(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    code = pd.to_numeric(frame["CNSR"], errors="coerce")
+    yield Hit("CNSR", mask(code.isna() | (code < 0) | (code % 1 != 0)), "missing, negative or no whole number")
+
+
+def censoring_codes(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    code = pd.to_numeric(frame["CNSR"], errors="coerce")
+    yield Hit("CNSR", mask((code > 1) & (code % 1 == 0)), "neither 0 nor 1; above 0 all count as censored")
+
+
+def event_and_censoring(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    yield Hit("EVENT", mask((frame["EVENT"] == 1) != (frame["CNSR"] == 0)), "EVENT and CNSR contradict each other")
+
+
+def duplicate_key(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    key = [c for c in ("USUBJID", "PARAMCD", *INTERVALS) if c in frame.columns]
+    yield Hit("PARAMCD", mask(frame[key].duplicated(keep=False)), f"several rows for one {', '.join(key)}")
+
+
+def before_start(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    start, end = dates(frame, "STARTDT", "STARTDTM"), dates(frame, "ADT", "ADTM")
+    if start is not None and end is not None:
+        yield Hit("ADT", mask(end.dt.normalize() < start.dt.normalize()), "the event is dated before the start")
+
+
+def interval_order(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    yield Hit("STOP", mask(frame["STOP"] <= frame["START"]), "the interval ends where it begins, or before")
+
+
+def limits_order(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    yield Hit("RIGHT", mask(frame["RIGHT"] < frame["LEFT"]), "RIGHT before LEFT")
+
+
+KIND = "times"
+RULES = (
+    Rule("required-variable", "error", KIND, "there are subjects, times and events", required),
+    Rule("missing-time", "error", KIND, "every row has a time", missing_time, ("AVAL",)),
+    Rule("time-not-positive", "error", KIND, "times are above 0", not_positive, ("AVAL",)),
+    Rule("censoring", "error", KIND, "CNSR is 0 (event) or a positive whole number", censoring, ("CNSR",)),
+    Rule("censoring-codes", "warning", KIND, "CNSR is 0 or 1", censoring_codes, ("CNSR",)),
+    Rule("event-and-censoring", "error", KIND, "EVENT is 1 where CNSR is 0", event_and_censoring, ("EVENT", "CNSR")),
+    Rule("duplicate-key", "error", KIND, "one row per subject and parameter", duplicate_key, ("USUBJID",)),
+    Rule("event-before-start", "error", KIND, "the event is not before the start", before_start),
+    Rule("interval-order", "error", KIND, "intervals end after they begin", interval_order, ("START", "STOP")),
+    Rule("limits-order", "error", KIND, "RIGHT is not before LEFT", limits_order, ("LEFT", "RIGHT")),
+)
