@@ -1,0 +1,119 @@
+"""What the regression models of this pillar share: covariates from a formula, coefficient tables, ratios."""
+
+from __future__ import annotations
+
+import warnings as python_warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kapstats._types import BoolArray, FloatArray
+from kapstats.errors import DataError, FormulaError, KapstatsWarning
+from kapstats.estimates import Estimates
+from kapstats.formula.design import Design, build
+from kapstats.inference.intervals import with_inference
+from kapstats.relapse.surv_data import SurvData
+
+INTERCEPT = "(Intercept)"
+
+
+@dataclass(frozen=True, slots=True)
+class Covariates:
+    """Design columns without the intercept: X (n, p) of the estimable ones, all names, which are aliased, warnings."""
+
+    X: FloatArray
+    names: tuple[str, ...]
+    aliased: BoolArray
+    design: Design
+    warnings: tuple[str, ...]
+
+    def new(self, frame: pd.DataFrame) -> FloatArray:
+        """The same columns for other rows."""
+        return self.design.spec.matrix(frame)[:, self._columns][:, ~self.aliased]
+
+    @property
+    def _columns(self) -> list[int]:
+        return [i for i, name in enumerate(self.design.names) if name != INTERCEPT]
+
+
+def covariates(
+    surv: SurvData, order: Mapping[str, Sequence[Any]] | None = None, *, fixed: str | None = None, empty: bool = False
+) -> Covariates:
+    """Covariate columns of the right-hand side; aliased columns are taken out with a warning that names them."""
+    if surv.formula.random or surv.formula.covariance:
+        raise FormulaError(f"{surv.formula.text!r}: random effects have no place in this model.")
+    design = build(surv.formula.fixed if fixed is None else fixed, surv.frame, order=order)
+    columns = [i for i, name in enumerate(design.names) if name != INTERCEPT]
+    if not columns and not empty:
+        raise FormulaError(f"{surv.formula.text!r}: name at least one covariate, such as TRT01P.")
+    aliased = design.aliased[columns]
+    names = tuple(design.names[i] for i in columns)
+    notes = list(design.warnings)
+    if aliased.any():
+        lost = ", ".join(n for n, a in zip(names, aliased, strict=True) if a)
+        notes.append(warn(f"Not estimable, because the columns before determine them: {lost}. Their rows are NaN."))
+    X = design.X[:, columns][:, ~aliased]
+    if not np.isfinite(X).all():
+        raise DataError(f"{surv.formula.text!r}: {int((~np.isfinite(X)).any(1).sum())} rows have infinite covariates.")
+    return Covariates(X, names, aliased, design, tuple(notes))
+
+
+def warn(message: str) -> str:
+    """Warn, and give the text back for the result to keep."""
+    python_warnings.warn(message, KapstatsWarning, stacklevel=4)
+    return message
+
+
+def spread(values: FloatArray, aliased: BoolArray) -> FloatArray:
+    """A vector or matrix of the estimable coefficients with NaN for the aliased ones."""
+    keep = np.flatnonzero(~aliased)
+    out = np.full((aliased.size,) * values.ndim, np.nan)
+    out[np.ix_(*([keep] * values.ndim))] = values
+    return out
+
+
+def coefficient_table(
+    names: Sequence[str], coef: FloatArray, vcov: FloatArray, meta: dict[str, Any], level: float
+) -> Estimates:
+    """One row per coefficient with Wald inference."""
+    with np.errstate(invalid="ignore"):
+        se = np.sqrt(np.diag(vcov))
+    frame = with_inference(pd.DataFrame({"term": list(names)}), coef, se, level=level)
+    return Estimates(frame, {**meta, "level": level}, vcov)
+
+
+def natural(table: Estimates, title: str, *, sign: float = 1.0) -> Estimates:
+    """exp(sign * estimate) with limits; std_error by the delta method; statistic and p are those of the log."""
+    frame = table.frame
+    low, high = ("conf_low", "conf_high") if sign > 0 else ("conf_high", "conf_low")
+    estimate = np.exp(sign * frame["estimate"].to_numpy(float))
+    changed = frame.assign(
+        estimate=estimate,
+        std_error=estimate * frame["std_error"].to_numpy(float),
+        statistic=sign * frame["statistic"],
+        conf_low=np.exp(sign * frame[low].to_numpy(float)),
+        conf_high=np.exp(sign * frame[high].to_numpy(float)),
+    )
+    vcov = None if table.vcov is None else table.vcov * np.outer(estimate, estimate)
+    return replace(table, frame=changed, meta={**table.meta, "scale": "natural", "title": title}, vcov=vcov)
+
+
+def newdata_frame(newdata: Any, default: pd.DataFrame) -> pd.DataFrame:
+    """`newdata` as pandas; a mapping is one row."""
+    from kapstats import frames
+
+    if newdata is None:
+        return default
+    if isinstance(newdata, Mapping):
+        lengths = [len(v) for v in newdata.values() if isinstance(v, (list, tuple, np.ndarray))]
+        return pd.DataFrame(dict(newdata), index=None if lengths else [0]).reset_index(drop=True)
+    return frames.to_pandas(newdata)
+
+
+def identifying(new: pd.DataFrame, times: FloatArray) -> pd.DataFrame:
+    """Every row of `new` crossed with every time, time varying fastest."""
+    base = new.loc[new.index.repeat(len(times))].reset_index(drop=True)
+    return base.assign(time=np.tile(times, len(new)))
