@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def read_adam(
     Parameters
     ----------
     folder : holds adsl, adqs, adtte, adae ... as .csv, .parquet, .xpt (versions 5 and 8), .sas7bdat, .json or .ndjson
-        (Dataset-JSON 1.1), any subset, any mix; ``truth.json`` and ``scenario.json`` of a simulated trial are read too
+        (Dataset-JSON 1.1), any subset or mix; of a simulated trial ``truth.json`` and ``scenario.toml`` (or .json) too
     encoding : of text in csv, xpt and sas7bdat files; by default UTF-8 (sas7bdat: what the file says)
     arms : order of the arms where TRT01PN does not state it
     roles : datasets under a second name, ``{"adqs": "adadas"}``
@@ -57,7 +58,8 @@ def read_adam(
             raise DataError(f"{folder}: roles name {source!r}, which is not there. Found: {', '.join(tables)}.")
         tables.setdefault(role.lower(), tables[source.lower()])
     given: dict[str, Any] = dict(tables)
-    truth, scenario = (_read_json(folder / name) for name in ("truth.json", "scenario.json"))
+    truth = _read_json(folder / "truth.json")
+    scenario = _read_json(folder / "scenario.json") or _read_toml(folder / "scenario.toml")
     return Trial(**given, arms=arms, truth=truth, scenario=scenario, name=folder.resolve().name)
 
 
@@ -90,3 +92,12 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise DataError(f"{path.name}: holds a {type(value).__name__}, not an object of named values.")
     return value
+
+
+def _read_toml(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path.name}: no TOML ({error}).") from error
