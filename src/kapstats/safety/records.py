@@ -1,0 +1,281 @@
+"""From ADAE and ADSL to coded records: who is in the population, which records count, in which arm."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kapstats import frames
+from kapstats._types import BoolArray, IntArray
+from kapstats.data.trial import SUBJECT, Trial, is_yes
+from kapstats.errors import DataError, KapstatsWarning, first_ids
+
+UNCODED = "Uncoded"
+ACTUAL = {"TRTA": "TRT01A", "TRTP": "TRT01P"}
+#: dates of onset and of first and last dose, the most precise first
+ONSET = ("ASTDTM", "ASTDT", "AESTDTC")
+FIRST_DOSE = ("TRTSDTM", "TRTSDT")
+LAST_DOSE = ("TRTEDTM", "TRTEDT")
+
+
+@dataclass(frozen=True)
+class Records:
+    """The adverse events of one population.
+
+    events : the treatment-emergent ADAE records of subjects in the population
+    subject : (events,) row of `subjects` of each record
+    subjects : ADSL rows of the population
+    arm : (subjects,) position in `arms`
+    arms : the groups in order, the reference first
+    by : name of the grouping column in results
+    notes : one clause for each decision, for the model sentence
+    warnings : texts that were warned
+    kind : the caller's kind of table
+    others : further datasets of the trial
+    """
+
+    events: pd.DataFrame
+    subject: IntArray
+    subjects: pd.DataFrame
+    arm: IntArray
+    arms: tuple[Any, ...]
+    by: str
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    kind: str = "pandas"
+    others: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def size(self) -> IntArray:
+        """(arms,) subjects of each arm: the denominators."""
+        return np.bincount(self.arm, minlength=len(self.arms)).astype(np.int64)
+
+    def keep(self, mask: BoolArray, note: str) -> Records:
+        """The same population with only the records of `mask`."""
+        return Records(
+            self.events.loc[mask].reset_index(drop=True),
+            self.subject[mask],
+            self.subjects,
+            self.arm,
+            self.arms,
+            self.by,
+            (*self.notes, note),
+            self.warnings,
+            self.kind,
+            self.others,
+        )
+
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of who is in which arm and which records count."""
+        digest = hashlib.sha256(self.arm.tobytes() + self.subject.tobytes())
+        digest.update("\x1f".join(map(str, self.arms)).encode())
+        return digest.hexdigest()[:16]
+
+
+def collect(
+    trial_or_adae: Any,
+    adsl: Any,
+    by: str,
+    *,
+    treatment_emergent: bool | str,
+    window: float | None,
+    population: str | None,
+    order: Sequence[Any] | None,
+    where: Mapping[str, Any] | None,
+) -> Records:
+    """Unpack a trial, choose population and records, and count whatever is left out."""
+    adae, adsl, others, kind = _tables(trial_or_adae, adsl)
+    frames.require(adae, [SUBJECT], "ADAE")
+    frames.require(adsl, [SUBJECT], "ADSL")
+    subjects, notes = _population(adsl, population)
+    subjects, levels, warned = _arms(subjects, adae, by, order)
+    position = pd.Index(subjects[SUBJECT]).get_indexer(pd.Index(adae[SUBJECT]))
+    warned += _left_out(adae, adsl, position)
+    keep = position >= 0
+    note, emergent = _emergent(adae, adsl, treatment_emergent, window)
+    notes.append(f"{int((keep & emergent).sum())} of {len(adae)} records count ({note})")
+    keep &= emergent
+    for column, allowed in (where or {}).items():
+        frames.require(adae, [column], "ADAE")
+        values = list(allowed) if isinstance(allowed, (list, tuple, set)) else [allowed]
+        keep &= adae[column].isin(values).to_numpy()
+        notes.append(f"{column} in {values}: {int(keep.sum())} records")
+    warned += _switched(adae, subjects, by, position, keep)
+    for text in warned:
+        warnings.warn(text, KapstatsWarning, stacklevel=4)
+    events = adae.loc[keep].reset_index(drop=True)
+    return Records(
+        events, position[keep].astype(np.int64), subjects, levels.codes, levels.values, by,
+        tuple(notes), tuple(warned) + _sorted_note(by, levels), kind, others,
+    )  # fmt: skip
+
+
+def _tables(source: Any, adsl: Any) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, pd.DataFrame], str]:
+    if isinstance(source, Trial):
+        subjects = source.adsl if adsl is None else frames.to_pandas(adsl)
+        others = {k: v for k, v in source.datasets.items() if k not in ("adsl", "adae")}
+        return source.adae, subjects, others, "pandas"
+    if adsl is None:
+        raise DataError(
+            "incidence: denominators come from ADSL, never from ADAE. Give a Trial, or adsl= beside the ADAE table."
+        )
+    return frames.to_pandas(source), frames.to_pandas(adsl), {}, frames.kind(source)
+
+
+def _population(adsl: pd.DataFrame, flag: str | None) -> tuple[pd.DataFrame, list[str]]:
+    twice = adsl.loc[adsl[SUBJECT].duplicated(), SUBJECT]
+    if len(twice):
+        raise DataError(f"ADSL has one row per subject, but {twice.nunique()} have several ({first_ids(twice)}).")
+    if flag is None or (flag == "SAFFL" and flag not in adsl.columns):
+        note = "all subjects of ADSL" + ("" if flag is None else " (ADSL has no SAFFL)")
+        return adsl, [f"{len(adsl)} subjects: {note}"]
+    frames.require(adsl, [flag], "ADSL")
+    kept = adsl.loc[is_yes(adsl[flag])].reset_index(drop=True)
+    if kept.empty:
+        raise DataError(f"ADSL.{flag} is 'Y' for none of {len(adsl)} subjects. Give population= another flag, or None.")
+    return kept, [f"{len(kept)} of {len(adsl)} subjects with {flag}"]
+
+
+def _arms(
+    subjects: pd.DataFrame, adae: pd.DataFrame, by: str, order: Sequence[Any] | None
+) -> tuple[pd.DataFrame, frames.Levels, list[str]]:
+    """The group of every subject, from ADSL; TRTA and TRTP of ADAE are ADSL's TRT01A and TRT01P."""
+    column = by if by in subjects.columns else ACTUAL.get(by, by)
+    if column not in subjects.columns and by in adae.columns:
+        raise DataError(
+            f"by={by!r} stands in ADAE only, so subjects without events have no group. Add {by} to ADSL."
+        )
+    frames.require(subjects, [column], "ADSL")
+    missing = subjects[column].isna() | (subjects[column].astype("object") == "")
+    warned = []
+    if missing.any():
+        ids = first_ids(subjects.loc[missing, SUBJECT])
+        warned.append(f"{int(missing.sum())} subjects have no {column} and are left out ({ids}).")
+        subjects = subjects.loc[~missing].reset_index(drop=True)
+    levels = frames.levels(subjects, column, order)
+    if levels.source == "sorted":
+        levels = _by_arm_number(subjects, column) or levels
+        frames.warn_sorted({by: levels})
+    return subjects, levels, warned
+
+
+def _by_arm_number(subjects: pd.DataFrame, column: str) -> frames.Levels | None:
+    """Order of a route by the number of the arm, where every route belongs to one number and no two share it."""
+    for number in ("TRT01AN", "TRT01PN"):
+        if number not in subjects.columns or not pd.api.types.is_numeric_dtype(subjects[number].dtype):
+            continue
+        pairs = subjects[[column, number]].drop_duplicates()
+        if pairs.isna().any(axis=None) or pairs[column].duplicated().any() or pairs[number].duplicated().any():
+            continue
+        found = frames.levels(subjects, column, pairs.sort_values(number)[column].tolist())
+        return frames.Levels(found.values, found.codes, number)
+    return None
+
+
+def _sorted_note(by: str, levels: frames.Levels) -> tuple[str, ...]:
+    if levels.source != "sorted":
+        return ()
+    return (f"Groups in alphabetical order, since nothing states one ({by}: reference {levels.values[0]!r}).",)
+
+
+def _left_out(adae: pd.DataFrame, adsl: pd.DataFrame, position: IntArray) -> list[str]:
+    """Warnings for records of subjects that ADSL does not have; those outside the population are counted."""
+    texts = []
+    orphan = ~adae[SUBJECT].isin(adsl[SUBJECT]).to_numpy()
+    if orphan.any():
+        ids = adae.loc[orphan, SUBJECT]
+        texts.append(
+            f"{int(orphan.sum())} ADAE records belong to {ids.nunique(dropna=False)} subjects that ADSL does not have "
+            f"({first_ids(ids)}): left out, since they have no denominator."
+        )
+    outside = (position < 0) & ~orphan
+    if outside.any():
+        ids = adae.loc[outside, SUBJECT]
+        texts.append(f"{int(outside.sum())} ADAE records are of subjects outside the population ({first_ids(ids)}).")
+    return texts
+
+
+def _switched(adae: pd.DataFrame, subjects: pd.DataFrame, by: str, position: IntArray, keep: BoolArray) -> list[str]:
+    """A warning when the treatment on the record differs from the subject's own."""
+    column = by if by in subjects.columns else ACTUAL.get(by, by)
+    on_record = by if by in adae.columns else next((k for k, v in ACTUAL.items() if v == column and k in adae), None)
+    if on_record is None or not keep.any():
+        return []
+    there = adae.loc[keep, on_record].astype("object").to_numpy()
+    own = subjects[column].astype("object").to_numpy()[position[keep]]
+    differs = (there != own) & ~pd.isna(there) & (there != "")
+    if not differs.any():
+        return []
+    ids = first_ids(adae.loc[keep, SUBJECT][differs])
+    return [f"{int(differs.sum())} records have another {on_record} than ADSL.{column} ({ids}): counted under ADSL's."]
+
+
+def _emergent(adae: pd.DataFrame, adsl: pd.DataFrame, rule: bool | str, window: float | None) -> tuple[str, BoolArray]:
+    """Which records are treatment-emergent, and the rule in words.
+
+    TRTEMFL = Y where ADAE has the flag and no window is asked for. Otherwise onset on or after the first dose and, with
+    a window, at most that many days after the last; a missing onset, first or last dose counts as emergent, unless the
+    event ended before the first dose.
+    """
+    if rule is False:
+        return "treatment-emergent or not", np.ones(len(adae), dtype=bool)
+    use_flag = rule == "flag" or (rule is True and window is None and "TRTEMFL" in adae.columns)
+    if use_flag:
+        frames.require(adae, ["TRTEMFL"], "ADAE")
+        return "TRTEMFL = Y", is_yes(adae["TRTEMFL"]).to_numpy(dtype=bool)
+    onset, first = _moment(adae, ONSET), _dose(adae, adsl, FIRST_DOSE)
+    if onset is None or first is None:
+        raise DataError(
+            "ADAE has no TRTEMFL, and the dates that would replace it (ASTDT or ASTDTM; ADSL TRTSDT) are not there. "
+            "Add them, or count every record with treatment_emergent=False."
+        )
+    onset, dosed = _same_precision(onset, first)
+    emergent = ~(onset < dosed)
+    ended = _moment(adae, ("AENDTM", "AENDT"))
+    if ended is not None:
+        ended, dosed = _same_precision(ended, first)
+        emergent &= ~(onset.isna() & (ended < dosed))
+    note = f"onset on or after first dose, missing dates ({int(onset.isna().sum())}) counted"
+    if window is not None:
+        last = _dose(adae, adsl, LAST_DOSE)
+        if last is None:
+            raise DataError("window= needs the last dose: ADSL has neither TRTEDTM nor TRTEDT.")
+        emergent &= ~(onset > last + pd.Timedelta(days=window))
+        note += f", up to {window:g} days after last dose"
+    return note, emergent.to_numpy(dtype=bool)
+
+
+def _moment(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series | None:
+    """The first of the columns that is there, as dates; what is no complete date becomes missing."""
+    for name in names:
+        if name in frame.columns:
+            return as_moment(frame[name])
+    return None
+
+
+def as_moment(values: pd.Series) -> pd.Series:
+    """Dates or date-times from ISO text, datetime columns or Python dates; anything else becomes missing."""
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        return values
+    return pd.to_datetime(values.astype("object"), errors="coerce", format="ISO8601")
+
+
+def _dose(adae: pd.DataFrame, adsl: pd.DataFrame, names: Sequence[str]) -> pd.Series | None:
+    by_subject = _moment(adsl, names)
+    if by_subject is None:
+        return _moment(adae, names)
+    at = pd.Index(adsl[SUBJECT]).get_indexer(pd.Index(adae[SUBJECT]))
+    moments = by_subject.to_numpy()[np.maximum(at, 0)]
+    return pd.Series(moments, index=adae.index).where(at >= 0)
+
+
+def _same_precision(a: pd.Series, b: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Compare days where one of the two columns holds no time of day."""
+    by_day = any(bool((s.dropna() == s.dropna().dt.normalize()).all()) for s in (a, b))
+    return (a.dt.normalize(), b.dt.normalize()) if by_day else (a, b)
