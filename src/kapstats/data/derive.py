@@ -298,7 +298,12 @@ def _flag(yes: pd.Series, known: pd.Series, missing: str) -> pd.Series:
 
 
 def treatment_emergent(
-    adae: FrameLike, adsl: FrameLike | None = None, *, window: float | None = None, column: str = "TRTEMFL"
+    adae: FrameLike,
+    adsl: FrameLike | None = None,
+    *,
+    window: float | None = None,
+    no_start: str = "Y",
+    column: str = "TRTEMFL",
 ) -> Any:
     """Whether an adverse event is treatment emergent: it starts at or after the first dose, and in the window.
 
@@ -307,6 +312,8 @@ def treatment_emergent(
     adae : USUBJID, ASTDTM or ASTDT (partial text allowed), AENDT or AENDTM where known
     adsl : gives TRTSDT(M) and TRTEDT(M) where `adae` does not have them
     window : days after the last dose (TRTEDT) during which a start still counts, that day included; None: for ever
+
+    no_start : what an event without any start date is, unless its end shows that it came before: "Y" (cautious) or "N"
 
     Notes
     -----
@@ -331,6 +338,8 @@ def treatment_emergent(
         raise DataError("treatment_emergent: ADAE has neither ASTDTM nor ASTDT.")
     end = _moments(frame, None, "AENDTM", "AENDT", "last")
     emergent = first.day.notna() & ~start_late.before(first)
+    if choose(no_start, ("Y", "N"), "no_start") == "N":
+        emergent &= start_late.day.notna()
     if end is not None:
         emergent &= ~(start_late.day.isna() & end.before(first))
     if window is not None:
