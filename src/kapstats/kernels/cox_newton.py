@@ -2,8 +2,8 @@
 
 Letters as in Therneau and Grambsch (2000): r_i = w_i exp(x_i'b), S0, S1, S2 sums of r, r x, r xx' over a risk set, D0
 and D1 the same over the tied events. Each event group contributes sum_l m / d_l, d_l = S0 - f_l D0, f_l = l/d (Efron)
-or 0 (Breslow), m the mean weight of its events. With a = sum m/d_l and b = sum m f_l/d_l, A_i the sum of a over the risk
-sets of row i and B_i = b at its own event, the score is X'(w event - r (A - event B)), and the second-moment part of
+or 0 (Breslow), m the mean weight of its events. With a = sum m/d_l and b = sum m f_l/d_l, A_i the sum of a over the
+risk sets of row i, B_i = b at its own event, the score is X'(w event - r (A - event B)), and the second-moment part of
 the information is the one Gram matrix X' diag(r (A - event B)) X: no n x p x p arrays.
 """
 

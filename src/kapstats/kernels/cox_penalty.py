@@ -1,0 +1,107 @@
+"""Firth's penalty on the Cox likelihood, and profile-likelihood limits of one coefficient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import chdtri
+
+from kapstats.kernels.cox_newton import CoxData, Evaluation, Maximum, evaluate, hazard, maximise, relative_risk
+
+FloatArray = npt.NDArray[np.float64]
+Likelihood = Callable[[FloatArray], Evaluation]
+
+
+def firth(data: CoxData, b: FloatArray) -> Evaluation:
+    """l + log|I| / 2 with its exact score; the information is that of l, as Heinze and Schemper (2001) use it."""
+    plain = evaluate(data, b)
+    if not np.isfinite(plain.loglik):
+        return plain
+    sign, log_det = np.linalg.slogdet(plain.information)
+    if sign <= 0 or not np.isfinite(log_det):
+        return replace(plain, loglik=-np.inf)
+    V: FloatArray = np.asarray(np.linalg.inv(plain.information), dtype=float)
+    score: FloatArray = plain.score + 0.5 * third_moment_trace(data, b, V)
+    return Evaluation(plain.loglik + 0.5 * log_det, score, plain.information)
+
+
+def third_moment_trace(data: CoxData, b: FloatArray, V: FloatArray) -> FloatArray:
+    """trace(V dI/db_j), (p,): over events, the third moments of x in the risk set contracted with V.
+
+    With M(.) the mean over the risk set of one event (tied events at weight 1 - f), xbar = M(x), u = V xbar, c = xbar'u
+    and q = x'Vx: sum m (M(q x) - 2 M(x x') u + 2 c xbar - xbar M(q)).
+    """
+    p = data.X.shape[1]
+    h = hazard(data, relative_risk(data, b)[1])
+    q = np.einsum("ij,jk,ik->i", data.X, V, data.X)
+    upper = np.triu_indices(p)
+    sums = np.column_stack([np.ones(len(q)), data.X, q, q[:, None] * data.X, data.X[:, upper[0]] * data.X[:, upper[1]]])
+    sums *= h.r[:, None]
+    total = data.sets.at_risk(sums)[data.group]
+    if data.efron:
+        total = total - data.f[:, None] * data.sets.at_event(sums[data.sets.event])[data.group]
+    M = total[:, 1:] / total[:, :1]
+    xbar, Mq, Mqx, Mxx = M[:, :p], M[:, p], M[:, p + 1 : 2 * p + 1], np.empty((len(M), p, p))
+    Mxx[:, upper[0], upper[1]] = M[:, 2 * p + 1 :]
+    Mxx[:, upper[1], upper[0]] = M[:, 2 * p + 1 :]
+    u = xbar @ V
+    c = np.einsum("ij,ij->i", xbar, u)
+    terms = Mqx - 2.0 * np.einsum("ijk,ik->ij", Mxx, u) + xbar * (2.0 * c - Mq)[:, None]
+    return data.mean_weight[data.group] @ terms
+
+
+def profile_limits(
+    likelihood: Likelihood, best: Maximum, j: int, level: float, span: FloatArray
+) -> tuple[float, float]:
+    """Values of coefficient j where twice the drop of the profile log-likelihood is the chi-square quantile.
+
+    A limit is infinite when the profile never falls that far (monotone likelihood).
+    """
+    drop = 0.5 * float(chdtri(1, 1.0 - level))
+    target = best.at.loglik - drop
+    runaway = bool(best.infinite[j])
+    ends = []
+    for sign in (-1.0, 1.0):
+        if runaway and np.sign(best.b[j]) == sign:
+            ends.append(sign * np.inf)
+        else:
+            ends.append(_limit(likelihood, best, j, sign, target, span))
+    return ends[0], ends[1]
+
+
+def _limit(likelihood: Likelihood, best: Maximum, j: int, sign: float, target: float, span: FloatArray) -> float:
+    """Guarded Newton on v -> profile log-likelihood - target, whose derivative is the score of j."""
+    free = np.ones(len(best.b), bool)
+    free[j] = False
+    inside, b = best.b[j], best.b.copy()
+    width = 1.0 / np.sqrt(max(best.at.information[j, j], 1e-12))
+    if best.infinite[j]:
+        width = 1.0 / max(span[j], 1e-12)
+    v, outside = inside + sign * 2.0 * width, sign * np.inf
+    for _ in range(200):
+        b[j] = v
+        found = maximise(likelihood, b, free=free, limit=500)
+        gap = found.at.loglik - target
+        if not np.isfinite(gap):
+            outside = v
+        elif gap >= 0:
+            inside, b = v, found.b.copy()
+        else:
+            outside = v
+        slope = found.at.score[j] if np.isfinite(gap) else 0.0
+        new = v - gap / slope if slope != 0 and np.isfinite(gap) else np.nan
+        low, high = sorted((inside, outside))
+        reach = 2.0 * (abs(v - best.b[j]) + width)
+        if not np.isfinite(outside) and not abs(new - v) <= reach:
+            new = v + sign * reach
+        elif not low < new < high:
+            new = (inside + outside) / 2.0 if np.isfinite(outside) else v + sign * reach
+        if abs(new - v) <= 1e-11 * (1.0 + abs(v)) or (np.isfinite(gap) and abs(gap) < 1e-12):
+            return float(new)
+        if abs(new) * span[j] > 500.0:
+            return float(sign * np.inf)
+        v = new
+    return float("nan")

@@ -1,0 +1,81 @@
+"""What can go wrong in a Cox model, named: columns, levels and strata, with the remedy."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+
+from kapstats._types import BoolArray, FloatArray
+from kapstats.errors import EstimabilityError, KapstatsWarning, first_ids
+from kapstats.relapse.surv_data import SurvData
+
+REMEDY = (
+    "Use penalty='firth' for a finite estimate, conf='profile' for a likelihood interval, or an exact log-rank test."
+)
+
+
+def tell(found: Iterable[str]) -> tuple[str, ...]:
+    """Warn once per text and return the texts."""
+    texts = tuple(found)
+    for text in texts:
+        warnings.warn(text, KapstatsWarning, stacklevel=4)
+    return texts
+
+
+def require_events(surv: SurvData) -> None:
+    """Raise when no row has the event: nothing can be estimated."""
+    if not surv.n_events:
+        raise EstimabilityError(
+            f"{surv.formula.text!r}: none of the {len(surv)} rows has the event, so no hazard ratio can be estimated. "
+            f"Check which value of {surv.formula.response.args[-1]!r} means the event."  # type: ignore[union-attr]
+        )
+
+
+def empty_strata(surv: SurvData) -> list[str]:
+    """A warning when strata hold no event."""
+    events = np.bincount(surv.strata.codes, surv.event, len(surv.strata))
+    empty = np.flatnonzero(events == 0)
+    if len(surv.strata) < 2 or not len(empty):
+        return []
+    names = first_ids(surv.strata.labels[i] for i in empty)
+    rows = int(np.isin(surv.strata.codes, empty).sum())
+    return [f"{len(empty)} of {len(surv.strata)} strata hold no event ({names}); their {rows} rows add nothing."]
+
+
+def aliased(names: Iterable[str], lost: BoolArray) -> list[str]:
+    """A warning that names the columns without a coefficient of their own."""
+    dropped = [n for n, gone in zip(names, lost, strict=True) if gone]
+    if not dropped:
+        return []
+    return [
+        f"No coefficient for {', '.join(dropped)}: constant in every risk set, or a linear combination of "
+        "earlier columns (collinear). Estimates are NaN; drop or combine these columns."
+    ]
+
+
+def monotone(
+    names: list[str], X: FloatArray, event: BoolArray, direction: FloatArray, infinite: BoolArray
+) -> list[str]:
+    """Warnings for coefficients without a finite maximum, with the level that has no event where there is one.
+
+    names (p,), X (n, p) uncentred, direction (p,) sign of the runaway, infinite (p,).
+    """
+    texts = []
+    for j in np.flatnonzero(infinite):
+        reason = _reason(names[j], X[:, j], event)
+        end = "+infinity" if direction[j] > 0 else "-infinity"
+        texts.append(f"{names[j]}: the likelihood is monotone, the estimate runs to {end}{reason}. {REMEDY}")
+    return texts
+
+
+def _reason(name: str, x: FloatArray, event: BoolArray) -> str:
+    if set(np.unique(x)) <= {0.0, 1.0}:
+        for value, text in ((1.0, f"with {name}"), (0.0, f"without {name}")):
+            rows = x == value
+            if not (event & rows).any():
+                return f" (no event among the {int(rows.sum())} rows {text})"
+            if (event & rows).sum() == rows.sum():
+                return f" (every one of the {int(rows.sum())} rows {text} has the event)"
+    return " (it separates rows with early events from the others)"
