@@ -93,7 +93,7 @@ def cox(
     >>> data = pd.DataFrame({"t": [1, 2, 3, 4, 5, 6.0], "e": [1, 1, 0, 1, 1, 1], "x": [1, 0, 1, 1, 0, 0]})
     >>> fit = cox("Surv(t, e) ~ x", data)
     >>> fit.coefficients["estimate"].round(4).tolist()
-    [0.8977]
+    [1.0731]
     """
     if interval_censored is not None:
         return _as_interval(formula, data, interval_censored, level=level, order=order)

@@ -334,10 +334,7 @@ class CoxFit:
         text += "of ties (Cox 1972, J R Stat Soc B 34: 187-220). "
         if self.robust:
             text += "Standard errors are the sandwich of Lin and Wei (1989, J Am Stat Assoc 84: 1074-1078). "
-        return (
-            text
-            + "Proportional hazards were tested by the score test of Grambsch and Therneau (1994, Biometrika 81: 515-526)."
-        )
+        return text + "Proportional hazards: score test of Grambsch and Therneau (1994, Biometrika 81: 515-526)."
 
     def _repr_html_(self) -> str:
         return self.summary().to_html()
