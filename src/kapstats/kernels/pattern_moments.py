@@ -199,22 +199,29 @@ def _keys(stats: PatternMoments) -> list[tuple[int, tuple[bool, ...]]]:
     return [(int(g), tuple(bool(x) for x in row)) for g, row in zip(stats.block, stats.seen, strict=True)]
 
 
-def without(stats: PatternMoments, z: Floats, arranged: Layout, weights: Floats | None = None) -> PatternMoments:
-    """One replicate per subject, that subject's cross-products taken away (patterns in the order of the layout).
+def without(
+    stats: PatternMoments, z: Floats, arranged: Layout, weights: Floats | None = None, who: Ints | None = None
+) -> PatternMoments:
+    """One replicate per subject of `who` (default all, by code), that subject's cross-products taken away.
 
-    z (N, c) are the rows behind `stats` (one replicate). Returns n replicates in the order of the subject codes.
+    z (N, c) are the rows behind `stats` (one replicate), whose patterns stand in the order of the layout.
     """
-    n = 1 + max(int(s.max()) for s in arranged.subjects)
+    who = np.arange(sum(len(s) for s in arranged.subjects)) if who is None else who
+    n = len(who)
     gram = np.repeat(stats.gram, n, axis=0)
     count, n_obs, log_weight = np.repeat(stats.count, n, 0), np.repeat(stats.n_obs, n), np.repeat(stats.log_weight, n)
     first = np.searchsorted(stats.pairs[0], np.arange(len(stats.block) + 1))
-    for p, (rows, who) in enumerate(zip(arranged.rows, arranged.subjects, strict=True)):
-        block = z[rows] if weights is None else z[rows] * np.sqrt(weights[rows])[..., None]
-        own = pack_pairs(np.einsum("nsi,ntj->nstij", block, block))
-        gram[who[:, None], np.arange(first[p], first[p + 1])] -= own
-        count[who, p] -= 1.0
-        n_obs[who] -= rows.shape[1]
-        log_weight[who] -= 0.0 if weights is None else np.log(weights[rows]).sum(axis=1)
+    for p, (rows, subjects) in enumerate(zip(arranged.rows, arranged.subjects, strict=True)):
+        place = np.flatnonzero(np.isin(who, subjects))
+        if not len(place):
+            continue
+        own = rows[np.searchsorted(subjects, who[place])]
+        block = z[own] if weights is None else z[own] * np.sqrt(weights[own])[..., None]
+        products = pack_pairs(np.einsum("nsi,ntj->nstij", block, block))
+        gram[place[:, None], np.arange(first[p], first[p + 1])] -= products
+        count[place, p] -= 1.0
+        n_obs[place] -= rows.shape[1]
+        log_weight[place] -= 0.0 if weights is None else np.log(weights[own]).sum(axis=1)
     return PatternMoments(stats.seen, stats.block, count, n_obs, log_weight, stats.pairs, gram)
 
 
