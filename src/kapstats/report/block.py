@@ -10,12 +10,20 @@ from kapstats.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One table of one analysis: the numbers, and the numbers as shown."""
+    """One set of numbers of one analysis, and its table unless another table shows them."""
 
     name: str
     estimates: Estimates
-    table: Table
+    table: Table | None = None
     filterable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an analysis says to its question: a lead and one line per group."""
+
+    lead: str
+    lines: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,7 @@ class Block:
 
     question : "response", "relapse" or "safety"
     sentence : the model sentence, the first thing a reader sees
-    answers : one short sentence per finding, for the head of the report
+    answers : what it says to the question, for the head of the report
     methods : paragraphs with citations
     failed : why there is no estimate, when there is none
     """
@@ -43,7 +51,7 @@ class Block:
     question: str
     title: str
     sentence: str = ""
-    answers: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
     results: tuple[Result, ...] = ()
     pictures: tuple[Picture, ...] = ()
     methods: tuple[str, ...] = ()

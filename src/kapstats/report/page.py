@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from html import escape
 from importlib import resources
 
-from kapstats.report.block import Block, Document, Picture, Result
+from kapstats.report.block import Answer, Block, Document, Picture, Result
 from kapstats.report.figures import style
+from kapstats.table import Table
 
 QUESTIONS = {
     "response": ("Response", "Did people respond?"),
@@ -21,6 +22,9 @@ QUESTIONS = {
 SWITCHED = {style.INK: "#e6e9ed", style.MUTED: "#a3abb5", style.GRID: "#323842"} | {
     mark.colour: mark.dark for mark, _ in style.ROUTES.values()
 }
+
+#: figures are shown a little larger than they were drawn
+ENLARGED = 1.15
 
 
 def page(document: Document) -> str:
@@ -83,10 +87,21 @@ def _answers(document: Document) -> str:
     cards = []
     for question in _asked(document.blocks):
         said = [answer for b in document.blocks if b.question == question for answer in b.answers]
-        lines = "".join(f"<li>{escape(answer)}</li>" for answer in said) or "<li>No estimate; see below.</li>"
+        body = "".join(map(_answer, said)) or "<p>No estimate; see below.</p>"
         heading = f'<h3><a href="#{question}">{escape(QUESTIONS[question][1])}</a></h3>'
-        cards.append(f'<div class="card {question}">{heading}<ul>{lines}</ul></div>')
+        cards.append(f'<div class="card {question}">{heading}{body}</div>')
     return f'<section id="answers"><h2>In short</h2><div class="cards">{"".join(cards)}</div></section>'
+
+
+def _answer(answer: Answer) -> str:
+    """A lead and its lines; every group has the colour it has in the figures."""
+    looks = style.marks(label for label, _ in answer.lines)
+    lines = "".join(
+        f'<div><dt><span class="dot" style="background:var(--c{looks[label].colour[1:]})"></span>{escape(style.name(label))}</dt>'
+        f"<dd>{escape(value)}</dd></div>"
+        for label, value in answer.lines
+    )
+    return f"<p>{escape(answer.lead)}</p>" + (f"<dl>{lines}</dl>" if lines else "")
 
 
 def _section(question: str, blocks: Iterable[Block]) -> str:
@@ -104,7 +119,7 @@ def _block(block: Block) -> str:
     methods = "".join(f"<p>{escape(text)}</p>" for text in block.methods if text)
     how = f"<details><summary>Methods</summary>{methods}</details>" if methods else ""
     pictures = "\n".join(_picture(block.name, picture) for picture in block.pictures)
-    tables = "\n".join(_table(result) for result in block.results)
+    tables = "\n".join(_table(result) for result in block.results if result.table is not None)
     heading = f"<h3>{escape(block.title)}</h3>"
     body = "\n".join(part for part in (heading, failed, sentence, pictures, tables, warnings, how) if part)
     return f'<article id="{_slug(block.name)}">\n{body}\n</article>'
@@ -120,16 +135,17 @@ def _picture(owner: str, picture: Picture) -> str:
 
 
 def _table(result: Result) -> str:
-    label = escape(result.table.title or result.name, quote=True)
-    mark = " filterable" if result.filterable else ""
-    return f'<div class="scroll{mark}" tabindex="0" role="region" aria-label="{label}">{result.table.to_html()}</div>'
+    assert result.table is not None
+    return _scrolled(result.table, result.name, " filterable" if result.filterable else "")
+
+
+def _scrolled(table: Table, name: str = "", mark: str = "") -> str:
+    label = escape(table.title or name, quote=True)
+    return f'<div class="scroll{mark}" tabindex="0" role="region" aria-label="{label}">{table.to_html()}</div>'
 
 
 def _provenance(document: Document) -> str:
-    tables = "\n".join(
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(t.title, quote=True)}">{t.to_html()}</div>'
-        for t in document.provenance
-    )
+    tables = "\n".join(_scrolled(table) for table in document.provenance)
     stamp = f'<p>Created <time datetime="{escape(document.created)}">{escape(document.created)}</time>.</p>'
     return (
         f'<section id="provenance"><h2>How this was made</h2>\n{tables}\n{stamp if document.created else ""}</section>'
@@ -142,12 +158,12 @@ def inline(svg: str, *, prefix: str) -> str:
     Examples
     --------
     >>> inline('<svg width="72pt" viewBox="0 0 72 9"><path id="a" style="fill: #123c80"/></svg>', prefix="x")
-    '<svg viewBox="0 0 72 9" style="--width:96px"><path id="x-a" style="fill: var(--c123c80)"/></svg>'
+    '<svg viewBox="0 0 72 9" style="--width:110px"><path id="x-a" style="fill: var(--c123c80)"/></svg>'
     """
     opening, rest = svg.split(">", 1)
     opening = re.sub(r'\s(?:xmlns(?::xlink)?|version|width|height)="[^"]*"', "", opening)
     points = re.search(r'viewBox="[\d.\-]+ [\d.\-]+ ([\d.]+)', opening)
-    width = f' style="--width:{round(float(points[1]) * 96 / 72)}px"' if points else ""
+    width = f' style="--width:{round(float(points[1]) * 96 / 72 * ENLARGED)}px"' if points else ""
     rest = rest.replace("xlink:href=", "href=")
     rest = re.sub(r'\bid="', f'id="{prefix}-', rest)
     rest = re.sub(r'href="#', f'href="#{prefix}-', rest)

@@ -60,4 +60,4 @@ def _axis(ax: Any, rows: list[str], groups: tuple[Any, Any], looks: dict[Any, st
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("Subjects with the event (%)")
     for x, group in zip((0.25, 0.75), groups, strict=True):
-        ax.annotate(str(group), (x, 1.01), xycoords="axes fraction", ha="center", fontweight="bold", fontsize=9)
+        ax.annotate(style.name(group), (x, 1.01), xycoords="axes fraction", ha="center", fontweight="bold", fontsize=9)

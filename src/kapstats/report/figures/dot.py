@@ -43,9 +43,8 @@ def dot(
     _percentages(left, frame, rows, term, by, looks)
     if right is not None and differences is not None:
         _differences(right, differences, rows, term, by, looks, level, reference)
-        if "truth" in differences and differences["truth"].notna().any():
-            style.truth_key(right)
-    style.legend_above(left, looks, line=False)
+    known = differences is not None and "truth" in differences and bool(differences["truth"].notna().any())
+    style.legend_above(left, looks, truth=known)
     return whole
 
 
@@ -101,8 +100,8 @@ def _differences(
                 _interval(ax, cells.loc[(name, group)], y + offset, look)
     _rows(ax, rows)
     ax.tick_params(axis="y", labelleft=False)
-    against = f" vs {reference}" if reference else ""
-    ax.set_xlabel(f"Risk difference{against}, points ({100 * level:g}% CI)")
+    against = f" to {style.name(reference)}" if reference else ""
+    ax.set_xlabel(f"Difference{against}, points ({100 * level:g}% CI)")
 
 
 def _interval(ax: Any, row: pd.Series, y: float, look: style.Mark) -> None:

@@ -74,7 +74,7 @@ def _rows(frame: pd.DataFrame, label: str, panel: str | None) -> list[tuple[str,
         return [(str(row[label]), row) for _, row in frame.iterrows()]
     made: list[tuple[str, Any]] = []
     for value in dict.fromkeys(frame[panel]):
-        made.append((str(value), None))
+        made.append((style.name(value), None))
         made += [(str(row[label]), row) for _, row in frame[frame[panel] == value].iterrows()]
     return made
 
@@ -102,7 +102,7 @@ def _row(ax: Any, y: int, text: str, row: Any, looks: dict[Any, style.Mark], dig
         ax.annotate(text, (0, y), (-8, 0), ha="right", fontweight="bold", **beside)
         return
     look = looks[_treated(text)]
-    ax.annotate(text, (0, y), (-8, 0), ha="right", **beside)
+    ax.annotate(style.name(text), (0, y), (-8, 0), ha="right", **beside)
     estimate, low, high = (float(row[c]) for c in ("estimate", "conf_low", "conf_high"))
     if not np.isfinite(estimate):
         ax.annotate("not estimable", (1, y), (8, 0), ha="left", color=style.MUTED, **beside)
@@ -121,6 +121,8 @@ def _frame(ax: Any, n: int, xlabel: str, level: float, favours: tuple[str, str] 
     ax.grid(visible=False, axis="y")
     if ax.get_xscale() == "log":
         _plain_ticks(ax)
+    else:
+        ax.locator_params(axis="x", nbins=6, steps=[1, 2, 5, 10])
     ax.set_xlabel(f"{xlabel} ({100 * level:g}% CI)")
     if known:
         style.truth_key(ax)

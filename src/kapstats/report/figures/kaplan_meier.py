@@ -22,7 +22,7 @@ def kaplan_meier(
     unit: str = "days",
     ylabel: str = "Probability without event",
     level: float = 0.95,
-    truth: Mapping[Any, pd.DataFrame] | None = None,
+    truth: pd.DataFrame | None = None,
     ax: Any = None,
 ) -> Any:
     """Draw Kaplan-Meier curves.
@@ -33,7 +33,7 @@ def kaplan_meier(
         conf_high``, one row per distinct time
     times : where the number at risk is printed and, with more than three curves, where the intervals are drawn;
         about six round times when not given
-    truth : per group a frame ``time value`` of the true curve, drawn dotted
+    truth : `strata`, ``time truth``: true values, drawn as crosses
 
     Returns
     -------
@@ -49,8 +49,8 @@ def kaplan_meier(
     steps = {g: step_of(rows, 1.0) for g, rows in curves.items()}
     for g, rows in curves.items():
         _curve(ax, rows, steps[g], looks[g], band=len(curves) <= 3, end=end)
-        if truth and g in truth:
-            ax.plot(truth[g]["time"], truth[g]["value"], color=looks[g].colour, ls=":", lw=1.1, zorder=2)
+    if truth is not None:
+        _crosses(ax, groups(truth, strata), list(curves), end)
     if len(curves) > 3:
         bars(ax, steps, [t for t in shown if t > 0], looks, end)
     _axis(ax, shown, f"Time ({unit})", f"{ylabel} ({100 * level:g}% CI)")
@@ -93,6 +93,17 @@ def _curve(ax: Any, rows: pd.DataFrame, step: Step, look: style.Mark, *, band: b
         ax.fill_between(times, low, high, step="post", color=look.colour, alpha=0.14, lw=0)
     censored = rows.loc[rows["n_censor"] > 0, "time"].to_numpy(dtype=float)
     ax.plot(censored, step.value(censored), ls="", marker="|", ms=6, mew=1.0, color=look.colour)
+
+
+def _crosses(ax: Any, known: Mapping[Any, pd.DataFrame], order: Sequence[Any], end: float) -> None:
+    """True values, beside the interval of their curve."""
+    for k, group in enumerate(order):
+        if group in known:
+            shift = 0.011 * end * (k - (len(order) - 1) / 2) if len(order) > 3 else 0.0
+            ax.plot(
+                known[group]["time"] + shift, known[group]["truth"], "x", color=style.INK, mew=1.3, ms=5.5, zorder=6
+            )
+    style.truth_key(ax)
 
 
 def _axis(ax: Any, times: Sequence[float], xlabel: str, ylabel: str) -> None:

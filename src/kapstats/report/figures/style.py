@@ -106,6 +106,18 @@ def route(label: object) -> str | None:
     return next((term for term, (_, words) in ROUTES.items() if re.search(words, text)), None)
 
 
+def name(label: object) -> str:
+    """A label for eyes: CDISC route terms without the capitals.
+
+    Examples
+    --------
+    >>> name("INTRAVENOUS"), name("KAP IV")
+    ('Intravenous', 'KAP IV')
+    """
+    text = str(label)
+    return text.capitalize() if text in ROUTES else text
+
+
 def marks(labels: Iterable[object]) -> dict[Any, Mark]:
     """The mark of every label: by route where it names one, else from the spare colours in order.
 
@@ -193,17 +205,19 @@ def _top(block: list[float], gap: float) -> float:
 
 def end_labels(ax: Any, ends: dict[Any, tuple[float, float]], looks: dict[Any, Mark], *, points: float = 11.0) -> None:
     """Names of the groups to the right of the plot, beside the ends (x, y) of their lines, without overlap."""
-    ax.figure.canvas.draw_idle()
+    from matplotlib.transforms import ScaledTranslation
+
     low, high = ax.get_ylim()
     height = ax.get_window_extent().height / ax.figure.dpi * 72
     wanted = [y for _, y in ends.values()]
     placed = spread(wanted, abs(high - low) * points / height)
     right = ax.get_xlim()[1]
+    out = ax.transData + ScaledTranslation(10 / 72, 0, ax.figure.dpi_scale_trans)
     for (group, (x, y)), at in zip(ends.items(), placed, strict=True):
         look = looks[group]
         ax.plot([x, right], [y, at], color=look.colour, lw=0.6, ls=":", clip_on=False, zorder=1)
-        ax.plot([right], [at], color=look.colour, marker=look.marker, ms=4.5, ls="", clip_on=False)
-        ax.annotate(str(group), (right, at), (7, 0), textcoords="offset points", va="center", fontsize=8.5)
+        ax.plot([right], [at], color=look.colour, marker=look.marker, ms=4.5, ls="", clip_on=False, transform=out)
+        ax.annotate(name(group), (right, at), (17, 0), textcoords="offset points", va="center", fontsize=8.5)
 
 
 def rows_below(
@@ -229,29 +243,27 @@ def rows_below(
         y = start + 11.5 * k
         at = ax.transAxes + ScaledTranslation(-24 / 72, -y / 72, ax.figure.dpi_scale_trans)
         dot = ax.transAxes + ScaledTranslation(-17 / 72, -y / 72, ax.figure.dpi_scale_trans)
-        ax.text(0, 0, str(group), transform=at, ha="right", **small)
+        ax.text(0, 0, name(group), transform=at, ha="right", **small)
         ax.plot([0], [0], transform=dot, color=looks[group].colour, marker=looks[group].marker, ms=3.5, clip_on=False)
         for x, value in zip(xs, values, strict=True):
             ax.text(x, 0, str(value), transform=down(y), ha="center", **small)
 
 
 def truth_key(ax: Any) -> None:
-    """Says, in the upper right corner, what the crosses are."""
-    ax.plot([0.985], [1.03], marker="x", mew=1.3, ms=5.5, ls="", color=INK, transform=ax.transAxes, clip_on=False)
-    ax.annotate("true value", (0.97, 1.03), xycoords="axes fraction", ha="right", va="center", fontsize=8, color=MUTED)
+    """Says, over the left end of the axes, what the crosses are."""
+    ax.plot([0.01], [1.03], marker="x", mew=1.3, ms=5.5, ls="", color=INK, transform=ax.transAxes, clip_on=False)
+    ax.annotate("true value", (0.03, 1.03), xycoords="axes fraction", va="center", fontsize=8, color=MUTED)
 
 
-def legend_above(ax: Any, looks: dict[Any, Mark], *, columns: int = 6, line: bool = True) -> None:
+def legend_above(ax: Any, looks: dict[Any, Mark], *, truth: bool = False) -> None:
     """A one-line legend over the axes, for figures whose groups cannot be labelled directly."""
     from matplotlib.lines import Line2D
 
-    made = [
-        Line2D([], [], color=m.colour, marker=m.marker, ls=m.dashes if line else "", ms=5, label=str(label))
-        for label, m in looks.items()
-    ]
+    made = [Line2D([], [], color=m.colour, marker=m.marker, ls="", ms=5, label=name(g)) for g, m in looks.items()]
+    made += [Line2D([], [], color=INK, marker="x", mew=1.3, ls="", ms=5.5, label="true value")] * truth
     ax.legend(
-        handles=made, loc="lower left", bbox_to_anchor=(0, 1.005), ncols=min(columns, len(made)), fontsize=8,
-        handletextpad=0.4, columnspacing=1.2, borderaxespad=0,
+        handles=made, loc="lower left", bbox_to_anchor=(0, 1.005), ncols=len(made), fontsize=8,
+        handletextpad=0.3, columnspacing=1.1, borderaxespad=0,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kapstats._types import FloatArray
 from kapstats.report.figures import style
 
 
@@ -40,23 +41,27 @@ def volcano(
         ax.plot([a], [b], marker=look.marker, color=look.colour, ms=5, alpha=0.9 if b >= -np.log10(threshold) else 0.4)
     ax.axvline(0, color=style.MUTED, lw=0.9, zorder=1)
     ax.axhline(-np.log10(threshold), color=style.MUTED, lw=0.9, ls="--", zorder=1)
-    _names(ax, shown[term].astype(str).tolist(), x, evidence, labels, -np.log10(threshold))
     ax.margins(x=0.25)
     ax.set_ylim(bottom=0)
+    _names(ax, shown[term].astype(str).tolist(), x, evidence, labels, -np.log10(threshold))
     ax.set_xlabel(xlabel)
     ax.set_ylabel("Evidence, -log10(p)")
     if by:
-        style.legend_above(ax, looks, line=False)
+        style.legend_above(ax, looks)
     return ax
 
 
-def _names(ax: Any, names: list[str], x: np.ndarray, y: np.ndarray, limit: int, least: float) -> None:
-    """Names of the `limit` highest points above `least`, moved apart vertically."""
-    top = [i for i in np.argsort(-y)[:limit] if y[i] >= least]
-    span = max(float(y.max(initial=least)) * 1.05, 0.1)
-    at = style.spread([float(y[i]) for i in top], span * 0.045)
-    for i, height in zip(top, at, strict=True):
-        side = 6 if x[i] >= 0 else -6
-        ha = "left" if side > 0 else "right"
-        name = names[i].capitalize() if names[i].isupper() else names[i]
-        ax.annotate(name, (x[i], height), (side, 0), textcoords="offset points", ha=ha, va="center", fontsize=8)
+def _names(ax: Any, names: list[str], x: FloatArray, y: FloatArray, limit: int, least: float) -> None:
+    """Names beside the highest points above `least`, to the right or the left, where there is room."""
+    wide, high = (abs(b - a) for a, b in (ax.get_xlim(), ax.get_ylim()))
+    taken = [(a - 0.01 * wide, a + 0.01 * wide, b) for a, b in zip(x, y, strict=True)]
+    for i in [i for i in np.argsort(-y, kind="stable") if y[i] >= least][: 3 * limit]:
+        length, gap = wide * 0.0125 * len(names[i]), 0.015 * wide
+        for side in (1, -1) if x[i] >= 0 else (-1, 1):
+            near, far = x[i] + side * gap, x[i] + side * (gap + length)
+            box = (min(near, far), max(near, far), y[i])
+            if all(box[1] < t[0] or box[0] > t[1] or abs(box[2] - t[2]) > 0.035 * high for t in taken):
+                taken.append(box)
+                text = names[i].capitalize() if names[i].isupper() else names[i]
+                ax.text(near, y[i], text, ha="left" if side > 0 else "right", va="center", fontsize=8)
+                break

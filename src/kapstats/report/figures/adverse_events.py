@@ -1,0 +1,75 @@
+"""Figures of an adverse event analysis: what `Incidence.plot` draws."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from kapstats.errors import FormulaError, choose
+from kapstats.report.figures import butterfly, dot, forest, style, volcano
+
+if TYPE_CHECKING:
+    from kapstats.safety.incidence import Incidence
+
+KINDS = ("dot", "volcano", "forest", "butterfly")
+
+
+def plot(ae: Incidence, kind: str = "dot", ax: Any = None, **options: Any) -> Any:
+    """Draw the narrowest terms of `ae`.
+
+    Parameters
+    ----------
+    kind : "dot" (percentages and differences), "volcano" (differences against evidence), "forest" (differences),
+        "butterfly" (two groups back to back; by default the reference and the last group)
+    options : of the figure; ``limit`` is the number of terms drawn, ``method`` that of the comparison
+    """
+    choose(kind, KINDS, "kind")
+    if not ae.terms:
+        raise FormulaError("plot: these counts have no terms; give terms=['AEDECOD'] to incidence.")
+    compared = {k: options.pop(k) for k in ("method", "reference", "level", "adjust") if k in options}
+    if kind == "butterfly":
+        pair = options.pop("groups", (ae.reference, ae.arms[-1]))
+        return butterfly.butterfly(percentages(ae), groups=pair, term=ae.terms[-1], by=ae.by, ax=ax, **options)
+    shown = differences(ae, **compared)
+    if kind == "dot":
+        reference = str(compared.get("reference") or ae.reference)
+        return dot.dot(percentages(ae), shown, term=ae.terms[-1], by=ae.by, reference=reference, ax=ax, **options)
+    if kind == "volcano":
+        return volcano.volcano(shown, term=ae.terms[-1], by=ae.by, ax=ax, **options)
+    return _forest(ae, shown, ax, **options)
+
+
+def percentages(ae: Incidence, level: float = 0.95) -> pd.DataFrame:
+    """Narrowest terms with percent and Clopper-Pearson limits (0 to 100), groups in their order."""
+    from kapstats.safety.proportion import proportion
+
+    frame = ae.frame[ae.frame["level"] == narrowest(ae)].reset_index(drop=True)
+    limits = proportion(frame["n_subjects"], frame["N"], level=level).frame
+    return frame.assign(conf_low=100 * limits["conf_low"].to_numpy(), conf_high=100 * limits["conf_high"].to_numpy())
+
+
+def differences(ae: Incidence, **options: Any) -> pd.DataFrame:
+    """Narrowest terms with the risk difference of every group, the group beside its contrast."""
+    frame = ae.compare(**options).frame
+    frame = frame[frame["level"] == narrowest(ae)].reset_index(drop=True)
+    reference = options.get("reference") or ae.reference
+    names = {f"{arm} - {reference}": arm for arm in ae.arms}
+    return frame.assign(**{ae.by: frame["contrast"].map(names)})
+
+
+def narrowest(ae: Incidence) -> str:
+    """The level of the narrowest terms (PT where there are two columns)."""
+    levels = [level for level in ae.frame["level"].drop_duplicates() if level not in ("ANY", "GROUP")]
+    return str(levels[-1]) if levels else "ANY"
+
+
+@style.house
+def _forest(ae: Incidence, shown: pd.DataFrame, ax: Any, *, limit: int = 8, **options: Any) -> Any:
+    rows = dot.most_frequent(percentages(ae), ae.terms[-1], ae.by, limit)
+    part = shown[shown[ae.terms[-1]].isin(rows)]
+    part = part.assign(**{c: 100 * part[c] for c in ("estimate", "conf_low", "conf_high")})
+    part = part.sort_values(ae.terms[-1], key=lambda s: s.map({r: i for i, r in enumerate(rows)}), kind="stable")
+    panel = ae.terms[-1]
+    ax = style.axes(ax, 4.6, forest.height(part, panel))
+    return forest.forest(part, panel=panel, xlabel="Risk difference, points", ax=ax, **options)
