@@ -266,13 +266,23 @@ def log_likelihood(family: Family, matrices: Matrices, data: Observed, theta: Ar
 
 
 def maximise(
-    family: Family, matrices: Matrices, data: Observed, theta: Array, *, tolerance: float = 1e-12,
-    max_iterations: int = 200,
+    family: Family,
+    matrices: Matrices,
+    data: Observed,
+    theta: Array,
+    *,
+    tolerance: float = 1e-12,
+    held: Array | None = None, max_iterations: int = 200,
 ) -> Fit:
-    """Newton steps with a positive-definite correction and step halving; converged on the Newton decrement."""
+    """Newton steps with a positive-definite correction and step halving; converged on the Newton decrement.
+
+    `held` are positions of `theta` that stay at their start (their rows of vcov are zero).
+    """
+    free = np.delete(np.arange(theta.size), [] if held is None else held)
     value, gradient, hessian = log_likelihood(family, matrices, data, theta)
     for iteration in range(1, max_iterations + 1):
-        step, positive = _ascent(hessian, gradient)
+        step = np.zeros_like(theta)
+        step[free], positive = _ascent(hessian[np.ix_(free, free)], gradient[free])
         decrement = float(gradient @ step)
         scale = 1.0
         new = log_likelihood(family, matrices, data, theta + step)
@@ -283,9 +293,11 @@ def maximise(
             break
         theta, (value, gradient, hessian) = theta + scale * step, new
         if positive and decrement < tolerance:
-            vcov = np.linalg.inv(-hessian)
-            return Fit(theta, vcov, value, float(np.abs(gradient).max()), iteration, bool(np.all(np.diag(vcov) > 0)))
-    return Fit(theta, np.full(hessian.shape, np.nan), value, float(np.abs(gradient).max()), iteration, False)
+            vcov = np.zeros_like(hessian)
+            vcov[np.ix_(free, free)] = np.linalg.inv(-hessian[np.ix_(free, free)])
+            proper = bool(np.all(np.diag(vcov)[free] > 0))
+            return Fit(theta, vcov, value, float(np.abs(gradient[free]).max()), iteration, proper)
+    return Fit(theta, np.full(hessian.shape, np.nan), value, float(np.abs(gradient[free]).max()), iteration, False)
 
 
 def _ascent(hessian: Array, gradient: Array) -> tuple[Array, bool]:
