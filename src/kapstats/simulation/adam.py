@@ -105,7 +105,7 @@ def _disposition(drawn: Draw, start: Any) -> dict[str, Any]:
 
 
 def flag(condition: BoolArray) -> pd.Series:
-    """"Y" or missing."""
+    """ "Y" or missing."""
     return pd.Series("Y", index=range(condition.size)).where(condition)
 
 
@@ -363,5 +363,3 @@ CONTENT = {
 
 def _dose(arm: scenarios.Arm) -> str:
     return "none" if not arm.dose else f"{arm.dose:g} mg{'/kg' if arm.per_kg else ''}"
-
-

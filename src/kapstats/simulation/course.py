@@ -29,9 +29,7 @@ def cadss(spec: Course, concentration: FloatArray, sensitivity: FloatArray, nois
     return np.clip(np.rint(score), 0, 92)
 
 
-def generate(
-    spec: Course, concentration: FloatArray, sensitivity: FloatArray, rng: np.random.Generator
-) -> Courses:
+def generate(spec: Course, concentration: FloatArray, sensitivity: FloatArray, rng: np.random.Generator) -> Courses:
     """Courses of n subjects in the sessions that are assessed."""
     n = concentration.shape[0]
     score = cadss(spec, concentration, sensitivity, rng.standard_exponential(concentration.shape))

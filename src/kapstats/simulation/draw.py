@@ -79,12 +79,14 @@ def exposure(
     parts = [np.zeros(n), np.zeros(n), np.zeros(n), np.zeros((n, len(minutes)))]
     infusion = scenario.dosing.infusion_minutes if scenario.dosing else 40.0
     gap = scenario.dosing.spray_gap if scenario.dosing else 5.0
-    for index, a in enumerate(scenario.arms):
-        rows = np.flatnonzero(arm == index)
-        if a.dose == 0 or a.route not in pharmacokinetics.ROUTES or rows.size == 0:
-            continue
-        curve = pharmacokinetics.courses(a.route, dose[rows], z[rows], minutes=infusion, sprays=a.sprays, gap=gap)
-        found = pharmacokinetics.summarise(curve, minutes)
+    treated = [i for i, a in enumerate(scenario.arms) if a.dose and (arm == i).any()]
+    members = [np.flatnonzero(arm == i) for i in treated]
+    groups = [
+        pharmacokinetics.prepare(a.route, z[rows], minutes=infusion, sprays=a.sprays, gap=gap)
+        for a, rows in zip((scenario.arms[i] for i in treated), members, strict=True)
+    ]
+    for rows, curve in zip(members, pharmacokinetics.run_together(groups) if groups else [], strict=True):
+        found = pharmacokinetics.summarise(curve * dose[rows, None], minutes)
         for whole, part in zip(parts, (found.cmax, found.tmax, found.auc, found.at), strict=True):
             whole[rows] = part
     return pharmacokinetics.Exposure(*parts)

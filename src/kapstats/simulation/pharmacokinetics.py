@@ -139,8 +139,13 @@ def run(m: FloatArray, inputs: FloatArray, boluses: FloatArray, step: float, vol
     e, f = propagators(m, step)
     state = np.zeros((m.shape[0], 6, 1))
     course = np.zeros((m.shape[0], inputs.shape[1] + 1))
+    pours, drops = (np.flatnonzero(x.any(axis=(0, 2))) for x in (inputs, boluses))
     for k in range(inputs.shape[1]):
-        state = e @ (state + boluses[:, k, :, None]) + f @ inputs[:, k, :, None]
+        if k in drops:
+            state = state + boluses[:, k, :, None]
+        state = e @ state
+        if k in pours:
+            state = state + f @ inputs[:, k, :, None]
         course[:, k + 1] = state[:, CENTRAL, 0]
     return course / volume[:, None] * 1000.0
 
@@ -173,6 +178,40 @@ def dose_pattern(
     return zero / step, bolus
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Subjects ready to run: rate matrices (n, 6, 6), inputs and boluses per mg (n, steps, 6), central volume (n,)."""
+
+    m: FloatArray
+    inputs: FloatArray
+    boluses: FloatArray
+    volume: FloatArray
+
+
+def prepare(
+    route: str, z: FloatArray, *, minutes: float = 40.0, sprays: int = 1, gap: float = 5.0, hours: float = 4.0,
+    step: float = 2.5 / 60,
+) -> Prepared:  # fmt: skip
+    """One route's subjects; `z` and the options as in `courses`."""
+    way = ROUTES[route]
+    p: dict[str, FloatArray | float] = dict(DISPOSITION)
+    for column, (name, sd) in enumerate(VARIABILITY.items()):
+        p[name] = DISPOSITION[name] * np.exp(sd * z[:, column])
+    ka_mucosal = way.ka_mucosal * np.exp(way.sd_ka_mucosal * z[:, 5])
+    ka_gut = way.ka_gut * np.exp(way.sd_ka_gut * z[:, 6])
+    odds = way.mucosal / (1 - way.mucosal) if way.mucosal else 0.0
+    shifted = odds * np.exp(way.sd_mucosal * z[:, 7])
+    inputs, boluses = dose_pattern(way, shifted / (1 + shifted), minutes, sprays, gap, round(hours / step), step)
+    return Prepared(system(p, ka_mucosal, ka_gut), inputs, boluses, np.asarray(p["Vc"]))
+
+
+def run_together(groups: Sequence[Prepared], step: float = 2.5 / 60) -> list[FloatArray]:
+    """Courses per mg of several groups, stepped through time together."""
+    stacked = [np.concatenate([getattr(g, name) for g in groups]) for name in ("m", "inputs", "boluses", "volume")]
+    course = run(stacked[0], stacked[1], stacked[2], step, stacked[3])
+    return np.split(course, np.cumsum([g.volume.size for g in groups])[:-1])
+
+
 def courses(
     route: str, dose: FloatArray, z: FloatArray, *, minutes: float = 40.0, sprays: int = 1, gap: float = 5.0,
     hours: float = 4.0, step: float = 2.5 / 60,
@@ -187,18 +226,8 @@ def courses(
     minutes : infusion time, min (intravenous)
     sprays, gap : number of spray pairs and the minutes between them (nasal)
     """
-    way = ROUTES[route]
-    p: dict[str, FloatArray | float] = dict(DISPOSITION)
-    for column, (name, sd) in enumerate(VARIABILITY.items()):
-        p[name] = DISPOSITION[name] * np.exp(sd * z[:, column])
-    ka_mucosal = way.ka_mucosal * np.exp(way.sd_ka_mucosal * z[:, 5])
-    ka_gut = way.ka_gut * np.exp(way.sd_ka_gut * z[:, 6])
-    odds = way.mucosal / (1 - way.mucosal) if way.mucosal else 0.0
-    shifted = odds * np.exp(way.sd_mucosal * z[:, 7])
-    steps = round(hours / step)
-    inputs, boluses = dose_pattern(way, shifted / (1 + shifted), minutes, sprays, gap, steps, step)
-    per_mg = run(system(p, ka_mucosal, ka_gut), inputs, boluses, step, np.asarray(p["Vc"]))
-    return per_mg * dose[:, None]
+    group = prepare(route, z, minutes=minutes, sprays=sprays, gap=gap, hours=hours, step=step)
+    return run_together([group], step)[0] * dose[:, None]
 
 
 def summarise(course: FloatArray, minutes: Sequence[float], step: float = 2.5 / 60) -> Exposure:

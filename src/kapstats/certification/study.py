@@ -1,0 +1,359 @@
+"""`certify`: what an estimator does over many replicates of a scenario whose truth is known."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kapstats._types import FloatArray
+from kapstats.certification import execution
+from kapstats.certification.estimators import REGISTRY, Answer, Estimator, Row, named
+from kapstats.certification.performance import COLUMNS, ESTIMATE, LOW, measures
+from kapstats.errors import DataError, KapstatsError
+from kapstats.estimates import Estimates, meta
+from kapstats.simulation.adam import assemble
+from kapstats.simulation.draw import COMPONENTS, draw
+from kapstats.simulation.scenario import Scenario, resolve
+from kapstats.simulation.truth import PARTS, compute, digest, stored
+
+#: columns of the truth that identify a row; TRT01A of a result answers to TRT01P
+KEYS = ("contrast", "TRT01P", "AVISIT", "strategy", "time", "tau", "level", "AEBODSYS", "AEDECOD", "PARAMCD", "ATPTN")
+
+
+#: those among them that are numbers
+NUMBERS = ("time", "tau", "ATPTN")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Everything a worker needs: picklable, and the same on every machine."""
+
+    estimator: str | Callable[..., Any]
+    scenario: Scenario
+    n: int
+    seed: int
+    level: float
+    targets: tuple[str, ...]
+    logs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A row of the truth: its label, value and Monte-Carlo error."""
+
+    label: str
+    value: float
+    error: float
+
+
+def label(row: Row) -> str:
+    """The estimand as text.
+
+    Examples
+    --------
+    >>> label({"quantity": "mean_difference", "contrast": "KAP IV - Placebo", "AVISIT": "Day 28"})
+    'mean_difference: KAP IV - Placebo, Day 28'
+    """
+    held = [k for k in KEYS if row.get(k) not in (None, "")]
+    parts = [f"{k} {row[k]:g}" if k in NUMBERS else str(row[k]) for k in held]
+    if "contrast" in row and "TRT01P" in row:
+        parts.remove(row["TRT01P"])
+    return f"{row['quantity']}: {', '.join(parts)}"
+
+
+def certify(
+    estimator: str | Callable[..., Any],
+    scenario: str | Scenario,
+    replicates: int = 10_000,
+    executor: Any = None,
+    seed: int = 1,
+    out: str | Path | None = None,
+    *,
+    n: int | None = None,
+    level: float = 0.95,
+    quantity: str | None = None,
+    strategy: str | None = None,
+    precision: float | None = None,
+    chunk: int = 200,
+    progress: bool | None = None,
+    **changes: Any,
+) -> Estimates:
+    """Bias, coverage, rejection and convergence of an estimator over replicates of a scenario.
+
+    Parameters
+    ----------
+    estimator : a name (``kapstats.certification.estimators.REGISTRY``) or a callable that takes a `Trial` and returns
+        `Estimates`, a fit's table or a data frame with columns ``estimate`` and, if it has them, ``std_error``,
+        ``conf_low``, ``conf_high``, ``p_value``. Its identifying columns say which row of the truth it estimates.
+    scenario : name or `Scenario`
+    replicates : how many, at most when `precision` is given
+    executor : None (this process), a number of processes, or anything with ``submit()`` (a process pool, a Dask client)
+    seed : entropy of the replicates
+    out : folder for the results and for the chunks from which an interrupted run resumes
+    n : subjects per replicate
+    quantity, strategy : the table of the truth, and the intercurrent-event strategy, that a callable estimates; by
+        default the first table whose rows it identifies, and its first strategy (the hypothetical one)
+    precision : stop once the Monte-Carlo error of every coverage is at most this; looked at every 1000 replicates
+    chunk : replicates handed out at a time
+    progress : report on standard error; by default when that is a terminal
+    **changes : fields of the scenario to replace, as in `simulate`
+
+    Returns
+    -------
+    Estimates
+        One row per estimand: ``estimand truth truth_mcse replicates estimate bias bias_mcse empirical_se model_se
+        se_ratio se_ratio_mcse coverage coverage_mcse rejection rejection_mcse convergence convergence_mcse``. Rows
+        without a true value are left out. Times and the host are in ``.meta``; ``.meta["digest"]`` is a digest of
+        every replicate's numbers, equal on every executor and for every chunk size.
+
+    Raises
+    ------
+    DataError
+        when nothing of what a callable returns can be found in the truth.
+
+    Notes
+    -----
+    Replicate i draws from ``SeedSequence(seed, spawn_key=(scenario, i, component))``. Replicates are computed in blocks
+    of a fixed size, so that neither executor nor chunks change the result.
+
+    References
+    ----------
+    Morris TP, White IR, Crowther MJ. Using simulation studies to evaluate statistical methods. Stat Med 2019.
+    doi 10.1002/sim.8086.
+
+    Examples
+    --------
+    >>> result = certify("risk_difference", "kap-parallel", replicates=40, seed=3)
+    >>> result.frame.columns[:3].tolist(), len(result)
+    (['estimand', 'truth', 'truth_mcse'], 170)
+    """
+    chosen = resolve(scenario).change(**changes) if changes else resolve(scenario)
+    known = named(estimator) if isinstance(estimator, str) else None
+    size = chosen.subjects if n is None else n
+    truth = rows_of_truth(chosen, known.parts if known else None)
+    if known:
+        found = _wanted(known, chosen, truth)
+    else:
+        found = _answered(estimator, chosen, size, seed, truth, quantity, strategy)
+    logs = known.log if known else False
+    targets = [Target(label(r), np.log(r["value"]) if logs else r["value"], _error(r, logs)) for r in found]
+    task = Task(estimator, chosen, size, seed, level, tuple(t.label for t in targets), logs)
+    folder = None if out is None else Path(out)
+    began = time.perf_counter()
+    results = _replicates(task, targets, replicates, executor, folder, precision, chunk, progress)
+    frame = table(results, targets, level)
+    sealed = hashlib.sha256(np.ascontiguousarray(np.round(results, 12)).tobytes()).hexdigest()[:16]
+    who = estimator if isinstance(estimator, str) else getattr(estimator, "__name__", "callable")
+    described = meta(
+        method=f"certificate of {who}", level=level, title=f"{who} on {chosen.name}, n = {size}",
+        sentence=f"{len(results)} replicates of {chosen.name} with {size} subjects, seed {seed}.",
+        data=digest(chosen), digest=sealed, scenario=chosen.name, n=size, seed=seed, replicates=len(results),
+        seconds=time.perf_counter() - began,
+    )  # fmt: skip
+    if folder is not None:
+        frame.to_csv(folder / f"{_stem(task)}.csv", index=False, float_format="%.10g", lineterminator="\n")
+    return Estimates(frame, described)
+
+
+def _error(row: Row, logs: bool) -> float:
+    return row["mc_error"] / row["value"] if logs else row["mc_error"]
+
+
+def rows_of_truth(scenario: Scenario, parts: Sequence[str] | None) -> list[Row]:
+    """The truth as one list of rows with their quantity; when it is not stored, only the components asked for."""
+    known = stored(scenario.name) if scenario.name in _names() else None
+    if known is None or known["digest"] != digest(scenario):
+        known = compute(scenario, parts=[p for p in PARTS if parts is None or p in parts])
+    return [{"quantity": q, **r} for q, rows in known.items() if isinstance(rows, list) for r in rows]
+
+
+def _names() -> list[str]:
+    from kapstats.simulation.scenario import names
+
+    return names()
+
+
+def _same(wanted: Row, row: Row) -> bool:
+    return all(k not in wanted or wanted[k] == row.get(k) for k in ("quantity", *KEYS))
+
+
+def _wanted(known: Estimator, scenario: Scenario, truth: list[Row]) -> list[Row]:
+    """The truth's row for each row that a built-in estimator answers, in its order."""
+    out = []
+    for wanted in known.rows(scenario):
+        match = [r for r in truth if _same(wanted, r)]
+        out.append(match[0] if match else {**wanted, "value": np.nan, "mc_error": np.nan})
+    return out
+
+
+# ------------------------------------------------------------------------------------------------ callables
+
+
+def _frame(answer: Any) -> tuple[pd.DataFrame, bool]:
+    """A callable's answer as a frame, and whether it is on a log scale."""
+    if isinstance(answer, Estimates):
+        return answer.frame, answer.meta.get("scale") == "log"
+    if not isinstance(answer, pd.DataFrame) and hasattr(answer, "to_frame"):
+        answer = answer.to_frame()
+    return pd.DataFrame(answer), False
+
+
+def _identifiers(frame: pd.DataFrame) -> pd.DataFrame:
+    named = frame.rename(columns={"TRT01A": "TRT01P"} if "TRT01P" not in frame else {})
+    return named[[c for c in ("quantity", *KEYS) if c in named.columns]].astype(object)
+
+
+def _answered(
+    estimator: Any, scenario: Scenario, n: int, seed: int, truth: list[Row], quantity: str | None, strategy: str | None
+) -> list[Row]:
+    """The truth's row for each row that a callable returns on the first replicate; rows without one are left out."""
+    frame, _ = _frame(estimator(assemble(draw(scenario, n=n, seed=seed), truth=False)))
+    asked = _identifiers(frame).to_dict("records")
+    tables = list(dict.fromkeys(r["quantity"] for r in truth)) if quantity is None else [quantity]
+    for name in tables:
+        rows = [r for r in truth if r["quantity"] == name and strategy in (None, r.get("strategy"))]
+        found = [next((r for r in rows if row and _same(row, r)), None) for row in asked]
+        if any(found):
+            return [r for r in found if r is not None]
+    shown = ", ".join(map(str, frame.columns[:6]))
+    raise DataError(
+        f"certify: no row of the estimator's answer (columns {shown}) is in the truth of {scenario.name}; "
+        f"it is identified by {', '.join(KEYS)}. Tables of the truth: {', '.join(tables)}."
+    )
+
+
+def _call(task: Task, replicate: int) -> FloatArray:
+    """(rows, 6) of one replicate of a callable: failures and missing rows are NaN, not converged."""
+    out = np.full((len(task.targets), 6), np.nan)
+    out[:, -1] = 0.0
+    trial = assemble(draw(task.scenario, n=task.n, seed=task.seed, replicate=replicate), truth=False)
+    assert callable(task.estimator)
+    try:
+        frame, _ = _frame(task.estimator(trial))
+    except KapstatsError:
+        return out
+    wanted = [_parse(t) for t in task.targets]
+    names = ("estimate", "std_error", "conf_low", "conf_high", "p_value")
+    numbers = np.column_stack([pd.to_numeric(frame[c]) if c in frame else np.full(len(frame), np.nan) for c in names])
+    for row, values in zip(_identifiers(frame).to_dict("records"), numbers, strict=True):
+        said = {str(v) for k, v in row.items() if k not in (*NUMBERS, "quantity") and v not in (None, "")}
+        said |= {f"{k} {float(row[k]):g}" for k in NUMBERS if k in row}
+        for i, parts in enumerate(wanted):
+            if said <= parts and np.isfinite(values[0]) and np.isnan(out[i, 0]):
+                out[i] = [*values, 1.0]
+                break
+    return out
+
+
+def _parse(target: str) -> set[str]:
+    """What a label says, without the quantity."""
+    return set(target.split(": ", 1)[1].split(", "))
+
+
+# ------------------------------------------------------------------------------------------------ replicates
+
+
+def work(task: Task, start: int, stop: int) -> FloatArray:
+    """(replicates, rows, 6) of replicates start .. stop - 1: estimate, error, limits, p value, converged."""
+    if callable(task.estimator):
+        return np.stack([_call(task, i) for i in range(start, stop)])
+    known = named(task.estimator)
+    parts = []
+    for first in range(start, stop, execution.BLOCK):
+        which = range(first, min(first + execution.BLOCK, stop))
+        draws = [draw(task.scenario, task.n, task.seed, i, [p for p in known.parts if p in COMPONENTS]) for i in which]
+        parts.append(_numbers(known.analyse(task.scenario, draws, task.level)))
+    return np.concatenate(parts)
+
+
+def _numbers(answer: Answer) -> FloatArray:
+    columns = (answer.estimate, answer.std_error, answer.low, answer.high, answer.p, answer.converged.astype(float))
+    return np.stack(columns, axis=-1)
+
+
+def _stem(task: Task) -> str:
+    who = task.estimator if isinstance(task.estimator, str) else getattr(task.estimator, "__name__", "callable")
+    return f"{who}-{task.scenario.name}-n{task.n}-seed{task.seed}".replace("<", "").replace(">", "")
+
+
+def _cache(task: Task, folder: Path | None) -> Path | None:
+    """Where the chunks of this very task are kept: another estimator, scenario or level has another place."""
+    if folder is None:
+        return None
+    said = repr((task.estimator if isinstance(task.estimator, str) else _stem(task), digest(task.scenario), task.n,
+                 task.seed, task.level, task.targets))  # fmt: skip
+    return folder / "chunks" / f"{_stem(task)}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+
+
+def _replicates(
+    task: Task, targets: list[Target], replicates: int, executor: Any, folder: Path | None, precision: float | None,
+    chunk: int, progress: bool | None,
+) -> FloatArray:  # fmt: skip
+    """All replicates in order, in waves when there is a precision to reach."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    loud = sys.stderr.isatty() if progress is None else progress
+    done: dict[execution.Chunk, FloatArray] = {}
+    todo = execution.chunks(replicates, chunk)
+
+    def tell(now: dict[execution.Chunk, FloatArray]) -> None:
+        if loud:
+            _report(task, targets, done | now, replicates)
+
+    with execution.submitting(executor) as submit:
+        wave = len(todo) if precision is None else max(1, 1000 // max(todo[0][1], 1))
+        for first in range(0, len(todo), wave):
+            done |= execution.run(work, task, todo[first : first + wave], submit, _cache(task, folder), tell)
+            if precision is not None and _error_of_coverage(_ordered(done), targets) <= precision:
+                break
+    return _ordered(done)
+
+
+def _ordered(done: dict[execution.Chunk, FloatArray]) -> FloatArray:
+    return np.concatenate([done[c] for c in sorted(done)])
+
+
+def _error_of_coverage(results: FloatArray, targets: list[Target]) -> float:
+    """The largest Monte-Carlo error of a coverage so far."""
+    value = np.array([t.value for t in targets])
+    low, high = results[:, :, LOW], results[:, :, LOW + 1]
+    hit = ((low <= value) & (value <= high)).mean(axis=0)[np.isfinite(low).any(axis=0)]
+    return float(np.sqrt(hit * (1 - hit) / len(results)).max(initial=0.0))
+
+
+def _report(task: Task, targets: list[Target], done: dict[execution.Chunk, FloatArray], total: int) -> None:
+    results = _ordered(done)
+    error = 100 * _error_of_coverage(results, targets)
+    print(
+        f"\r{_stem(task)}: {len(results)} of {total}, largest Monte-Carlo error of coverage {error:.2f} points",
+        end="\n" if len(results) == total else "", file=sys.stderr, flush=True,
+    )  # fmt: skip
+
+
+def table(results: FloatArray, targets: list[Target], level: float) -> pd.DataFrame:
+    """One row of measures per estimand that has a true value, in the order of the estimator."""
+    rows = [
+        {"estimand": t.label, **measures(results[:, i], t.value, t.error, level)}
+        for i, t in enumerate(targets)
+        if np.isfinite(t.value) and results[:, i, ESTIMATE:].size
+    ]
+    return pd.DataFrame(rows, columns=["estimand", *COLUMNS])
+
+
+def catalogue() -> list[str]:
+    """Names that `certify` knows.
+
+    Examples
+    --------
+    >>> "mmrm" in catalogue()
+    True
+    """
+    return sorted(REGISTRY)

@@ -1,0 +1,273 @@
+"""Certificates: the machinery, a short slice of each, and the negative controls that fail."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import kapstats as ks
+from kapstats.certification import estimators, execution, mmrm_batch, performance, study
+from kapstats.errors import DataError, FormulaError
+from kapstats.kernels import two_proportions
+from kapstats.simulation.draw import draw
+from kapstats.simulation.scenario import load
+
+KAP = load("kap-parallel")
+TWO = KAP.change(name="kap-two-arms", arms=KAP.arms[:2], relapse=None, adverse_events=None, course=None, dosing=None)
+
+
+SHORT = {"days": (7, 14, 28), "reference_change": (-9.0, -12.0, -15.0), "onset": (0.9, 1.0, 1.0),
+         "sd": (10.0, 11.0, 12.5), "correlation": ((0.3,), (0.3, 0.6), (0.2, 0.5, 0.7))}  # fmt: skip
+
+
+class Here(Executor):
+    """An executor that runs at once: anything with submit() will do."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future: Future = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+# ------------------------------------------------------------------------------------------------ execution
+
+
+def test_same_digest_in_this_process_in_a_pool_and_for_every_chunk_size():
+    def digest(**options):
+        return ks.certify("risk_difference", "kap-parallel", replicates=70, seed=5, n=60, **options).meta["digest"]
+
+    first = digest()
+    assert digest(executor=Here()) == digest(chunk=25) == digest(chunk=1000) == first
+    with ProcessPoolExecutor(2) as pool:
+        assert digest(executor=pool, chunk=20) == first
+
+
+def test_mmrm_gives_the_same_bits_for_every_chunk_size():
+    digests = {ks.certify("mmrm", TWO, replicates=50, seed=5, n=30, chunk=size).meta["digest"] for size in (20, 40, 50)}
+    assert len(digests) == 1
+
+
+def test_an_interrupted_run_resumes_from_its_chunks(tmp_path, monkeypatch):
+    whole = ks.certify("proportion", "kap-parallel", replicates=80, seed=2, n=60)
+    calls = []
+
+    def stops(task, start, stop):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(start)
+        return study.work(task, start, stop)
+
+    real = execution.run
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "run", lambda work, *rest: real(stops, *rest))
+        with pytest.raises(KeyboardInterrupt):
+            ks.certify("proportion", "kap-parallel", replicates=80, seed=2, n=60, chunk=20, out=tmp_path)
+    assert len(list(tmp_path.rglob("*.npy"))) == 2
+    done = []
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "run", lambda work, *rest: real(lambda *a: done.append(a[1]) or work(*a), *rest))
+        again = ks.certify("proportion", "kap-parallel", replicates=80, seed=2, n=60, chunk=20, out=tmp_path)
+    assert done == [40, 60]
+    assert again.meta["digest"] == whole.meta["digest"]
+    pd.testing.assert_frame_equal(again.frame, whole.frame)
+    assert (tmp_path / "proportion-kap-parallel-n60-seed2.csv").exists()
+
+
+def test_chunks_of_another_scenario_are_not_taken_for_this_one(tmp_path):
+    a = ks.certify("proportion", "kap-parallel", replicates=20, n=60, out=tmp_path)
+    b = ks.certify("proportion", "kap-parallel", replicates=20, n=60, out=tmp_path, dropout={"intercept": -1.0})
+    assert a.meta["digest"] != b.meta["digest"]
+
+
+def test_a_precision_stops_early_at_the_same_place_on_every_executor():
+    runs = [
+        ks.certify("rmst", "kap-parallel", replicates=4000, n=60, precision=0.03, executor=e, chunk=c).meta
+        for e, c in ((None, 200), (Here(), 500))
+    ]
+    assert runs[0]["replicates"] == runs[1]["replicates"] == 1000
+    assert runs[0]["digest"] == runs[1]["digest"]
+
+
+def test_what_cannot_execute_is_refused():
+    with pytest.raises(FormulaError, match="submit"):
+        ks.certify("rmst", "kap-parallel", replicates=20, executor="dask")
+    with pytest.raises(FormulaError, match="Did you mean 'mmrm'"):
+        ks.certify("mmrn", "kap-parallel", replicates=20)
+
+
+# ------------------------------------------------------------------------------------------------ measures
+
+
+def test_measures_of_a_normal_mean_are_what_theory_says():
+    rng = np.random.default_rng(1)
+    x = rng.normal(1.0, 0.5, 20_000)
+    rows = np.column_stack([x, np.full(x.size, 0.5), x - 0.98, x + 0.98, np.abs(x - 1) / 9, np.ones(x.size)])
+    rows[:100, -1] = 0
+    out = performance.measures(rows, 1.0, 0.0, 0.95)
+    assert abs(out["bias"]) < 3 * out["bias_mcse"]
+    assert out["bias_mcse"] == pytest.approx(0.5 / np.sqrt(19_900), rel=0.03)
+    assert out["se_ratio"] == pytest.approx(1, abs=3 * out["se_ratio_mcse"])
+    assert out["coverage"] == pytest.approx(0.95, abs=3 * out["coverage_mcse"])
+    assert out["convergence"] == pytest.approx(1 - 100 / 20_000)
+    assert performance.certified(out, 0.95)
+    assert not performance.certified(performance.measures(rows, 1.1, 0.0, 0.95), 0.95)
+
+
+def test_a_result_has_no_times_and_its_meta_does():
+    result = ks.certify("kaplan_meier", "kap-parallel", replicates=20, seed=1)
+    wanted = ["estimand", "bias", "se_ratio", "coverage", "coverage_mcse", "rejection", "convergence"]
+    assert set(wanted) <= set(result.frame.columns)
+    assert not [c for c in result.frame if "sec" in c or "time" in c or "host" in c]
+    assert result.meta["seconds"] > 0
+
+
+# ------------------------------------------------------------------------------------------------ in the loop
+
+
+def test_batch_mmrm_agrees_with_the_library_on_the_same_trial():
+    from kapstats.response.mmrm import mmrm
+
+    d = [draw(KAP, n=60, seed=9, replicate=i, parts=["response"]) for i in range(3)]
+    answer = estimators.named("mmrm").analyse(KAP, d, 0.95)
+    rows = estimators.named("mmrm").rows(KAP)
+    trial = ks.simulate("kap-parallel", n=60, seed=9, replicate=2, truth=False)
+    data = trial.adqs[trial.adqs.AVISITN > 0]
+    fit = mmrm("CHG ~ BASE*AVISIT + TRT01P*AVISIT + us(AVISIT | USUBJID)", data)
+    frame = fit.lsmeans("TRT01P", by="AVISIT").contrast("trt.vs.ctrl").to_frame()
+    for j, row in enumerate(rows):
+        theirs = frame[(frame.contrast == row["contrast"]) & (row["AVISIT"] == frame.AVISIT)].iloc[0]
+        assert answer.estimate[2, j] == pytest.approx(theirs.estimate, abs=1e-7)
+        assert answer.std_error[2, j] == pytest.approx(theirs.std_error, rel=1e-6)
+        assert answer.low[2, j] == pytest.approx(theirs.conf_low, abs=1e-5)
+        assert answer.p[2, j] == pytest.approx(theirs.p_value, abs=1e-6)
+
+
+def test_batch_statistics_equal_the_general_ones():
+    from kapstats.kernels.pattern_moments import layout, moments
+
+    d = draw(KAP, n=48, seed=3, parts=["response"])
+    y, seen = d.disposition.policy - d.scores.base[:, None], d.disposition.observed
+    w = mmrm_batch.covariates(d.subjects.arm, d.scores.base, 6)
+    batch = mmrm_batch.statistics(w[None], y[None], seen[None])
+    subject, visit = np.nonzero(seen)
+    z = np.zeros((subject.size, 36))
+    for row, (i, s) in enumerate(zip(subject, visit, strict=True)):
+        z[row, s * 7 : (s + 1) * 7], z[row, 35] = w[i], y[i, s]
+    general = moments(z, layout(subject, visit, np.zeros(48, dtype=int), 5))
+    order = np.lexsort(general.seen[:, ::-1].T), np.lexsort(batch.seen[:, ::-1].T)
+    np.testing.assert_array_equal(general.seen[order[0]], batch.seen[order[1]])
+    assert general.gram.sum() == pytest.approx(batch.gram.sum(), rel=1e-12)
+    np.testing.assert_allclose(np.sort(general.gram.ravel()), np.sort(batch.gram.ravel()), atol=1e-8)
+
+
+def test_first_events_make_aalen_johansen_the_crude_proportion():
+    d = [draw(KAP, n=120, seed=4, replicate=i) for i in range(2)]
+    aj = estimators.named("aalen-johansen").analyse(KAP, d, 0.95)
+    x, n = estimators.counts(KAP, d)
+    np.testing.assert_allclose(aj.estimate, x[:, :, 0] / n, atol=1e-12)
+    assert (estimators.named("1-km").analyse(KAP, d, 0.95).estimate >= aj.estimate - 1e-12).all()
+
+
+# ------------------------------------------------------------------------------------------------ callables
+
+
+def difference_of_completers(trial):
+    """Difference in mean change at day 28 of those seen there, with Wald limits."""
+    last = trial.adqs[trial.adqs.AVISITN == 28]
+    rows = []
+    for arm in trial.arms[1:]:
+        a, b = (last.loc[name == last.TRT01P, "CHG"] for name in (arm, trial.arms[0]))
+        estimate, error = a.mean() - b.mean(), np.sqrt(a.var() / len(a) + b.var() / len(b))
+        rows.append({"contrast": f"{arm} - {trial.arms[0]}", "AVISIT": "Day 28", "estimate": estimate,
+                     "std_error": error, "conf_low": estimate - 2 * error,
+                     "conf_high": estimate + 2 * error})  # fmt: skip
+    return pd.DataFrame([*rows, {"contrast": "nobody - nothing", "AVISIT": "Day 28", "estimate": 0.0}])
+
+
+def test_a_callable_is_certified_and_rows_without_a_truth_are_left_out():
+    result = ks.certify(difference_of_completers, TWO, replicates=60, seed=6, n=80)
+    assert result.frame.estimand.tolist() == ["mean_difference: KAP IV - Placebo, Day 28, hypothetical, MADRS"]
+    row = result.frame.iloc[0]
+    assert row.convergence == 1.0
+    assert 0.85 < row.coverage <= 1
+    assert abs(row.bias) < 4 * row.bias_mcse
+
+
+def test_a_callable_that_fails_counts_as_not_converged():
+    def fails(trial):
+        if trial.adsl.AGE.iloc[0] % 2:
+            raise ks.errors.ConvergenceError("no")
+        return difference_of_completers(trial)
+
+    result = ks.certify(fails, TWO, replicates=41, seed=7, n=40, quantity="mean_difference")
+    assert 0 < result.frame.convergence.iloc[0] < 1
+
+
+def test_a_callable_about_something_else_is_an_error():
+    with pytest.raises(DataError, match="mean_difference"):
+        ks.certify(lambda t: pd.DataFrame({"contrast": ["a - b"], "estimate": [1.0]}), TWO, replicates=20, n=40)
+
+
+# ------------------------------------------------------------------------------------------------ in brief
+
+
+def failures(result, level=0.95):
+    return [r["estimand"] for r in result.frame.to_dict("records") if not performance.certified(r, level)]
+
+
+def test_kenward_roger_passes_at_ten_per_arm_where_z_fails():
+    """Judged at the 99% level, where 17 degrees of freedom tell a normal from a t in 2500 replicates."""
+    short, level = TWO.change(response=SHORT), 0.99
+    truth = {r["AVISIT"]: r["value"] for r in study.rows_of_truth(short, ["response"]) if "contrast" in r
+             and r["quantity"] == "mean_difference" and r["strategy"] == "hypothetical"}  # fmt: skip
+    found: dict[str, list] = {"kenward-roger": [], "normal": []}
+    for first in range(0, 2500, 50):
+        draws = [draw(short, n=20, seed=11, replicate=first + i, parts=["response"]) for i in range(50)]
+        arm, base = (np.stack(x) for x in zip(*[(d.subjects.arm, d.scores.base) for d in draws], strict=True))
+        y = np.stack([d.disposition.policy for d in draws]) - base[..., None]
+        w = mmrm_batch.covariates(arm, base, 2)
+        stats, fits = mmrm_batch.fit_block(w, y, np.stack([d.disposition.observed for d in draws]))
+        for df, kept in found.items():
+            c = mmrm_batch.contrasts(stats, fits, w.shape[-1], df, level)
+            good = np.broadcast_to(c.converged[:, None], c.estimate.shape)
+            kept.append(np.stack([c.estimate, c.std_error, c.low, c.high, c.p, good], axis=-1))
+    verdicts = {}
+    for df, kept in found.items():
+        numbers = np.concatenate(kept)
+        rows = [performance.measures(numbers[:, i], v, 0.0, level) for i, v in enumerate(truth.values())]
+        verdicts[df] = [performance.certified(row, level) for row in rows]
+        assert min(row["convergence"] for row in rows) > 0.999
+    assert all(verdicts["kenward-roger"])
+    assert not all(verdicts["normal"])
+
+
+def test_type_one_error_of_the_null_twin():
+    result = ks.certify("mmrm", TWO.null(), replicates=400, seed=12, n=40)
+    assert abs(result.frame.rejection.mean() - 0.05) < 0.025
+    assert failures(result) == []
+    logrank = ks.certify("logrank", "kap-parallel-null", replicates=400, seed=12).frame.rejection.mean()
+    assert abs(logrank - 0.05) < 0.02
+
+
+def test_score_limits_pass_where_wald_limits_fail_for_rare_events():
+    few = {"n": 120, "replicates": 240, "seed": 13}
+    score, wald = (ks.certify(name, "kap-parallel", **few) for name in ("risk_difference", "risk_difference-wald"))
+    assert failures(score) == []
+    assert len(failures(wald)) >= 3
+    exact, simple = (ks.certify(name, "kap-parallel", **few) for name in ("proportion", "proportion-wald"))
+    assert failures(exact) == []
+    assert len(failures(simple)) > 20
+
+
+def test_registry_limits_are_the_kernels():
+    d = [draw(KAP, n=60, seed=1)]
+    answer = estimators.named("risk_difference-newcombe").analyse(KAP, d, 0.9)
+    x, n = estimators.counts(KAP, d)
+    low, high = two_proportions.newcombe(
+        x[0, 1], np.full(x.shape[2], n[0, 1]), x[0, 0], np.full(x.shape[2], n[0, 0]), 0.05
+    )
+    np.testing.assert_allclose(answer.low[0, : x.shape[2]], low)
+    np.testing.assert_allclose(answer.high[0, : x.shape[2]], high)
