@@ -32,7 +32,7 @@ def manifest(plan: Plan, trial: Trial, source: Path | None, outputs: dict[str, b
         "plan": {"source": plan.source, "sha256": digest(plan.text.encode())},
         "data": _datasets(trial),
         "files": _files(source),
-        "versions": versions() | {name: _version(name) for name in COMPUTING},
+        "versions": dict(versions()) | {name: _version(name) for name in COMPUTING},
     }
     if truth:
         made["simulated"] = {k: truth[k] for k in ("scenario", "digest", "seed", "reference") if k in truth}

@@ -97,8 +97,8 @@ def _answer(answer: Answer) -> str:
     """A lead and its lines; every group has the colour it has in the figures."""
     looks = style.marks(label for label, _ in answer.lines)
     lines = "".join(
-        f'<div><dt><span class="dot" style="background:var(--c{looks[label].colour[1:]})"></span>{escape(style.name(label))}</dt>'
-        f"<dd>{escape(value)}</dd></div>"
+        f'<div><dt><span class="dot" style="background:var(--c{looks[label].colour[1:]})"></span>'
+        f"{escape(style.name(label))}</dt><dd>{escape(value)}</dd></div>"
         for label, value in answer.lines
     )
     return f"<p>{escape(answer.lead)}</p>" + (f"<dl>{lines}</dl>" if lines else "")
