@@ -227,3 +227,49 @@ def without(
 
 def _with_gram(stats: PatternMoments, gram: Floats) -> PatternMoments:
     return PatternMoments(stats.seen, stats.block, stats.count, stats.n_obs, stats.log_weight, stats.pairs, gram)
+
+
+def replicate_moments(x: Floats, y: Floats, block: Ints | None = None, blocks: int = 1) -> PatternMoments:
+    """Statistics of B data sets on one design, in one pass.
+
+    Parameters
+    ----------
+    x : (n, m, q) design rows of every subject at every visit
+    y : (B, n, m) responses, NaN where a visit was missed
+    block : (n,) covariance block of each subject (default all in block 0 of `blocks`)
+    """
+    b, n, m = y.shape
+    block = np.zeros(n, dtype=np.intp) if block is None else block
+    there = np.isfinite(y)
+    code = (there @ (1 << np.arange(m, dtype=np.int64))) * blocks + block  # (B, n)
+    cells = np.unique(code[there.any(2)])
+    seen = ((cells // blocks)[:, None] >> np.arange(m)) & 1 == 1
+    order = np.lexsort((cells // blocks, cells % blocks))
+    cells, seen = cells[order], seen[order]
+    inside = (code[:, None, :] == cells[None, :, None]).astype(float)  # (B, P, n)
+    pairs = pair_index(seen)
+    gram = _replicate_gram(x, np.where(there, y, 0.0), inside, pairs)
+    return PatternMoments(
+        seen, (cells % blocks).astype(np.intp), inside.sum(2), there.sum((1, 2)).astype(float), np.zeros(b), pairs, gram
+    )
+
+
+def _replicate_gram(x: Floats, y: Floats, inside: Floats, pairs: Ints) -> Floats:
+    """Packed cross-products (B, S, c (c + 1) / 2) pair of visits by pair of visits."""
+    q = x.shape[2]
+    rows, columns = np.triu_indices(q + 1)
+    gram = np.empty((len(y), pairs.shape[1], rows.size))
+    i, j = np.triu_indices(q)
+    is_xx = columns < q
+    for s, t in {(int(a), int(b)) for a, b in pairs[1:].T}:
+        at = np.flatnonzero((pairs[1] == s) & (pairs[2] == t))
+        member = inside[:, pairs[0, at]]  # (B, P', n)
+        xs, xt, ys, yt = x[:, s], x[:, t], y[:, :, s], y[:, :, t]
+        xx = xs[:, i] * xt[:, j] + (xt[:, i] * xs[:, j] if s < t else 0.0)
+        part = np.empty((len(y), len(at), rows.size))
+        part[:, :, is_xx] = member @ xx
+        xy = (member * yt[:, None, :]) @ xs + ((member * ys[:, None, :]) @ xt if s < t else 0.0)
+        part[:, :, (columns == q) & (rows < q)] = xy
+        part[:, :, -1] = (member @ (ys * yt)[:, :, None])[..., 0] * (2.0 if s < t else 1.0)
+        gram[:, at] = part
+    return gram

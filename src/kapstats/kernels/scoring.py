@@ -235,7 +235,7 @@ def fit(
         part = stats if len(active) == len(theta) else select(stats, active)
         point, derived = _at(part, structure, reml, theta[active])
         step, decrement, _ = _direction(derived, free, damping[active])
-        done = (decrement < 1e-20) | ((decrement < 1e-12) & (decrement >= 0.5 * best[active]))
+        done = (decrement < 1e-18) | ((decrement < 1e-12) & (decrement >= 0.5 * best[active]))
         done |= ~np.isfinite(point.deviance) | ~np.isfinite(decrement)
         best[active] = decrement
         now = theta[active]
