@@ -162,3 +162,183 @@ def test_two_rates(call, quantity, method, name, columns):
     for column in columns:
         given = cases[column].notna().to_numpy()
         assert worst(result[column][given], cases[column][given]) < 1e-9
+
+
+# --------------------------------------------------------------------------------------------------- stratified
+
+STRATIFIED = [
+    (ks.odds_ratio, "mantel-haenszel", "OR_MH", "Robins-Breslow-Greenland SE (log)", "estimate se lower upper"),
+    (ks.risk_ratio, "mantel-haenszel", "RR_MH", "Greenland-Robins SE (log)", "estimate se lower upper"),
+    (ks.risk_difference, "mantel-haenszel", "RD_MH", "Sato SE", "estimate se lower upper"),
+    (ks.risk_difference, "greenland-robins", "RD_MH", "Greenland-Robins SE", "estimate se lower upper"),
+    (
+        ks.risk_difference,
+        "miettinen-nurminen",
+        "RD_MH",
+        "stratified score, MH weights, Miettinen-Nurminen N/(N-1)",
+        "estimate lower upper statistic p_value",
+    ),
+    (
+        ks.risk_difference,
+        "farrington-manning",
+        "RD_MH",
+        "stratified score, MH weights, no bias correction",
+        "estimate lower upper statistic p_value",
+    ),
+    (ks.risk_difference, "newcombe", "RD_MH", "stratified Newcombe (Yan-Su), MH weights", "estimate lower upper"),
+    (
+        ks.risk_difference,
+        "miettinen-nurminen-iterative",
+        "RD_MN",
+        "MN iterative weights (ratesci weighting='MN', bias-corrected)",
+        "estimate lower upper p_value",
+    ),
+    (
+        ks.risk_difference,
+        "summary-score",
+        "RD_summary_score",
+        "summary score: inverse-variance pool of stratum score-interval midpoints, "
+        "Miettinen-Nurminen stratum intervals",
+        "estimate se lower upper statistic p_value",
+    ),
+    (
+        ks.odds_ratio,
+        "conditional-exact",
+        "OR_conditional",
+        "exact tail limits (Gart), minlike p",
+        "estimate lower upper p_value",
+    ),
+    (ks.odds_ratio, "mid-p", "OR_conditional", "mid-P limits, central mid-p", "estimate lower upper p_value"),
+    (ks.odds_ratio, "inverse-variance", "OR_IV", "Woolf inverse variance (log)", "estimate se lower upper"),
+    (ks.risk_difference, "inverse-variance", "RD_IV", "inverse variance", "estimate se lower upper"),
+]
+NAMES = {"se": "std_error", "lower": "conf_low", "upper": "conf_high"}
+
+
+def by_dataset(quantity, method):
+    tables = read("stratified_tables")
+    cases = read("stratified_results").query("quantity == @quantity and method == @method")
+    assert len(cases) >= 2
+    for case in cases.itertuples():
+        yield case, tables[tables.dataset == case.dataset]
+
+
+@pytest.mark.parametrize(("call", "method", "quantity", "name", "columns"), STRATIFIED)
+def test_stratified(call, method, quantity, name, columns):
+    for case, t in by_dataset(quantity, name):
+        ours = call(t.x1, t.n1, t.x2, t.n2, method=method, strata=t.stratum)
+        assert len(ours) == 1
+        for column in columns.split():
+            # iterative weights: ratesci stops its own iteration at 1e-8
+            assert worst(ours[NAMES.get(column, column)], [getattr(case, column)]) < 1e-8, (case.dataset, column)
+
+
+@pytest.mark.parametrize(("corrected", "name"), [(False, "no continuity correction"), (True, "continuity corrected")])
+def test_cmh(corrected, name):
+    from kapstats.safety.stratified import cmh_test
+
+    for case, t in by_dataset("CMH", name):
+        ours = cmh_test(t.x1, t.n1, t.x2, t.n2, t.stratum, corrected=corrected)
+        assert worst(ours["statistic"], [case.statistic]) < 1e-8
+        assert worst(ours["p_value"], [case.p_value]) < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("method", "name"), [("breslow-day", "Breslow-Day"), ("tarone", "Tarone-adjusted Breslow-Day"), ("woolf", "Woolf")]
+)
+def test_homogeneity(method, name):
+    from kapstats.safety.stratified import homogeneity
+
+    for case, t in by_dataset("homogeneity_OR", name):
+        ours = homogeneity(t.x1, t.n1, t.x2, t.n2, t.stratum).filter(method=method)
+        assert worst(ours["statistic"], [case.statistic]) < 1e-8
+        assert worst(ours["df"], [case.df]) == 0
+        assert worst(ours["p_value"], [case.p_value]) < 1e-8
+
+
+def test_terms_in_one_call_equal_terms_one_by_one():
+    t = read("stratified_tables")
+    together = ks.risk_difference(t.x1, t.n1, t.x2, t.n2, strata=t.stratum, term=t.dataset)
+    assert together["term"].tolist() == list("ABCDE")
+    for name, rows in t.groupby("dataset"):
+        alone = ks.risk_difference(rows.x1, rows.n1, rows.x2, rows.n2, strata=rows.stratum)
+        same = together.filter(term=name)
+        for column in ("estimate", "conf_low", "conf_high", "p_value"):
+            assert worst(same[column], alone[column]) < 1e-12
+
+
+# ----------------------------------------------------------------------------------------------- paired and trend
+
+PAIRED = {
+    "wald": "Wald",
+    "tango": "Tango score",
+    "newcombe": "Newcombe square-and-add (method 10)",
+    "newcombe-8": "MOVER Wilson (method 8)",
+    "bonett-price": "Bonett-Price",
+}
+CELLS = ["both", "only_first", "only_second", "neither"]
+
+
+@pytest.mark.parametrize(("method", "name"), PAIRED.items())
+def test_paired_difference(method, name):
+    from kapstats.safety.paired import paired_difference
+
+    cases = read("paired_results").query("quantity == 'RD' and method == @name")
+    ours = paired_difference(*(cases[c] for c in CELLS), method=method)
+    for column, reference in {**LIMITS, "estimate": "estimate"}.items():
+        assert worst(ours[column], cases[reference]) < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("test", "name"),
+    [
+        ("asymptotic", "McNemar asymptotic"),
+        ("corrected", "McNemar continuity corrected"),
+        ("exact", "McNemar exact"),
+        ("mid-p", "McNemar mid-P"),
+    ],
+)
+def test_mcnemar(test, name):
+    from kapstats.safety.paired import paired_difference
+
+    cases = read("paired_results").query("method == @name")
+    ours = paired_difference(*(cases[c] for c in CELLS), test=test)
+    assert worst(ours["p_value"], cases.p_value) < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("method", "name"), [("exact", "exact (Clopper-Pearson on b/(b+c))"), ("score", "Wilson on b/(b+c)")]
+)
+def test_paired_odds_ratio(method, name):
+    from kapstats.safety.paired import paired_odds_ratio
+
+    cases = read("paired_results").query("quantity == 'OR_conditional' and method == @name")
+    ours = paired_odds_ratio(cases.only_first, cases.only_second, method=method)
+    for column, reference in {**LIMITS, "estimate": "estimate"}.items():
+        assert worst(ours[column], cases[reference]) < 1e-8
+
+
+TREND = {
+    "cochran-armitage": "Cochran-Armitage z (binomial variance)",
+    "permutation": "CMH correlation / permutation variance (N-1)",
+    "exact-greater": "exact one-sided greater",
+    "exact-less": "exact one-sided less",
+    "exact-two": "exact two-sided |T-E|",
+    "exact-central": "exact two-sided 2*min",
+    "departure": "Pearson departure-from-trend chi2",
+}
+
+
+def test_trend():
+    from kapstats.safety.trend import trend_test
+
+    for _, cases in read("trend_results").groupby("dataset"):
+        x, n, scores = (np.array(cases[c].iloc[0].split(";"), dtype=float) for c in ("events", "n", "scores"))
+        ours = trend_test(x, n, scores).to_frame().set_index("method")
+        cases = cases.set_index("method")
+        for method, name in TREND.items():
+            assert worst([ours.p_value[method]], [cases.p_value[name]]) < 1e-8, name
+        assert worst([ours.statistic["cochran-armitage"]], [cases.statistic[TREND["cochran-armitage"]]]) < 1e-8
+        assert worst([ours.statistic["permutation"] ** 2], [cases.statistic[TREND["permutation"]]]) < 1e-8
+        assert worst([ours.statistic["departure"]], [cases.statistic[TREND["departure"]]]) < 1e-8
+        assert ours.df["departure"] == cases.df[TREND["departure"]]

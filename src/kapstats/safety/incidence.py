@@ -38,6 +38,7 @@ class Incidence:
     terms : the term columns, from the widest to the narrowest
     reference : the group that others are compared with
     adjust : adjustment of p values across terms that `compare` uses
+    groups : custom groupings and their terms
     """
 
     records: Records
@@ -45,6 +46,7 @@ class Incidence:
     terms: tuple[str, ...]
     reference: Any
     adjust: str | None
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -244,6 +246,7 @@ def incidence(
         terms=terms,
         reference=chosen.arms[0] if reference is None else reference,
         adjust=adjust,
+        groups=dict(groups or {}),
         meta=_meta(chosen),
     )
 
@@ -295,6 +298,16 @@ def count(chosen: Records, terms: tuple[str, ...], groups: Mapping[str, Sequence
 
 
 Membership = list[tuple[IntArray, IntArray]]
+
+
+def membership(ae: Incidence) -> Membership:
+    """Which records belong to which row of the table of `ae`, as pairs of arrays."""
+    pairs = _rows(ae.records.events, ae.terms)[1]
+    start = int((ae.frame["level"] != "GROUP").sum()) // len(ae.arms)
+    for offset, members in enumerate(ae.groups.values()):
+        inside = np.flatnonzero(ae.records.events[ae.terms[-1]].isin(list(members)).to_numpy())
+        pairs.append((inside, np.full(inside.size, start + offset, dtype=np.int64)))
+    return pairs
 
 
 def _rows(events: pd.DataFrame, terms: tuple[str, ...]) -> tuple[pd.DataFrame, Membership]:

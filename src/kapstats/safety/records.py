@@ -148,9 +148,7 @@ def _arms(
     """The group of every subject, from ADSL; TRTA and TRTP of ADAE are ADSL's TRT01A and TRT01P."""
     column = by if by in subjects.columns else ACTUAL.get(by, by)
     if column not in subjects.columns and by in adae.columns:
-        raise DataError(
-            f"by={by!r} stands in ADAE only, so subjects without events have no group. Add {by} to ADSL."
-        )
+        raise DataError(f"by={by!r} stands in ADAE only, so subjects without events have no group. Add {by} to ADSL.")
     frames.require(subjects, [column], "ADSL")
     missing = subjects[column].isna() | (subjects[column].astype("object") == "")
     warned = []
