@@ -47,7 +47,8 @@ def test_event_free_state_has_the_standard_error_of_its_influence_function():
 
 def test_cuminc_estimates_and_aalen_variances():
     case = CASES["cuminc_gray"]
-    found = ks.cumulative_incidence("Surv(time, status) ~ arm", table("trial"), cause=None, order=ORDER, variance="aalen")
+    formula, data = "Surv(time, status) ~ arm", table("trial")
+    found = ks.cumulative_incidence(formula, data, cause=None, order=ORDER, variance="aalen")
     at = found.at([4, 8, 16, 26, 40]).frame
     estimate, variance = matrix(case["est"]), matrix(case["var"])
     for name in estimate.index:
