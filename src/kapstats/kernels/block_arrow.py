@@ -101,8 +101,13 @@ def free_entries(blocks: Sequence[int]) -> tuple[Codes, Codes]:
     return np.array(rows, dtype=np.int64), np.array(cols, dtype=np.int64)
 
 
-def summarise(X: Array, y: Array, factors: Sequence[Factor], weights: Array | None = None) -> Arrow:
-    """The statistics of rows X (N, p), y (N,); `factors[0]` is eliminated level by level; precision `weights` (N,)."""
+def summarise(
+    X: Array, y: Array, factors: Sequence[Factor], weights: Array | None = None, *, compress: bool = True
+) -> Arrow:
+    """The statistics of rows X (N, p), y (N,); `factors[0]` is eliminated level by level; precision `weights` (N,).
+
+    compress=False keeps one row of B per level, in order (for the random effects themselves).
+    """
     root = np.ones(y.size) if weights is None else np.sqrt(weights)
     rest = sparse.hstack([incidence(f, root) for f in factors[1:]], format="csr") if len(factors) > 1 else None
     Xy = np.column_stack([X, y]) * root[:, None]
@@ -110,7 +115,7 @@ def summarise(X: Array, y: Array, factors: Sequence[Factor], weights: Array | No
     parts = [_grouped(first.codes, first.n_levels, first.Z[:, a] * root) for a in range(first.Z.shape[1])]
     A = np.stack([p @ (first.Z * root[:, None]) for p in parts], axis=1)
     B = np.stack([_beside(p, rest, Xy) for p in parts], axis=1)
-    A, count, B, which = _merge_patterns(A, B, compress=rest is None)
+    A, count, B, which = _merge_patterns(A, B, compress=compress and rest is None)
     return Arrow(A, count, B, which, _gram(rest, Xy), y.size, X.shape[1], _layouts(factors))
 
 

@@ -75,9 +75,9 @@ def criterion(arrow: Arrow, state: Eliminated, reml: bool) -> float:
     return state.log_random + (state.log_fixed if reml else 0.0) + d * (1.0 + np.log(2.0 * np.pi * state.rss / d))
 
 
-def gradient_in_G(arrow: Arrow, state: Eliminated, reml: bool) -> list[Array]:
-    """Per factor the symmetric matrix sum Z'NZ - Z'Pyy'PZ / s2, N = P (REML) or V^-1 (ML)."""
-    s2 = state.rss / degrees(arrow, reml)
+def gradient_in_G(arrow: Arrow, state: Eliminated, reml: bool, s2: float | None = None) -> list[Array]:
+    """Per factor the symmetric matrix sum Z'NZ - Z'Pyy'PZ / s2, N = P (REML) or V^-1 (ML); s2: default its optimum."""
+    s2 = state.rss / degrees(arrow, reml) if s2 is None else s2
     v = np.append(-state.coef, 1.0) / np.sqrt(s2)
     sums = block_diagonal_sums(arrow, state, state.K if reml else state.K_random)
     e0, R = state.F @ v, arrow.n_rest
@@ -192,16 +192,18 @@ def profiled(arrow: Arrow, theta: Array, reml: bool) -> tuple[float, Array, Arra
     return criterion(arrow, state, reml), g[:-1], H, state
 
 
-def fit(arrow: Arrow, *, reml: bool = True, scales: Sequence[float] = (1.0, 0.2, 4.0)) -> RandomEffectsFit:
-    """Minimise the criterion from several starts T = scale * I, certify the best, and say what was reached.
+def fit(
+    arrow: Arrow, *, reml: bool = True, scales: Sequence[float] = (1.0, 0.2, 4.0), near: Array | None = None
+) -> RandomEffectsFit:
+    """Minimise the criterion from several starts T = scale * I (or from `near` alone), certify the best, and report.
 
     Every candidate is polished by Newton steps with the exact Hessian; where a T_t is rank deficient the criterion
     must not fall into the cone of positive semi-definite G_t (else the search leaves that face and goes on).
     """
     diagonal = np.concatenate([(lay.rows == lay.cols).astype(float) for lay in arrow.layouts])
     count, reached = 0, []
-    for scale in scales:
-        theta, n = _descend(arrow, diagonal * scale, reml)
+    for start in [diagonal * scale for scale in scales] if near is None else [near + 0.05 * diagonal]:
+        theta, n = _descend(arrow, start, reml)
         reached.append((value_and_gradient(theta, arrow, reml)[0], theta))
         count += n + 1
     objectives = np.array([value for value, _ in reached])
@@ -223,7 +225,7 @@ def _descend(arrow: Arrow, start: Array, reml: bool) -> tuple[Array, int]:
         args=(arrow, reml),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": 300, "ftol": 1e-13, "gtol": 1e-5},
+        options={"maxiter": 300, "ftol": 1e-11, "gtol": 1e-3},
     )
     return np.asarray(found.x), int(found.nfev)
 

@@ -1,0 +1,503 @@
+"""Linear mixed model with any nesting and crossing of random effects: y = X b + sum_t Z_t u_t + e, by REML or ML."""
+
+from __future__ import annotations
+
+import warnings as warnings_module
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import linalg
+
+from kapstats import estimates, frames
+from kapstats._types import FloatArray, FrameLike
+from kapstats.errors import ConvergenceError, DataError, FormulaError, KapstatsWarning, choose
+from kapstats.estimates import Estimates
+from kapstats.formula.design import Design, evaluate
+from kapstats.inference import contrasts
+from kapstats.inference.contrasts import Joint, Linear, LSMeans
+from kapstats.inference.intervals import with_inference
+from kapstats.kernels.block_arrow import Arrow, summarise
+from kapstats.kernels.random_effects_fit import RandomEffectsFit, fit
+from kapstats.kernels.random_effects_kr import VarianceDerivatives, derivatives, kenward_roger, satterthwaite
+from kapstats.response import anova as term_tests
+from kapstats.response import lmm_rows, lmm_variance, lmm_words
+from kapstats.response.mixed_answers import KENWARD_ROGER, MixedAnswerer, check_vcov, resolve
+from kapstats.response.random_effects import ModelRows, bars, counts, prepare
+
+
+@dataclass(frozen=True)
+class LmmState:
+    """A fitted model as its inference sees it: fixed effects in the basis Q of X = Q R.
+
+    arrow : statistics; solved : the optimum; back (p, p) = R^-1; start (p,) least-squares b that was taken off y;
+    log_constant : what -2 l of the kernel lacks (basis of X under REML, log weights)
+    """
+
+    arrow: Arrow
+    solved: RandomEffectsFit
+    back: FloatArray
+    start: FloatArray
+    log_constant: float
+
+    @property
+    def gamma(self) -> FloatArray:
+        """Fixed effects (p,) in the working basis, on top of `start`."""
+        return self.solved.state.coef[self.arrow.n_rest :]
+
+    @property
+    def beta(self) -> FloatArray:
+        """Fixed effects (p,) of the columns of X that are kept."""
+        return self.start + self.back @ self.gamma
+
+
+@dataclass(frozen=True)
+class LmmFit:
+    """A fitted linear mixed model, made by `lmm`. Degrees of freedom can be chosen again at every question."""
+
+    data: ModelRows
+    y: FloatArray
+    state: LmmState
+    reml: bool
+    df: str
+    information: str
+    warnings: tuple[str, ...]
+
+    # ------------------------------------------------------------------ likelihood and parameters
+
+    @property
+    def design(self) -> Design:
+        """The design of the fixed effects."""
+        return self.data.design
+
+    @property
+    def used(self) -> pd.DataFrame:
+        """The complete rows."""
+        return self.data.used
+
+    @property
+    def nobs(self) -> int:
+        """Rows used."""
+        return len(self.y)
+
+    @property
+    def converged(self) -> bool:
+        """Newton decrement below 1e-8, all starts agree, and no descent off the boundary is left."""
+        return self.state.solved.converged
+
+    @property
+    def singular(self) -> bool:
+        """Whether a covariance of random effects is estimated as rank deficient (variance zero, correlation one)."""
+        return any(self.state.solved.at_boundary)
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation."""
+        return float(np.sqrt(self.state.solved.s2))
+
+    @property
+    def loglik(self) -> float:
+        """Log-likelihood, restricted under REML (with log|X'V^-1 X|, without log|X'X|: as R lme4 and SAS)."""
+        return -0.5 * (self.state.solved.objective + self.state.log_constant)
+
+    @property
+    def n_parameters(self) -> int:
+        """Fixed effects, covariance parameters and the residual variance (as R lme4 counts)."""
+        return self.state.arrow.n_fixed + len(self.state.solved.theta) + 1
+
+    @property
+    def aic(self) -> float:
+        """-2 l + 2 k with all parameters counted, under REML too (as R lme4)."""
+        return -2 * self.loglik + 2 * self.n_parameters
+
+    @property
+    def bic(self) -> float:
+        """-2 l + k log N (as R lme4)."""
+        return -2 * self.loglik + self.n_parameters * float(np.log(self.nobs))
+
+    @cached_property
+    def covariance(self) -> dict[str, pd.DataFrame]:
+        """Covariance of the random effects of each bar term, as written; terms of ``||`` side by side."""
+        out: dict[str, pd.DataFrame] = {}
+        for term in self.data.random.terms:
+            found = self.state.solved.s2 * self.data.random.covariance(term, self.state.solved.T)
+            block = pd.DataFrame(found, index=list(term.names), columns=list(term.names))
+            out[term.text] = lmm_variance.beside(out[term.text], block) if term.text in out else block
+        return out
+
+    @property
+    def variance_components(self) -> Estimates:
+        """Variances and covariances of the random effects, and the residual variance.
+
+        `group`, `term`, `term2` (of a covariance), `estimate`, `sd_cor` (standard deviation or correlation).
+        """
+        return Estimates(lmm_variance.components(self), self._meta(title="Variance components"))
+
+    # ------------------------------------------------------------------ fixed effects
+
+    @cached_property
+    def _derivatives(self) -> VarianceDerivatives:
+        s = self.state
+        return derivatives(s.arrow, s.solved.state, s.solved.T, self.reml)
+
+    def _answerer(self, df: str | None, vcov: str | None) -> MixedAnswerer:
+        check_vcov(vcov)
+        chosen, s, d = resolve(df, self.df, self.reml), self.state, self._derivatives
+        small = None
+        if chosen == "satterthwaite":
+            small = satterthwaite(s.arrow, s.solved.state, s.solved.T, self.reml, d)
+        elif chosen in KENWARD_ROGER:
+            small = kenward_roger(d, self.information)
+        covariance = s.solved.s2 * (d.Phi if small is None else small.vcov)
+        turned = s.gamma + np.linalg.solve(s.back, s.start)
+        return MixedAnswerer(
+            self.design, chosen, s.back, turned, s.beta, covariance, d.root, small, self.nobs - s.arrow.n_fixed
+        )
+
+    def linear(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Linear:
+        """Estimates of L b with covariance and df. L (k, columns of the design)."""
+        return self._answerer(df, vcov).linear(np.atleast_2d(np.asarray(L, dtype=float)))
+
+    def joint(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Joint:
+        """F test of L b = 0."""
+        return self._answerer(df, vcov).joint(np.atleast_2d(np.asarray(L, dtype=float)))
+
+    @property
+    def coefficients(self) -> Estimates:
+        """Fixed effects with the fit's default covariance and df; aliased ones are NaN."""
+        return self.coefficients_by()
+
+    def coefficients_by(self, *, df: str | None = None, level: float = 0.95, side: str = "two") -> Estimates:
+        """Fixed effects with any df."""
+        found, lost = self.linear(np.eye(len(self.design.names)), df=df), self.design.aliased
+        values = [np.where(lost, np.nan, v) for v in (found.estimate, found.std_error, found.df)]
+        frame = pd.DataFrame({"term": list(self.design.names)})
+        table = with_inference(frame, *values, level=level, side=side)
+        vcov = np.where(lost[:, None] | lost[None, :], np.nan, found.vcov)
+        return Estimates(table, self._meta(df, title="Fixed effects", level=level, side=side), vcov)
+
+    @property
+    def vcov(self) -> FloatArray:
+        """Covariance of the fixed effects by the fit's default method (columns x columns, NaN where aliased)."""
+        found = self.coefficients.vcov
+        assert found is not None
+        return found
+
+    def lsmeans(
+        self,
+        specs: str | Sequence[str],
+        *,
+        by: str | Sequence[str] | None = None,
+        weights: str = "equal",
+        at: Mapping[str, Any] | None = None,
+        df: str | None = None,
+        vcov: str | None = None,
+        level: float = 0.95,
+        side: str = "two",
+    ) -> LSMeans:
+        """Least-squares means over the reference grid, random effects at zero; see `MmrmFit.lsmeans`."""
+        check_vcov(vcov)
+        return contrasts.lsmeans(
+            self, self.design, self.used, specs, by=by, weights=weights, at=at, df=df, vcov=vcov, level=level,
+            side=side, describe=self._meta(df),
+        )  # fmt: skip
+
+    def contrast(
+        self, L: FloatArray | Mapping[str, FloatArray], *, df: str | None = None, level: float = 0.95, side: str = "two"
+    ) -> Estimates:
+        """Any linear functions of the coefficients: an array (k, columns), or {name: (columns,)}."""
+        rows = np.atleast_2d(np.array(list(L.values()) if isinstance(L, Mapping) else L, dtype=float))
+        if rows.shape[1] != len(self.design.names):
+            raise FormulaError(f"L has {rows.shape[1]} columns; the design has {len(self.design.names)}.")
+        names = list(L) if isinstance(L, Mapping) else [f"L{i + 1}" for i in range(len(rows))]
+        found = self.linear(rows, df=df)
+        table = with_inference(
+            pd.DataFrame({"contrast": names}), found.estimate, found.std_error, found.df, level=level, side=side
+        )
+        return Estimates(table, self._meta(df, title="Contrasts", level=level, side=side), found.vcov)
+
+    def anova(self, *, type: int = 3, df: str | None = None, vcov: str | None = None) -> Estimates:
+        """F tests by model term, types II and III (SAS's hypotheses): `term num_df df statistic p_value`."""
+        gram = self.design.X.T @ self.design.X
+        return term_tests.anova(
+            self, self.design, self.used, gram, type=type, df=df, vcov=vcov, describe=self._meta(df)
+        )
+
+    # ------------------------------------------------------------------ random effects and rows
+
+    def random_effects(self, group: str | None = None) -> Estimates:
+        """Predicted random effects (BLUPs): `group level term estimate std_error`.
+
+        std_error is the square root of the conditional variance given y at the estimated parameters (as R lme4's
+        ranef(condVar = TRUE)); the uncertainty of the fixed effects is not in it.
+        """
+        return lmm_rows.random_effects(self, group)
+
+    def conditional_variances(self, group: str) -> FloatArray:
+        """Conditional covariance (levels, k, k) of the random effects of a grouping factor given y."""
+        return lmm_rows.conditional_variances(self, group)
+
+    def predict(
+        self,
+        newdata: FrameLike | None = None,
+        *,
+        interval: str | None = None,
+        random: bool = True,
+        level: float = 0.95,
+        df: str | None = None,
+    ) -> Estimates:
+        """Predicted values for the rows of `newdata` (default: the rows used).
+
+        Parameters
+        ----------
+        newdata : a table with the columns of the fixed effects and, with `random`, of the bar terms
+        interval : None, "confidence" (for the mean of these levels) or "prediction" (for a new observation)
+        random : add the predicted random effects; a level that the fit did not see has effect zero, its full variance
+        df : method for the t quantile of the fixed part, default the fit's
+
+        Agrees with
+        -----------
+        R lme4 1.1-31 `predict` (fit), 1e-6.
+        """
+        choose(str(interval), ("None", "confidence", "prediction"), "interval")
+        return lmm_rows.predict(self, newdata, interval, random, level, df)
+
+    def residuals(self, kind: str = "response") -> pd.Series:
+        """Residuals of the rows used; the index holds their positions in the caller's table.
+
+        kind : "response" y - X b - Z u, "marginal" y - X b, "pearson" the first over the residual standard deviation
+        """
+        choose(kind, ("response", "marginal", "pearson"), "kind")
+        return lmm_rows.residuals(self, kind)
+
+    def simulate(self, n: int = 1, seed: int = 1) -> FloatArray:
+        """Responses (n, rows used) drawn from the fitted model; replicate i depends on (seed, i) only."""
+        return lmm_rows.simulate(self, n, seed)
+
+    def refit(self, y: FloatArray) -> LmmFit:
+        """The same model fitted to another response on the same rows (bootstrap, permutation)."""
+        values = np.asarray(y, dtype=float)
+        if values.shape != (self.nobs,):
+            raise DataError(f"refit: {values.size} responses for {self.nobs} rows.")
+        state = _solve(self.data, values, self.reml, near=self.state.solved.theta)
+        return LmmFit(self.data, values, state, self.reml, self.df, self.information, tuple(_verdict(self.data, state)))
+
+    def influence(self, group: str | None = None) -> Estimates:
+        """What leaving out each level of a grouping factor does, covariance parameters held at the estimate.
+
+        One row per level: `level`, `n`, `cook_distance` (b - b_-g)'Phi^-1 (b - b_-g) / p, `largest_term`,
+        `largest_change` in standard errors. The leave-one-out coefficients are in `.meta["coefficients"]`.
+        """
+        return lmm_rows.influence(self, group)
+
+    def lrt(self, reduced: LmmFit) -> Estimates:
+        """Likelihood-ratio test against a nested model of the same rows.
+
+        When only random effects differ, the p value is that of the mixture of chi-square distributions of Self & Liang
+        (1987) and Stram & Lee (1994), since the null lies on the boundary. Fixed effects are compared under ML only.
+        """
+        return lmm_variance.likelihood_ratio(self, reduced)
+
+    def variance_intervals(
+        self, method: str = "profile", *, level: float = 0.95, n: int = 500, seed: int = 1
+    ) -> Estimates:
+        """Intervals for standard deviations and correlations of the random effects and the residual.
+
+        method : "profile" (inversion of the likelihood ratio of the fit) or "bootstrap" (parametric, `n` refits)
+        """
+        choose(method, ("profile", "bootstrap"), "method")
+        return lmm_variance.variance_intervals(self, method, level, n, seed)
+
+    def icc(self) -> Estimates:
+        """Intraclass correlations: the share of each grouping factor in the variance of one observation.
+
+        Variances of random slopes enter at the mean of z'Gz over the rows (Johnson 2014).
+        """
+        return Estimates(lmm_variance.icc(self), self._meta(title="Intraclass correlations"))
+
+    def plot(self, ax: Any = None, *, kind: str = "residuals") -> Any:
+        """kind "residuals" (against fitted values), "qq" (of the residuals) or "random" (BLUPs with intervals)."""
+        return lmm_rows.plot(self, ax, choose(kind, ("residuals", "qq", "random"), "kind"))
+
+    # ------------------------------------------------------------------ words
+
+    @property
+    def sentence(self) -> str:
+        """The model sentence: method, random effects, rows used and missing."""
+        return f"{'REML' if self.reml else 'ML'}, random effects {bars(self.data)}; {counts(self.data)}"
+
+    def _meta(self, df: str | None = None, **more: Any) -> dict[str, Any]:
+        method = f"linear mixed model, {'REML' if self.reml else 'ML'}"
+        chosen = resolve(df, self.df, self.reml)
+        described = estimates.meta(
+            method=method, sentence=f"{self.sentence}; df {chosen}", conventions=self._conventions(chosen),
+            warnings=self.warnings, data=self._fingerprint, **{"level": 0.95, **more},
+        )  # fmt: skip
+        return {**described, "df": chosen, "frame_kind": self.data.kind}
+
+    def _conventions(self, df: str) -> tuple[str, ...]:
+        if df not in KENWARD_ROGER:
+            return ()
+        return (f"Kenward-Roger in variances and covariances, {self.information} information.",)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return frames.fingerprint(self.used)
+
+    def summary(self) -> Estimates:
+        """Fixed effects, with the model sentence, variances and convergence facts as notes."""
+        return lmm_words.summary(self)
+
+    def explain(self) -> str:
+        """The methods paragraph, with citations."""
+        return lmm_words.explain(self)
+
+    def __str__(self) -> str:
+        return self.summary().to_text()
+
+    def __repr__(self) -> str:
+        return f"<LmmFit: {self.sentence}>"
+
+    def _repr_html_(self) -> str:
+        return self.summary().to_html()
+
+
+def lmm(
+    formula: str,
+    data: FrameLike,
+    *,
+    reml: bool = True,
+    df: str | None = None,
+    information: str = "expected",
+    weights: Any = None,
+    order: Mapping[str, Sequence[Any]] | None = None,
+) -> LmmFit:
+    """Fit a linear mixed model.
+
+    Estimates b, the covariances G_t of the random effects and s2 in y = X b + sum_t Z_t u_t + e, u_t ~ N(0, I (x) G_t),
+    e ~ N(0, s2 W^-1), by restricted or full maximum likelihood.
+
+    Parameters
+    ----------
+    formula : str
+        ``"MADRS ~ DAY*TRT01P + (DAY | USUBJID) + (1 | SITEID)"``: ``(x | g)`` with intercept and correlations,
+        ``(0 + x | g)`` without intercept, ``(x || g)`` without correlations, ``(1 | a/b)`` nested, ``(1 | a:b)``;
+        several terms may be nested or crossed; factors may stand left of the bar.
+    data : table or path
+        One row per observation; rows with missing values are left out and counted.
+    reml : bool
+        REML (default) or ML.
+    df : str, optional
+        kenward-roger (default under REML), satterthwaite (default under ML), residual, normal. Every question to the
+        fit may choose again. kenward-roger-linear is the same, since V is linear in its parameters.
+    information : str
+        "expected" (default, as R pbkrtest) or "observed", for Kenward-Roger; Satterthwaite uses the observed.
+    weights : column name or (rows,), optional
+        Residual variance is divided by them.
+    order : mapping, optional
+        Level order of factor columns.
+
+    Returns
+    -------
+    LmmFit
+
+    Raises
+    ------
+    FormulaError, DataError
+        What cannot be read or analysed, with the remedy.
+    ConvergenceError
+        When the optimum could not be certified.
+
+    Agrees with
+    -----------
+    R lme4 1.1-31 (log-likelihood 1e-9, coefficients 1e-6), lmerTest 3.1-3 (Satterthwaite 1e-3, its derivatives are
+    numerical) and pbkrtest 0.5.2 (Kenward-Roger 1e-6).
+
+    References
+    ----------
+    Bates D, Maechler M, Bolker B, Walker S (2015). Fitting linear mixed-effects models using lme4. Journal of
+    Statistical Software 67(1). doi:10.18637/jss.v067.i01
+    Kenward MG, Roger JH (1997). Small sample inference for fixed effects from restricted maximum likelihood.
+    Biometrics 53, 983-997. doi:10.2307/2533558
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> rng = np.random.default_rng(1)
+    >>> site, day = np.repeat(np.arange(12), 10), np.tile(np.arange(10.0), 12)
+    >>> data = pd.DataFrame({"SITEID": site, "DAY": day})
+    >>> data["MADRS"] = 30 - data.DAY + rng.normal(size=12)[site] * 2 + rng.normal(size=120)
+    >>> fit = lmm("MADRS ~ DAY + (1 | SITEID)", data)
+    >>> fit.converged, fit.singular, fit.coefficients["df"].round(1).tolist()
+    (True, False, [13.6, 107.0])
+    """
+    choose(information, ("expected", "observed"), "information")
+    chosen, notes = _default_df(df, reml)
+    rows = prepare(formula, data, weights=weights, order=order)
+    if rows.formula.covariance is not None:
+        raise FormulaError(f"{formula}: a residual structure beside random effects is not fitted here; use ks.mmrm.")
+    y = evaluate(str(rows.formula.response), rows.used)
+    return _fit_rows(rows, y, reml, chosen, information, notes)
+
+
+def _default_df(df: str | None, reml: bool) -> tuple[str, list[str]]:
+    """The default df of a fit, and what has to be said about it."""
+    if df is not None:
+        return resolve(df, df, reml), []
+    if reml:
+        return "kenward-roger", []
+    text = "Kenward-Roger is defined for REML only; under ML the degrees of freedom are Satterthwaite's."
+    warnings_module.warn(text, KapstatsWarning, stacklevel=3)
+    return "satterthwaite", [text]
+
+
+def _fit_rows(rows: ModelRows, y: FloatArray, reml: bool, df: str, information: str, notes: Sequence[str]) -> LmmFit:
+    state = _solve(rows, y, reml)
+    texts = _verdict(rows, state)
+    for text in texts:
+        warnings_module.warn(text, KapstatsWarning, stacklevel=3)
+    return LmmFit(rows, y, state, reml, df, information, (*notes, *rows.warnings, *texts))
+
+
+def _solve(rows: ModelRows, y: FloatArray, reml: bool, near: FloatArray | None = None) -> LmmState:
+    """Least squares first (its residual carries the likelihood without loss of digits), then the random effects."""
+    X, w = rows.X, np.ones(len(y)) if rows.weights is None else rows.weights
+    _check_rows(rows, X, y)
+    root = np.sqrt(w)[:, None]
+    Q, R = linalg.qr(X * root, mode="economic")
+    target = y - rows.offset
+    back = linalg.solve_triangular(R, np.eye(X.shape[1]))
+    start = back @ (Q.T @ (target * root[:, 0]))
+    residual = target - X @ start
+    arrow = summarise(Q / root, residual, rows.random.factors, rows.weights)
+    if arrow.S0[-1, -1] <= 1e-20 * max(float(target @ target), 1e-300):
+        raise DataError(f"{rows.formula.response}: the fixed effects fit every row exactly; no variance is left.")
+    solved = fit(arrow, reml=reml, near=near)
+    constant = float(2 * np.log(np.abs(np.diag(R))).sum() if reml else 0.0) - float(np.log(w).sum())
+    return LmmState(arrow, solved, back, start, constant)
+
+
+def _check_rows(rows: ModelRows, X: FloatArray, y: FloatArray) -> None:
+    if len(y) <= X.shape[1] + 1:
+        raise DataError(f"{len(y)} complete rows for {X.shape[1]} fixed effects: no row is left for the variances.")
+
+
+def _verdict(rows: ModelRows, state: LmmState) -> list[str]:
+    """What has to be said about the optimum; no fit without a certified one."""
+    solved = state.solved
+    if not solved.converged:
+        raise ConvergenceError(
+            f"{rows.formula.text}: no optimum could be certified (Newton decrement {solved.decrement:.1e}, criterion "
+            f"from the starts {', '.join(f'{v:.6f}' for v in solved.objectives)}). Simplify the random effects."
+        )
+    at = [t for t, edge in enumerate(solved.at_boundary) if edge]
+    names = list(dict.fromkeys(term.text for term in rows.random.terms if term.factor in at))
+    if not names:
+        return []
+    return [
+        f"Singular fit: the covariance of ({'), ('.join(names)}) is estimated on its boundary (a variance of zero or a "
+        "correlation of one). It is a maximum of the likelihood, but the term may be more than the data support."
+    ]
