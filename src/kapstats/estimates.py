@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,13 @@ def meta(
         "conventions": tuple(conventions),
         "warnings": tuple(warnings),
         "data": print_of,
-        "versions": versions(),
+        "versions": dict(versions()),
         **more,
     }
 
 
-def versions() -> dict[str, str]:
+@lru_cache(maxsize=1)
+def versions() -> Mapping[str, str]:
     """Versions of what computed the result."""
     names = ("kapstats", "numpy", "scipy", "pandas")
     return {"python": platform.python_version()} | {name: _version(name) for name in names}

@@ -1,0 +1,168 @@
+"""Parametric curves through a few correlated means: generalised least squares by variable projection."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kapstats._types import FloatArray
+
+GRID, ROUNDS = 9, 14  # points per parameter and rounds of the nested search; each round shrinks the grid 2.5 times
+
+
+@dataclass(frozen=True)
+class Model:
+    """mean(x) = shape(x; theta) e, with a column of ones first when `intercept`.
+
+    linear, nonlinear : names of e and of theta
+    bounds : search range of theta, in units of the largest x but for the names in `unitless`
+    shape : (x (k,), theta (g, r)) -> (g, k, columns), one set of columns per row of theta
+    """
+
+    linear: tuple[str, ...]
+    nonlinear: tuple[str, ...]
+    bounds: tuple[tuple[float, float], ...]
+    shape: Callable[[FloatArray, FloatArray], FloatArray]
+    intercept: bool = True
+    unitless: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One fitted model: parameter values by name, the residual quadratic form, and AIC = rss + 2 * parameters."""
+
+    name: str
+    model: Model
+    parameters: dict[str, float]
+    rss: float
+    aic: float
+
+    def __call__(self, x: Any) -> FloatArray:
+        """Mean at `x`."""
+        at, p = np.atleast_1d(np.asarray(x, dtype=float)), self.parameters
+        theta = np.array([[p[n] for n in self.model.nonlinear]])
+        return _columns(self.model, at, theta)[0] @ np.array([p[n] for n in self.model.linear])
+
+
+def fit_curves(models: Mapping[str, Model], x: FloatArray, y: FloatArray, vcov: FloatArray) -> tuple[Curve, ...]:
+    """Each model fitted to means y (k,) at x (k,) with covariance vcov (k, k)."""
+    root = np.linalg.inv(np.linalg.cholesky(vcov))
+    return tuple(_fit_one(name, model, x, root @ y, root) for name, model in models.items())
+
+
+def refits(
+    models: Mapping[str, Model], x: FloatArray, y: FloatArray, vcov: FloatArray, draws: int, seed: int
+) -> tuple[tuple[Curve, ...], ...]:
+    """The same fits to `draws` draws of the means."""
+    simulated = np.random.default_rng(seed).multivariate_normal(y, vcov, size=draws, method="eigh")
+    return tuple(fit_curves(models, x, m, vcov) for m in simulated)
+
+
+def _fit_one(name: str, model: Model, x: FloatArray, whitened: FloatArray, root: FloatArray) -> Curve:
+    """Variable projection: theta by nested grids in log scale, each evaluated in one batch; the rest in closed form."""
+    theta = _search(model, x, whitened, root, np.log(np.array(model.bounds).reshape(-1, 2)))
+    rss, beta = _project(model, x, theta, whitened, root)
+    values = dict(zip(model.linear, map(float, beta[0]), strict=True))
+    values |= dict(zip(model.nonlinear, map(float, theta[0]), strict=True))
+    return Curve(name, model, values, float(rss[0]), float(rss[0]) + 2 * len(values))
+
+
+def _scale(model: Model, x: FloatArray) -> FloatArray:
+    return np.array([1.0 if n in model.unitless else float(x.max()) for n in model.nonlinear])
+
+
+def _search(model: Model, x: FloatArray, whitened: FloatArray, root: FloatArray, bounds: FloatArray) -> FloatArray:
+    """Best theta (1, r) within log bounds (r, 2), in units of `_scale`; equal bounds hold a parameter fixed."""
+    scale = _scale(model, x)
+    if not len(bounds):
+        return np.empty((1, 0))
+    low, high = bounds.T
+    at, reach = (low + high) / 2, (high - low) / 2
+    for _ in range(ROUNDS):
+        axes = [
+            np.linspace(max(lo, a - r), min(hi, a + r), GRID if r > 0 else 1)
+            for a, r, lo, hi in zip(at, reach, low, high, strict=True)
+        ]
+        grid = np.array(list(itertools.product(*axes)))
+        at = grid[np.argmin(_project(model, x, np.exp(grid) * scale, whitened, root)[0])]
+        reach = reach / 2.5
+    return np.asarray(np.exp(at)[None] * scale)
+
+
+def profile_limits(
+    curve: Curve, x: FloatArray, y: FloatArray, vcov: FloatArray, name: str, rise: float
+) -> tuple[float, float]:
+    """Where the residual form, minimised over the rest, is `rise` above its minimum; 0 or inf beyond the range."""
+    root = np.linalg.inv(np.linalg.cholesky(vcov))
+    model, j = curve.model, curve.model.nonlinear.index(name)
+    unit = _scale(model, x)[j]
+    bounds = np.log(np.array(model.bounds).reshape(-1, 2))
+
+    def above(log_value: float) -> bool:
+        fixed = bounds.copy()
+        fixed[j] = log_value
+        theta = _search(model, x, root @ y, root, fixed)
+        return bool(_project(model, x, theta, root @ y, root)[0][0] > curve.rss + rise)
+
+    def limit(edge: float, beyond: float) -> float:
+        inside, outside = float(np.log(curve.parameters[name] / unit)), edge
+        if not above(outside):
+            return beyond
+        for _ in range(20):
+            middle = (inside + outside) / 2
+            inside, outside = (inside, middle) if above(middle) else (middle, outside)
+        return float(np.exp((inside + outside) / 2) * unit)
+
+    return limit(float(bounds[j, 0]), 0.0), limit(float(bounds[j, 1]), float("inf"))
+
+
+def _project(
+    model: Model, x: FloatArray, theta: FloatArray, whitened: FloatArray, root: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Residual form (g,) and linear parameters (g, columns) for every row of theta (g, r)."""
+    q, r = np.linalg.qr(root @ _columns(model, x, theta))
+    scores = np.einsum("gki,k->gi", q, whitened)
+    residual = whitened - np.einsum("gki,gi->gk", q, scores)
+    return (residual**2).sum(axis=1), np.linalg.solve(r, scores[..., None])[..., 0]
+
+
+def covariance(curve: Curve, x: FloatArray, vcov: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Working values and their covariance (J'V^-1 J)^-1: linear parameters as they are, the others by their logarithm.
+
+    NaN where the means do not determine the parameters.
+    """
+    model, p = curve.model, curve.parameters
+    linear = np.array([p[n] for n in model.linear])
+    working = np.concatenate([linear, np.log([p[n] for n in model.nonlinear])])
+
+    def mean(w: FloatArray) -> FloatArray:
+        theta = np.exp(w[len(linear) :])[None]
+        return _columns(model, x, theta)[0] @ w[: len(linear)]
+
+    step = 1e-5 * np.maximum(1.0, np.abs(working))
+    jacobian = np.column_stack(
+        [
+            (mean(working + s * e) - mean(working - s * e)) / (2 * s)
+            for s, e in zip(step, np.eye(len(working)), strict=True)
+        ]
+    )
+    information = jacobian.T @ np.linalg.solve(vcov, jacobian)
+    scale = np.sqrt(np.diag(information))
+    if not (scale > 0).all() or np.linalg.cond(information / np.outer(scale, scale)) > 1e12:
+        return working, np.full(information.shape, np.nan)
+    return working, np.linalg.inv(information)
+
+
+def _columns(model: Model, x: FloatArray, theta: FloatArray) -> FloatArray:
+    columns = model.shape(x, theta)
+    return np.concatenate([np.ones((len(columns), len(x), 1)), columns], axis=2) if model.intercept else columns
+
+
+def akaike_weights(aic: FloatArray) -> FloatArray:
+    """exp(-AIC / 2), normed to one."""
+    relative = np.exp(-(aic - aic.min()) / 2)
+    return relative / relative.sum()

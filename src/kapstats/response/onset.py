@@ -1,0 +1,138 @@
+"""When the effect starts and how long it lasts: visit of separation, half-time of onset, waning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kapstats import frames
+from kapstats._types import FloatArray
+from kapstats.errors import DataError, EstimabilityError, choose
+from kapstats.estimates import Estimates, meta
+from kapstats.inference.intervals import check_level, t_quantile
+from kapstats.response.curves import Model, covariance, fit_curves, profile_limits
+
+LN2 = float(np.log(2))
+
+MODELS = {
+    "onset": Model(
+        ("plateau",), ("onset_half_time",), ((0.005, 3.0),), lambda t, h: -np.expm1(-LN2 * t / h)[..., None],
+        intercept=False,
+    ),
+    "onset-and-waning": Model(
+        ("peak_scale",), ("onset_half_time", "waning_half_time"), ((0.005, 3.0), (0.05, 20.0)),
+        lambda t, h: (np.exp2(-t / h[:, [1]]) * -np.expm1(-LN2 * t / h[:, [0]]))[..., None],
+        intercept=False,
+    ),
+}  # fmt: skip
+
+
+def separation(contrasts: Estimates, visit: str, *, alpha: float = 0.05) -> Estimates:
+    """The visit from which an arm is separated from control, with the family-wise error held at `alpha`.
+
+    Visits are tested in a fixed sequence from the last to the first, each at `alpha`; testing stops at the first that
+    fails. The visit of separation is the earliest in the unbroken run of rejections that ends at the last visit.
+
+    Parameters
+    ----------
+    contrasts : rows of one or several contrasts by `visit`, in visit order, with unadjusted p values
+
+    Returns
+    -------
+    Estimates with one row per contrast: ``contrast``, `visit` (missing when the last visit is not separated),
+    ``estimate`` (the difference there), ``p_value``, ``n_separated`` visits.
+
+    Raises
+    ------
+    DataError
+        When a contrast has a visit twice.
+
+    References
+    ----------
+    Maurer, Hothorn & Lehmacher (1995): a priori ordered hypotheses.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"contrast": "KAP - Placebo", "AVISIT": [1, 7, 14], "estimate": [-1.0, -4.0, -5.0]})
+    >>> separation(Estimates(rows.assign(p_value=[0.2, 0.01, 0.001])), "AVISIT")["AVISIT"].tolist()
+    [7]
+    """
+    frames.require(contrasts.frame, ["contrast", visit, "estimate", "p_value"], "contrasts")
+    rows = [_separated(name, part, visit, alpha) for name, part in contrasts.frame.groupby("contrast", sort=False)]
+    frame = pd.DataFrame(rows, columns=["contrast", visit, "estimate", "p_value", "n_separated"])
+    sentence = f"Fixed sequence from the last visit back, each at {alpha:g}: family-wise error {alpha:g} per contrast."
+    return Estimates(frame, meta(method="visit of separation", level=None, title="Separation", sentence=sentence))
+
+
+def _separated(name: Any, part: pd.DataFrame, visit: str, alpha: float) -> tuple[Any, ...]:
+    if part[visit].duplicated().any():
+        raise DataError(f"{name}: {visit} {part.loc[part[visit].duplicated(), visit].iloc[0]!r} stands twice.")
+    rejected = (part["p_value"] < alpha).to_numpy()
+    run = int(np.argmin(np.append(rejected[::-1], False)))
+    if run == 0:
+        return name, None, np.nan, float(part["p_value"].iloc[-1]), 0
+    at = part.iloc[len(part) - run]
+    return name, at[visit], float(at["estimate"]), float(at["p_value"]), run
+
+
+def onset_curve(
+    differences: Estimates | pd.DataFrame,
+    time: Sequence[float],
+    *,
+    model: str = "onset",
+    vcov: FloatArray | None = None,
+    level: float = 0.95,
+) -> Estimates:
+    """Exponential onset (and waning) of a treatment difference, fitted to LS-mean differences by visit.
+
+    onset: plateau (1 - 2^(-t / h)); onset-and-waning: scale 2^(-t / w) (1 - 2^(-t / h)), by generalised least squares
+    with the covariance of the differences; Wald limits of the
+    plateau, profile limits of the half-times (0 or infinite where the data do not bound them).
+
+    Parameters
+    ----------
+    differences : one row per visit
+    time : time of each row since treatment, in one unit (half-times come in it)
+    vcov : (k, k); default that of `differences`, else the diagonal of its standard errors
+
+    Raises
+    ------
+    DataError, EstimabilityError
+        When there are fewer visits than parameters, or a difference is not a number.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"estimate": [-3.0, -5.9, -6.0, -6.0], "std_error": 0.5})
+    >>> found = onset_curve(rows, [1, 7, 14, 28])
+    >>> found["term"].tolist(), round(float(found["estimate"][0]), 1)
+    (['plateau', 'onset_half_time'], -6.0)
+    """
+    chosen = {model: MODELS[choose(model, MODELS, "model")]}
+    frame = differences.frame if isinstance(differences, Estimates) else frames.to_pandas(differences)
+    frames.require(frame, ["estimate"], "differences")
+    x, y = np.asarray(time, dtype=float), frame["estimate"].to_numpy(dtype=float)
+    own = differences.vcov if isinstance(differences, Estimates) else None
+    cov = np.diag(frame["std_error"].to_numpy(dtype=float) ** 2) if vcov is None and own is None else vcov
+    cov = np.asarray(own if cov is None else cov, dtype=float)
+    needed = len(chosen[model].linear) + len(chosen[model].nonlinear)
+    if len(x) != len(y) or len(np.unique(x)) < needed:
+        raise DataError(f"{model}: {len(y)} differences and {len(x)} times; it needs at least {needed} distinct times.")
+    if not (np.isfinite(y).all() and np.isfinite(cov).all()):
+        raise EstimabilityError("onset_curve: a difference or its covariance is not a number; leave out that visit.")
+    point = fit_curves(chosen, x, y, cov)[0]
+    working, spread = covariance(point, x, cov)
+    error = np.sqrt(np.diag(spread))
+    reach = float(t_quantile((1 + check_level(level)) / 2, np.inf)) * error
+    natural = np.arange(len(working)) < len(point.model.linear)
+    value = np.where(natural, working, np.exp(working))
+    rows = pd.DataFrame({"term": list(point.parameters), "estimate": value})
+    rows["std_error"] = np.where(natural, error, value * error)
+    limits = [(w - r, w + r) for w, r in zip(working, reach, strict=True)][: len(point.model.linear)]
+    rise = float(t_quantile((1 + level) / 2, np.inf)) ** 2
+    limits += [profile_limits(point, x, y, cov, name, rise) for name in point.model.nonlinear]
+    rows["conf_low"], rows["conf_high"] = np.array(limits).T
+    sentence = f"{model}; {len(y)} visits; weighted residual form {point.rss:.2f}."
+    return Estimates(rows, meta(method="generalised least squares on differences", level=level, sentence=sentence))
