@@ -99,7 +99,5 @@ def baseline(data: CoxData, b: FloatArray) -> Baseline:
     S1, D1 = first_moments(data, h.r)
     spread = h.aa[:, None] * S1 - h.ab[:, None] * D1
     start = data.sets.start
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance = h.aa / np.where(data.mean_weight > 0, data.mean_weight, 1.0) if data.w is None else h.aa
-    cumulative = [within_strata(np.add.accumulate, v, start) for v in (h.a, variance, spread)]
+    cumulative = [within_strata(np.add.accumulate, v, start) for v in (h.a, h.aa, spread)]
     return Baseline(h.a, cumulative[0], cumulative[1], cumulative[2])
