@@ -64,7 +64,10 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """Where LS means came from: the model, the linear functions (rows, q), and the methods asked for."""
+    """Where LS means came from: the model, the linear functions (rows, q), and the methods asked for.
+
+    sampling : (rows, rows) covariance of the means over samples of covariates, None when the covariates are fixed
+    """
 
     model: Model
     L: FloatArray
@@ -72,6 +75,25 @@ class Source:
     by: tuple[str, ...]
     df: str | None = None
     vcov: str | None = None
+    sampling: FloatArray | None = None
+
+    def ask(self, weights: FloatArray) -> Linear:
+        """Estimates of weights (k, rows) times the means.
+
+        With sampled covariates V = L Phi L' + S, and df (V / L Phi L')^2 times the model's, S taken as known.
+        """
+        found = self.model.linear(weights @ self.L, df=self.df, vcov=self.vcov)
+        if self.sampling is None:
+            return found
+        vcov = found.vcov + weights @ self.sampling @ weights.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.diag(vcov) / np.diag(found.vcov)
+        return Linear(found.estimate, vcov, found.df * share**2)
+
+    def of(self, weights: FloatArray, **changed: Any) -> Source:
+        """The source of weighted means."""
+        sampling = None if self.sampling is None else weights @ self.sampling @ weights.T
+        return replace(self, L=weights @ self.L, sampling=sampling, **changed)
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,7 +107,7 @@ class LSMeans(Estimates):
         keep = _mask(self.frame, values)
         assert self.source is not None
         vcov = None if self.vcov is None else self.vcov[np.ix_(keep, keep)]
-        source = replace(self.source, L=self.source.L[keep])
+        source = self.source.of(np.eye(len(keep))[keep])
         return replace(self, frame=self.frame.loc[keep].reset_index(drop=True), vcov=vcov, source=source)
 
     def contrast(
@@ -152,6 +174,8 @@ def lsmeans(
     vcov: str | None = None,
     level: float = 0.95,
     side: str = "two",
+    sampling: FloatArray | None = None,
+    population: pd.DataFrame | None = None,
     describe: Mapping[str, Any],
 ) -> LSMeans:
     """LS means of `model` over the reference grid of `design`.
@@ -162,21 +186,24 @@ def lsmeans(
     specs, by : factor columns (or covariates given in `at`); `by` only groups the contrasts
     weights : "equal", "proportional" or "observed"; `at` : values of covariates
     df, vcov : methods, None for the model's default
+    sampling : (rows, rows) covariance of the means over samples of covariates (see `Source`)
+    population : rows over which weights="observed" averages, default `used`
     describe : meta of the result (method, sentence, warnings ...)
     """
-    asked, groups = _names(specs), _names(by)
-    grid = reference_grid(design, used, asked, by=groups, weights=weights, at=at)
-    source = Source(model, grid.L, tuple(asked), tuple(groups), df, vcov)
+    asked, groups = names_of(specs), names_of(by)
+    over = used if population is None else population
+    grid = reference_grid(design, over, asked, by=groups, weights=weights, at=at)
+    source = Source(model, grid.L, tuple(asked), tuple(groups), df, vcov, sampling)
     title = f"LS means of {', '.join(asked)}" + (f" by {', '.join(groups)}" if groups else "")
     return _answer(source, grid.frame, level, side, {**describe, "title": title, "weights": weights, "estimand": title})
 
 
-def _names(columns: str | Sequence[str] | None) -> list[str]:
+def names_of(columns: str | Sequence[str] | None) -> list[str]:
     return [] if columns is None else [columns] if isinstance(columns, str) else list(columns)
 
 
 def _answer(source: Source, frame: pd.DataFrame, level: float, side: str, describe: Mapping[str, Any]) -> LSMeans:
-    found = source.model.linear(source.L, df=source.df, vcov=source.vcov)
+    found = source.ask(np.eye(len(source.L)))
     table = with_inference(frame, found.estimate, found.std_error, found.df, level=level, side=side)
     return LSMeans(table, {**describe, "level": level, "side": side}, found.vcov, source=source)
 
@@ -214,11 +241,11 @@ def contrast(
     for position, where in enumerate(_groups(means.frame, source.by)):
         block = means.frame.iloc[where]
         names, c = weights_of(method, _labels(block, source.factors), ref)
-        rows.append(c @ source.L[where])
+        rows.append(_spread(c, where, len(means.frame)))
         parts.append(_identified(names, block, source.by))
         families.append(np.full(len(names), position))
     frame = pd.concat(parts, ignore_index=True)
-    found = source.model.linear(np.vstack(rows), df=source.df, vcov=source.vcov)
+    found = source.ask(np.vstack(rows))
     family = np.concatenate(families)
     means_compared = len(means.frame) // (family.max() + 1) if method == "pairwise" else None
     columns = _adjusted(found, family, adjust, level, side, graph, null, means_compared)
@@ -226,6 +253,14 @@ def contrast(
     describe["conventions"] = (*means.meta.get("conventions", ()), _adjustment_note(adjust, np.bincount(family)))
     describe["title"] = f"Contrasts of {means.meta.get('title', 'LS means')}"
     return _scaled(Estimates(frame.assign(**columns), describe, found.vcov), standardize)
+
+
+def _spread(weights: FloatArray, where: np.ndarray, rows: int) -> FloatArray:
+    """Weights (k, len(where)) at their places among all rows."""
+    weights = np.atleast_2d(weights)
+    out = np.zeros((len(weights), rows))
+    out[:, where] = weights
+    return out
 
 
 def _groups(frame: pd.DataFrame, by: Sequence[str]) -> list[np.ndarray]:
@@ -388,10 +423,10 @@ def combine(means: LSMeans, over: str, weights: str | Mapping[Any, float]) -> LS
     parts, rows = [], []
     for where in _groups(means.frame, keep):
         block = means.frame.iloc[where]
-        rows.append(_over_weights(list(block[over]), weights, over) @ source.L[where])
+        rows.append(_spread(_over_weights(list(block[over]), weights, over), where, len(means.frame)))
         parts.append(block[keep].iloc[:1])
     frame = pd.concat(parts, ignore_index=True) if keep else pd.DataFrame(index=range(len(rows)))
-    new = replace(source, L=np.array(rows), factors=_without(source.factors, over), by=_without(source.by, over))
+    new = source.of(np.vstack(rows), factors=_without(source.factors, over), by=_without(source.by, over))
     label = weights if isinstance(weights, str) else "weighted sum"
     describe = {**means.meta, "title": f"{means.meta.get('title', 'LS means')}: {label} over {over}"}
     return _answer(new, frame, means.meta.get("level", 0.95), means.meta.get("side", "two"), describe)

@@ -241,6 +241,8 @@ class MmrmFit:
         at: Mapping[str, Any] | None = None,
         df: str | None = None,
         vcov: str | None = None,
+        population: FrameLike | None = None,
+        covariates: str = "fixed",
         level: float = 0.95,
         side: str = "two",
     ) -> LSMeans:
@@ -250,10 +252,14 @@ class MmrmFit:
         ----------
         specs : factor column or columns; `by` groups the contrasts
         weights : how the other factors are averaged: "equal", "proportional" (to their joint frequency) or "observed"
-            (every row of the data given each level in turn)
+            (standardisation: every subject given each level in turn, g-computation)
         at : values of covariates, default their mean over the rows used
         df, vcov : method, default the fit's; nothing is refitted
         level, side : of the intervals
+        population : with weights="observed", one row per subject to average over (all randomised subjects, say);
+            default the first used row of every subject
+        covariates : with weights="observed", "fixed" or "random": whether the variance holds that of sampling the
+            population's covariates (unconditional inference)
 
         Returns
         -------
@@ -264,10 +270,27 @@ class MmrmFit:
         -----------
         R emmeans 1.8.4-1 on mmrm 0.3.18, 1e-6.
         """
+        choose(covariates, ("fixed", "random"), "covariates")
+        over, sampling = None, None
+        if weights == "observed":
+            over = self._population(population)
+            if covariates == "random":
+                sampling = prediction.sampling_covariance(
+                    self, over, contrasts.names_of(specs), contrasts.names_of(by), at
+                )
+        elif population is not None or covariates == "random":
+            raise FormulaError("population= and covariates='random' belong to weights='observed'.")
         return contrasts.lsmeans(
             self, self.design, self.used, specs, by=by, weights=weights, at=at, df=df, vcov=vcov, level=level,
-            side=side, describe=self._meta(df, vcov),
+            side=side, sampling=sampling, population=over, describe=self._meta(df, vcov),
         )  # fmt: skip
+
+    def _population(self, population: FrameLike | None) -> pd.DataFrame:
+        if population is not None:
+            return frames.to_pandas(population)
+        if self.data is None:
+            return self.used
+        return self.used.drop_duplicates(self.data.covariance.subject)
 
     def contrast(
         self, L: FloatArray | Mapping[str, FloatArray], *, df: str | None = None, vcov: str | None = None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, first_ids
 from kapstats.estimates import Estimates
-from kapstats.formula.design import evaluate, level_text
+from kapstats.formula.design import columns_in, evaluate, level_text
+from kapstats.formula.grid import reference_grid
 from kapstats.inference.intervals import t_quantile
 from kapstats.kernels.covariance import sigma_of
 
@@ -145,8 +147,6 @@ def _given_history(
 
 
 def _responses(data: Repeated, frame: pd.DataFrame) -> FloatArray:
-    from kapstats.formula.design import columns_in
-
     response = str(data.formula.response)
     if not set(columns_in(response, map(str, frame.columns))) <= set(frame.columns):
         return np.full(len(frame), np.nan)
@@ -176,3 +176,18 @@ def _places(fit: MmrmFit, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
             f"newdata: {len(bad)} rows have a visit or group that the fit did not see (first rows {first_ids(bad)})."
         )
     return visit, group
+
+
+def sampling_covariance(
+    fit: MmrmFit, population: pd.DataFrame, specs: list[str], by: list[str], at: Mapping[str, Any] | None
+) -> FloatArray:
+    """Covariance of standardised means over samples of covariates, cov(x_i b) / n; rows as the grid."""
+    asked = [*specs, *by]
+    grid = reference_grid(fit.design, fit.used, asked, by=(), weights="equal", at=at).frame
+    fixed = {c: v for c, v in (at or {}).items() if c not in asked}
+    b = coefficients(fit)
+    values = []
+    for _, levels in grid.astype("object").iterrows():
+        rows = population[list(fit.design.spec.columns)].assign(**fixed).assign(**levels.to_dict())
+        values.append(fit.design.spec.matrix(rows)[:, fit.state.kept] @ b)
+    return np.atleast_2d(np.cov(np.array(values))) / len(population)
