@@ -18,6 +18,7 @@ from kapstats._types import FloatArray
 from kapstats.errors import DataError, FormulaError
 from kapstats.table import Table, interval, number, p_value
 
+SHOWN = 60  # rows of a long result that its repr shows
 NUMERIC = ("estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high")
 
 
@@ -194,7 +195,11 @@ class Estimates:
     def __str__(self) -> str:
         return self.to_text()
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        if len(self) <= SHOWN:
+            return self.to_text()
+        head = replace(self, frame=self.frame.iloc[:SHOWN], vcov=None).to_text()
+        return f"{head}\n... {len(self) - SHOWN} more rows; print() shows all."
 
 
 Cells = tuple[str, list[str], str]
