@@ -48,8 +48,8 @@ class GlmmFit:
 class _Criterion:
     """The criterion in working parameters; remembers the last modes as a start for the next ones."""
 
-    def __init__(self, problem: Problem, points: int) -> None:
-        self.problem, self.points = problem, points
+    def __init__(self, problem: Problem, points: int, firth: bool) -> None:
+        self.problem, self.points, self.firth = problem, points, firth
         self.count = 0
         self.start: tuple[Array, Array] | None = None
 
@@ -69,8 +69,24 @@ class _Criterion:
 
     def _evaluate(self, psi: Array) -> tuple[float, Array, Mode]:
         if self.points > 1:
-            return quadrature(self.problem, psi, self.points, self.start)
-        return laplace(self.problem, psi, self.start)
+            value, slope, mode = quadrature(self.problem, psi, self.points, self.start)
+        else:
+            value, slope, mode = laplace(self.problem, psi, self.start)
+        if self.firth:
+            bonus, rise = jeffreys(self.problem, psi)
+            value, slope = value - bonus, slope - rise
+        return value, slope, mode
+
+
+def jeffreys(problem: Problem, psi: Array) -> tuple[float, Array]:
+    """log|X'WX| / 2 with the weights at zero random effects (Firth 1993), and its gradient; canonical links only."""
+    q, X = split(problem, psi), problem.X
+    t = evaluate(problem.obs, problem.offset + X @ q.beta, q.phi)
+    L = np.linalg.cholesky((X * -t.l2[:, None]).T @ X)
+    half = linalg.solve_triangular(L, X.T, lower=True)
+    slope = np.zeros_like(psi)
+    slope[problem.n_theta : problem.n_theta + X.shape[1]] = -0.5 * X.T @ ((half**2).sum(0) * t.l3)
+    return float(np.log(np.diag(L)).sum()), slope
 
 
 def to_natural(problem: Problem, work: Array) -> tuple[Array, Array]:
@@ -94,10 +110,10 @@ def to_working(problem: Problem, psi: Array) -> Array:
     return work
 
 
-def fit(problem: Problem, *, points: int = 1, scales: Sequence[float] = (1.0, 0.25)) -> GlmmFit:
-    """Maximise the likelihood from several starts and keep the best."""
+def fit(problem: Problem, *, points: int = 1, scales: Sequence[float] = (1.0, 0.25), firth: bool = False) -> GlmmFit:
+    """Maximise the likelihood (or, with `firth`, the likelihood times Jeffreys' prior) from several starts."""
     inner, back = _orthonormal(problem)
-    criterion = _Criterion(inner, points)
+    criterion = _Criterion(inner, points, firth)
     diagonal, _ = thetas(inner.factors)
     fixed = fixed_start(inner)
     found = []
@@ -213,7 +229,7 @@ def _report(
         return v, np.asarray(np.linalg.solve(to_natural(inner, to_working(inner, x))[1].T, slope))
 
     H = _hessian(natural, psi)
-    g = np.linalg.solve(jac.T, g_work)
+    g = np.asarray(np.linalg.solve(jac.T, g_work), dtype=np.float64)
     m, p = inner.n_theta, inner.X.shape[1]
     lift = np.eye(psi.size)
     lift[m : m + p, m : m + p] = back

@@ -235,7 +235,7 @@ def _polish(arrow: Arrow, theta: Array, reml: bool) -> Array:
     value, g, H, _ = profiled(arrow, theta, reml)
     for _ in range(30):
         step = -_solve_positive(H, g)
-        if -g @ step < 1e-14 * max(1.0, abs(value)):
+        if -g @ step < 1e-14:
             break
         for _ in range(12):
             trial, slope = value_and_gradient(theta + step, arrow, reml)
