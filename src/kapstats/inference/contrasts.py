@@ -237,16 +237,17 @@ def contrast(
     check_level(level)
     source = means.source
     assert source is not None
-    parts, rows, families = [], [], []
+    labels, rows, families, texts, first = _labels(means.frame, source.factors), [], [], [], []
     for position, where in enumerate(_groups(means.frame, source.by)):
-        block = means.frame.iloc[where]
-        names, c = weights_of(method, _labels(block, source.factors), ref)
+        names, c = weights_of(method, [labels[i] for i in where], ref)
         rows.append(_spread(c, where, len(means.frame)))
-        parts.append(_identified(names, block, source.by))
-        families.append(np.full(len(names), position))
-    frame = pd.concat(parts, ignore_index=True)
+        families += [position] * len(names)
+        first += [int(where[0])] * len(names)
+        texts += names
+    frame = means.frame[list(source.by)].iloc[first].reset_index(drop=True)
+    frame.insert(0, "contrast", texts)
     found = source.ask(np.vstack(rows))
-    family = np.concatenate(families)
+    family = np.array(families)
     means_compared = len(means.frame) // (family.max() + 1) if method == "pairwise" else None
     columns = _adjusted(found, family, adjust, level, side, graph, null, means_compared)
     describe = {**means.meta, "level": level, "side": side, "adjustment": adjust, "null": null}
@@ -273,11 +274,6 @@ def _groups(frame: pd.DataFrame, by: Sequence[str]) -> list[np.ndarray]:
 
 def _labels(block: pd.DataFrame, factors: Sequence[str]) -> list[str]:
     return [" ".join(level_text(v) for v in row) for row in block[list(factors)].itertuples(index=False)]
-
-
-def _identified(names: list[str], block: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    frame = pd.DataFrame({"contrast": names})
-    return frame.assign(**{c: [block[c].iloc[0]] * len(names) for c in by}).astype({c: block[c].dtype for c in by})
 
 
 def weights_of(
