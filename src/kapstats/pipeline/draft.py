@@ -12,7 +12,7 @@ from kapstats.errors import DataError
 
 HEAD = """# A first plan for this folder, drawn up by `kapstats init`. Read it, change it, then:
 #   kapstats run {file} --data {folder}
-# Every [[analysis]] is one section of the report; delete what you do not want. A misspelt key is an error with its line.
+# Every [[analysis]] is one section of the report; delete what you do not want. Misspelt keys are errors with a line.
 
 [study]
 title = {title}

@@ -110,7 +110,7 @@ def run(
     >>> adtte |= {"AVAL": [3, 9, 5, 8, 2, 7, 4, 9], "CNSR": [0, 1, 0, 0, 0, 0, 1, 1]}
     >>> done = run(parse(plan), Trial(adtte=adtte))
     >>> done["relapse"]["medians"]["estimate"].tolist()
-    [3.0, 8.0]
+    [4.0, 8.5]
     """
     say = progress or (lambda text: None)
     plan = read(DEFAULT if plan is None else plan)

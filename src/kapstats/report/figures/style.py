@@ -33,7 +33,7 @@ class Mark:
 
 #: CDISC route term -> mark, and the words in an arm label that mean it
 ROUTES: dict[str, tuple[Mark, str]] = {
-    "PLACEBO": (Mark("#757575", "#a0a0a0", "o"), r"placebo|saline|sham|control|midazolam|inactive"),
+    "PLACEBO": (Mark("#717171", "#a0a0a0", "o"), r"placebo|saline|sham|control|midazolam|inactive"),
     "INTRAVENOUS": (Mark("#123c80", "#4f7df0", "s"), r"\biv\b|intravenous|infusion"),
     "INTRAMUSCULAR": (Mark("#a32c0c", "#cf5a22", "D"), r"\bim\b|intramuscular"),
     "SUBLINGUAL": (Mark("#d048b4", "#b565c0", "v"), r"\bsl\b|sublingual"),
@@ -124,7 +124,7 @@ def marks(labels: Iterable[object]) -> dict[Any, Mark]:
     Examples
     --------
     >>> [mark.colour for mark in marks(["Placebo", "KAP IV", "Drug A"]).values()]
-    ['#757575', '#123c80', '#a32c0c']
+    ['#717171', '#123c80', '#a32c0c']
     """
     labels = list(dict.fromkeys(labels))
     named = {label: route(label) for label in labels}

@@ -1,0 +1,156 @@
+"""The command line: exit codes, streams, what is written, and how soon help comes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from kapstats.cli import main, parser
+
+PLAN = """
+[study]
+title = "Small"
+[[analysis]]
+kind = "survival"
+name = "relapse"
+title = "Time to relapse"
+formula = "Surv(AVAL, CNSR == 0) ~ TRT01P"
+show = ["logrank"]
+"""
+
+
+@pytest.fixture
+def adam(tmp_path: Path) -> Path:
+    folder = tmp_path / "adam"
+    folder.mkdir()
+    arms = {"TRT01P": ["Placebo", "KAP IV"] * 6, "TRT01PN": [0, 1] * 6}
+    adsl = pd.DataFrame({"USUBJID": [f"S{i:02d}" for i in range(12)], **arms, "SAFFL": "Y"})
+    adsl.to_csv(folder / "adsl.csv", index=False)
+    adsl.assign(AVAL=range(3, 15), CNSR=[0, 1, 0, 0] * 3, PARAMCD="R").to_csv(folder / "adtte.csv", index=False)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    return folder
+
+
+def test_run_writes_and_says(adam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["run", str(tmp_path / "plan.toml"), "--data", str(adam), "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert str(out / "report.html") in said.out
+    assert "\r" not in said.err
+    assert {"report.html", "manifest.json", "run.log", "results", "figures"} == {p.name for p in out.iterdir()}
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert [f["name"] for f in manifest["files"]] == ["adsl.csv", "adtte.csv"]
+
+
+def test_run_as_json(adam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", str(tmp_path / "plan.toml"), "--data", str(adam), "--out", str(tmp_path / "out"), "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert said["report"].endswith("report.html")
+    assert said["answers"]["relapse"][0]["lines"].keys() == {"Placebo", "KAP IV"}
+
+
+def test_strict_turns_warnings_into_an_exit_code(adam: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(adam / "adtte.csv")
+    frame.assign(CNSR=1).to_csv(adam / "adtte.csv", index=False)
+    call = ["run", str(tmp_path / "plan.toml"), "--data", str(adam), "--out", str(tmp_path / "out")]
+    assert main(call) == 0
+    assert main([*call, "--strict"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"plan.toml": PLAN.replace("show", "shwo")}, "line 9"),
+        ({"plan.toml": PLAN.replace("TRT01P", "TRT01Q")}, "TRT01"),
+        ({"plan.toml": PLAN.replace("CNSR == 0", "CNSR")}, "CNSR"),
+        ({"plan.toml": "\x00"}, "plan.toml"),
+        ({"adam/adtte.csv": "USUBJID,AVAL\nS01,1\nS02"}, "adtte"),
+        ({"adam/adtte.csv": ""}, "adtte"),
+    ],
+)
+def test_bad_input_is_two_and_writes_nothing(
+    adam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, str], message: str
+) -> None:
+    for name, text in change.items():
+        (tmp_path / name).write_text(text)
+    assert main(["run", str(tmp_path / "plan.toml"), "--data", str(adam), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert "Traceback" not in said.err
+    assert said.out == ""
+    assert {p.name for p in tmp_path.iterdir()} == {"adam", "plan.toml"}
+
+
+NOWHERE = [
+    ["run", "no-such-plan"],
+    ["run", "--data", "no-such-folder"],
+    ["check", "nowhere"],
+    ["init", "nowhere"],
+    ["diff", "a", "b"],
+    ["simulate", "kap-paralel", "--out", "x"],
+]
+
+
+@pytest.mark.parametrize("arguments", NOWHERE)
+def test_what_is_not_there_is_two(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"kapstats {arguments[0]}: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_check_and_diff(adam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = tmp_path / "first.toml"
+    assert main(["init", str(adam), "--out", str(plan)]) == 0
+    assert main(["init", str(adam), "--out", str(plan)]) == 2
+    outs = [str(tmp_path / name) for name in "ab"]
+    for out in outs:
+        assert main(["run", str(plan), "--data", str(adam), "--out", out]) == 0
+    assert main(["diff", *outs]) == 0
+    table = Path(outs[1]) / "results/time-r-medians.csv"
+    table.write_text(table.read_text().replace("Placebo,0.5,6", "Placebo,0.5,7"))
+    assert main(["diff", *outs]) == 1
+    assert "time-r-medians" in capsys.readouterr().out
+    assert main(["check", str(adam)]) == 0
+    frame = pd.read_csv(adam / "adtte.csv")
+    frame.assign(AVAL=-1).to_csv(adam / "adtte.csv", index=False)
+    capsys.readouterr()
+    assert main(["check", str(adam), "--json"]) == 1
+    assert "AVAL" in {finding["variable"] for finding in json.loads(capsys.readouterr().out)}
+
+
+def test_simulate_writes_a_trial_that_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "sim"
+    assert main(["simulate", "kap-parallel", "--out", str(folder), "--subjects", "60", "--seed", "3"]) == 0
+    assert len(pd.read_csv(folder / "adsl.csv")) == 60
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "keep.txt").write_text("x")
+    assert main(["simulate", "kap-parallel", "--out", str(mine)]) == 2
+
+
+def test_every_command_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    assert {"run", "check", "init", "simulate", "diff"} <= set(commands)
+    for name, command in commands.items():
+        text = command.format_help()
+        assert len(text) > 200, name
+        assert all(action.help for action in command._actions), name
+    assert main([]) == 0
+    assert "exit codes" in capsys.readouterr().out
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from kapstats.cli import parser; parser().format_help();"
+        "print([m for m in ('numpy', 'pandas', 'scipy', 'matplotlib', 'formulaic', 'narwhals') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

