@@ -12,6 +12,8 @@ import numpy as np
 
 def sigma(name: str, theta: np.ndarray, m: int, distance: np.ndarray | None = None) -> np.ndarray:
     """Sigma in natural parameters (complex allowed)."""
+    if m == 1:
+        return theta.reshape(1, 1)
     lag = np.abs(np.subtract.outer(np.arange(m), np.arange(m)))
     if name == "us":
         s = np.zeros((m, m), dtype=theta.dtype)

@@ -52,12 +52,17 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Slopes:
-    """Derivatives of -2 l. gradient (B, r); observed, expected (B, r, r); scaled (B, r, q, q) = root' P_j root."""
+    """Derivatives of -2 l.
+
+    gradient (B, r); observed, expected (B, r, r); scaled (B, r, q, q) = root' P_j root; size (B, r): what the
+    information on each parameter would be if the fixed effects were known.
+    """
 
     gradient: Floats
     observed: Floats
     expected: Floats
     scaled: Floats
+    size: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +151,8 @@ def slopes(stats: PatternMoments, point: Point, jac: Floats, second: Floats | No
     if second is not None:
         observed = observed + np.einsum("bjkxst,bxst->bjk", second, d, optimize=True)
     expected = t1 - 2 * _curve(stats, jac, filled[:, 1], omega) + cross if reml else t1
-    return Slopes(np.einsum("bjxst,bxst->bj", jac, d), observed, expected, scaled)
+    size = np.diagonal(t1, axis1=1, axis2=2)
+    return Slopes(np.einsum("bjxst,bxst->bj", jac, d), observed, expected, scaled, size)
 
 
 def _between(omega: Floats, d: Floats) -> Floats:
@@ -339,7 +345,7 @@ def _certified(
 ) -> Fits:
     """Convergence facts at theta: Newton decrement and scaled gradient with the observed information."""
     point, derived = _at(stats, structure, reml, theta)
-    w, positive = information_inverse(derived.observed, free)
+    w, positive = information_inverse(derived.observed, free, derived.size)
     g = np.where(free, derived.gradient, 0.0)
     decrement = np.einsum("bi,bij,bj->b", g, w, g) / 2
     with np.errstate(invalid="ignore"):
@@ -348,14 +354,14 @@ def _certified(
     return Fits(structure, reml, theta, point, derived, free, w, decrement, scaled, converged, iterations)
 
 
-def information_inverse(h: Floats, free: Bools) -> tuple[Floats, Bools]:
+def information_inverse(h: Floats, free: Bools, size: Floats | None = None) -> tuple[Floats, Bools]:
     """W = 2 H^-1 over the free parameters (zero elsewhere), NaN where H is not positive definite; and whether it is.
 
-    Judged after scaling H to a unit diagonal.
+    Judged after scaling H to a unit diagonal, which has to be more than rounding (1e-8) of `size`.
     """
     r = h.shape[-1]
     diagonal = np.diagonal(h, axis1=-2, axis2=-1)
-    ok = (diagonal[:, free] > 0).all(1)
+    ok = (diagonal > (0.0 if size is None else 1e-8 * size))[:, free].all(1)
     scale = np.sqrt(np.where(free & (diagonal > 0), diagonal, 1.0))
     on = free[:, None] & free[None, :]
     unit = np.where(on, h / (scale[:, :, None] * scale[:, None, :]), 0.0) + np.eye(r) * ~free
@@ -372,7 +378,7 @@ def one(fits: Fits, i: int) -> Fits:
     p, s = fits.point, fits.slopes
     return replace(
         fits, theta=fits.theta[at], point=Point(p.deviance[at], p.beta[at], p.root[at], p.omega[at]),
-        slopes=Slopes(s.gradient[at], s.observed[at], s.expected[at], s.scaled[at]), w=fits.w[at],
+        slopes=Slopes(s.gradient[at], s.observed[at], s.expected[at], s.scaled[at], s.size[at]), w=fits.w[at],
         decrement=fits.decrement[at], scaled_gradient=fits.scaled_gradient[at], converged=fits.converged[at],
         iterations=fits.iterations[at],
     )  # fmt: skip

@@ -8,7 +8,7 @@ from kapstats import estimates
 from kapstats.estimates import Estimates
 
 if TYPE_CHECKING:
-    from kapstats.response.mmrm import MmrmFit
+    from kapstats.response.mmrm_fit import MmrmFit
 
 STRUCTURE_NAMES = {
     "us": "unstructured",

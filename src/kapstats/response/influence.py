@@ -17,7 +17,7 @@ from kapstats.kernels.scoring import Fits, evaluate, fit
 from kapstats.response.prediction import need_rows
 
 if TYPE_CHECKING:
-    from kapstats.response.mmrm import MmrmFit
+    from kapstats.response.mmrm_fit import MmrmFit
 
 _NUMBERS = 30_000_000  # downdated statistics held at a time
 

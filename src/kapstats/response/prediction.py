@@ -18,7 +18,7 @@ from kapstats.inference.intervals import t_quantile
 from kapstats.kernels.covariance import sigma_of
 
 if TYPE_CHECKING:
-    from kapstats.response.mmrm import MmrmFit
+    from kapstats.response.mmrm_fit import MmrmFit
     from kapstats.response.repeated import Repeated
 
 

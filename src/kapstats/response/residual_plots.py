@@ -11,7 +11,7 @@ from scipy import special
 from kapstats.response.prediction import fitted, need_rows, residuals
 
 if TYPE_CHECKING:
-    from kapstats.response.mmrm import MmrmFit
+    from kapstats.response.mmrm_fit import MmrmFit
 
 
 def plot(model: MmrmFit, ax: Any, kind: str) -> Any:

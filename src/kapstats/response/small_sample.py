@@ -170,7 +170,7 @@ def answerer(state: State, df: str, vcov: str, cluster: Any = None) -> Answerer:
     """Build the covariance for a pair of methods."""
     w = state.fits.w
     if state.information == "expected":
-        w = information_inverse(state.fits.slopes.expected, state.fits.free)[0]
+        w = information_inverse(state.fits.slopes.expected, state.fits.free, state.fits.slopes.size)[0]
     if vcov == "model":
         covariance = _model_covariance(state, df, w)
         return Answerer(state, df, vcov, covariance, None, w)
