@@ -233,7 +233,7 @@ def _descend(arrow: Arrow, start: Array, reml: bool) -> tuple[Array, int]:
 def _polish(arrow: Arrow, theta: Array, reml: bool) -> Array:
     """Newton steps on |H| with halving until they no longer lower the criterion."""
     value, g, H, _ = profiled(arrow, theta, reml)
-    for _ in range(30):
+    for _ in range(100):
         step = -_solve_positive(H, g)
         if -g @ step < 1e-14:
             break

@@ -267,9 +267,9 @@ def explain(model: GlmmFit) -> str:
         f"{rows.formula.response} was analysed with a generalised linear mixed model, {rows.formula.text} "
         f"({model.family} family, {model.link} link), fitted by maximum likelihood with {how} to "
         f"{model.nobs} of {rows.n_records} records{lost}. Random effects {bars(rows)} were normal. Fixed effects, "
-        "variances and family parameters were optimised together with the exact gradient of the approximated likelihood; standard errors come from the "
-        "Hessian over all parameters. Effects are conditional on the random effects; population-averaged means "
-        "integrate over them and standardise over the rows. "
+        "variances and family parameters were optimised together with the exact gradient of the approximated "
+        "likelihood; standard errors come from the Hessian over all parameters. Effects are conditional on the random "
+        "effects; population-averaged means integrate over them and standardise over the rows. "
     )
     if model.penalty:
         text += "A Firth-type penalty (Firth 1993, doi:10.1093/biomet/80.1.27) was used. "
