@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ def cox(
     conf: str = "wald",
     time_varying: Mapping[str, Any] | None = None,
     interval_censored: tuple[str, str] | None = None,
+    frailty_method: str | None = None,
     level: float = 0.95,
     side: str = "two",
     order: Mapping[str, Sequence[Any]] | None = None,
@@ -62,6 +64,8 @@ def cox(
     time_varying : by term or column, "log" (adds x log t), "identity" (adds x t), a function, or break times
         (one coefficient per interval)
     interval_censored : (left, right) columns: refit as interval censored data
+    frailty_method : "ml" (default of gamma: the exact integrated likelihood; of lognormal: Laplace) or "reml" (default
+        of lognormal, as R's gaussian frailty)
     level, side : confidence level; "two", "less", "greater"
     order : level order of factor columns
     convention : "R" or "SAS" (Breslow ties, no merging of times, model-based variance unless asked)
@@ -104,13 +108,44 @@ def cox(
         choose(penalty, ("firth",), "penalty")
     surv = unpack(formula, data, weights=weights, order=order, merge_times=convention != "SAS")
     diagnosis.require_events(surv)
+    plan = _Plan(ties, penalty, conf, check_level(level), side, convention, frailty_method)
+    wants = _robust_wanted(surv, robust, convention)
+    plan.check(surv, wants)
+    meta = _meta(surv, plan, wants)
     if time_varying:
         from kapstats.relapse.cox_split import time_varying_rows
 
         surv, design = time_varying_rows(surv, time_varying, order)
+        meta["time_varying"] = tuple(time_varying)
     else:
         design = build(surv.formula.fixed, surv.frame, order=order)
-    return _fit(surv, design, ties, robust, penalty, conf, check_level(level), side, convention)
+    return _fit(surv, design, plan, wants, meta)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How the model is fitted, apart from the data."""
+
+    ties: str
+    penalty: str | None
+    conf: str
+    level: float
+    side: str
+    convention: str | None
+    frailty_method: str | None
+
+    def check(self, surv: SurvData, robust: bool) -> None:
+        """Refuse combinations that have no estimator here."""
+        exact = self.ties in ("exact", "kalbfleisch-prentice")
+        if exact and surv.weights is not None:
+            raise FormulaError(f"ties={self.ties!r}: case weights have no exact likelihood. Use 'efron' or 'breslow'.")
+        if exact and (robust or self.penalty):
+            raise FormulaError(f"ties={self.ties!r}: no robust variance or penalty. Use ties='efron' or 'breslow'.")
+        if surv.formula.frailty and (exact or self.penalty or robust or self.conf == "profile"):
+            raise FormulaError(
+                "frailty(): fitted with ties='efron' or 'breslow', model-based variance and Wald limits only. "
+                "Leave out cluster(), robust, penalty, conf and exact ties."
+            )
 
 
 def _as_interval(formula: str, data: FrameLike, bounds: tuple[str, str], **options: Any) -> Any:
@@ -120,26 +155,20 @@ def _as_interval(formula: str, data: FrameLike, bounds: tuple[str, str], **optio
     return interval_cox(f"Surv({bounds[0]}, {bounds[1]}, type='interval2') ~ {right_side}", data, **options)
 
 
-def _fit(
-    surv: SurvData,
-    design: Design,
-    ties: str,
-    robust: bool | None,
-    penalty: str | None,
-    conf: str,
-    level: float,
-    side: str,
-    convention: str | None,
-) -> CoxFit:
+def _fit(surv: SurvData, design: Design, plan: _Plan, robust: bool, meta: dict[str, Any]) -> CoxFit:
     columns = np.array([n != "(Intercept)" for n in design.names], dtype=bool)
     names = tuple(n for n, keep in zip(design.names, columns, strict=True) if keep)
     X, usable = design.X[:, columns], ~design.aliased[columns]
-    full = _arrays(surv, X, ties)
+    full = _arrays(surv, X, plan.ties)
     usable = usable & _informative(full, usable)
-    arrays = full if usable.all() else _arrays(surv, X[:, usable], ties)
-    likelihood = _likelihood(arrays, ties, penalty, surv)
+    arrays = full if usable.all() else _arrays(surv, X[:, usable], plan.ties)
+    likelihood = _likelihood(arrays, plan.ties, plan.penalty)
     null = likelihood(np.zeros(int(usable.sum())))
-    best = _maximum(arrays, likelihood, ties, penalty)
+    frailty = None
+    if surv.formula.frailty is None:
+        best = _maximum(arrays, likelihood, plan)
+    else:
+        arrays, best, frailty = _with_frailty(surv, arrays, plan, meta)
     notes = [*design.warnings]
     infinite = _spread(best.infinite, usable, False)
     direction = _spread(best.b, usable, 0.0)
@@ -155,10 +184,8 @@ def _fit(
             "Rescale large covariates, or look for a column that nearly separates the events."
         )
     b, naive = _with_infinite(best, usable)
-    wants = _robust_wanted(surv, robust, convention)
-    V = _sandwich(surv, arrays, best, naive, usable) if wants else naive
-    meta = _meta(surv, ties, wants, penalty, conf, level, side, convention, notes)
-    interval = _profile(likelihood, best, usable, level, arrays) if conf == "profile" else None
+    V = _sandwich(surv, arrays, best, naive, usable) if robust else naive
+    interval = _profile(likelihood, best, usable, plan.level, arrays) if plan.conf == "profile" else None
     return CoxFit(
         surv=surv,
         design=design,
@@ -172,17 +199,28 @@ def _fit(
         naive=naive,
         loglik_null=null.loglik,
         score_test=_score_test(null),
-        ties=ties,
-        robust=wants,
-        meta=meta,
+        ties=plan.ties,
+        robust=robust,
+        meta={**meta, "warnings": tuple(notes)},
         interval=interval,
+        frailty=frailty,
     )
+
+
+def _with_frailty(
+    surv: SurvData, data: cn.CoxData, plan: _Plan, meta: dict[str, Any]
+) -> tuple[cn.CoxData, cn.Maximum, Any]:
+    """Data with the frailties as offset, the coefficients as a maximum (log-likelihood integrated), the frailty."""
+    from kapstats.relapse.cox_frailty import fit_frailty
+
+    arrays, found, frailty = fit_frailty(surv, data, plan.frailty_method, plan.level, plan.convention, meta)
+    inner, p = found.at.maximum, len(found.at.b)
+    at = cn.Evaluation(found.at.integrated, np.zeros(p), inverse(found.at.V) if p else found.at.V)
+    return arrays, cn.Maximum(found.at.b, at, inner.iterations, 0.0, inner.converged, np.zeros(p, bool)), frailty
 
 
 def _arrays(surv: SurvData, X: FloatArray, ties: str) -> cn.CoxData:
     """Risk sets and sorted columns."""
-    if ties in ("exact", "kalbfleisch-prentice") and surv.weights is not None:
-        raise FormulaError(f"ties={ties!r}: case weights have no exact likelihood. Use ties='efron' or 'breslow'.")
     sets = risk_sets(surv.time, surv.event, surv.entry, surv.strata.codes, len(surv.strata))
     offset = None
     if surv.formula.offset:
@@ -201,13 +239,11 @@ def _informative(data: cn.CoxData, usable: BoolArray) -> BoolArray:
     return cn.independent(start)
 
 
-def _likelihood(data: cn.CoxData, ties: str, penalty: str | None, surv: SurvData) -> Any:
+def _likelihood(data: cn.CoxData, ties: str, penalty: str | None) -> Any:
     """The function from b to log-likelihood, score and information."""
     from kapstats.kernels import cox_exact, cox_penalty
 
     if penalty == "firth":
-        if ties not in ("efron", "breslow"):
-            raise FormulaError(f"penalty='firth' works with ties='efron' or 'breslow', not {ties!r}.")
         return lambda b: cox_penalty.firth(data, b)
     if ties == "exact":
         return lambda b: cox_exact.discrete(data, b)
@@ -216,15 +252,14 @@ def _likelihood(data: cn.CoxData, ties: str, penalty: str | None, surv: SurvData
     return lambda b: cn.evaluate(data, b)
 
 
-def _maximum(data: cn.CoxData, likelihood: Any, ties: str, penalty: str | None) -> cn.Maximum:
+def _maximum(data: cn.CoxData, likelihood: Any, plan: _Plan) -> cn.Maximum:
     """The maximum; coordinates that run to infinity are set far out, and the others maximised there."""
     p = data.X.shape[1]
-    plain = penalty is None and ties in ("efron", "breslow")
-    if plain:
+    if plan.penalty is None and plan.ties in ("efron", "breslow"):
         best = cn.fit(data)
     else:
-        span = None if penalty else data.span
-        best = cn.maximise(likelihood, np.zeros(p), span=span, limit=500 if penalty else 60)
+        span = None if plan.penalty else data.span
+        best = cn.maximise(likelihood, np.zeros(p), span=span, limit=500 if plan.penalty else 60)
     if not best.infinite.any():
         return best
     far = best.b + np.where(best.infinite, np.sign(best.b) * 12.0 / np.where(data.span > 0, data.span, 1.0), 0.0)
@@ -293,37 +328,28 @@ def _profile(likelihood: Any, best: cn.Maximum, usable: BoolArray, level: float,
     return limits
 
 
-def _meta(
-    surv: SurvData,
-    ties: str,
-    robust: bool,
-    penalty: str | None,
-    conf: str,
-    level: float,
-    side: str,
-    convention: str | None,
-    notes: Sequence[str],
-) -> dict[str, Any]:
+def _meta(surv: SurvData, plan: _Plan, robust: bool) -> dict[str, Any]:
     clusters = surv.formula.cluster
     variance = "model-based variance"
     if robust:
         variance = f"robust variance, clusters {clusters}" if clusters else "robust variance"
     strata = ", ".join(surv.strata.frame.columns)
-    parts = ["Cox model", TIE_NAMES[ties], variance]
+    parts = ["Cox model", TIE_NAMES[plan.ties], variance]
     parts += [f"stratified by {strata} ({len(surv.strata)} strata)"] if strata else []
-    parts += ["Firth's penalty"] if penalty else []
-    parts += ["profile-likelihood limits"] if conf == "profile" else []
+    parts += ["Firth's penalty"] if plan.penalty else []
+    parts += ["profile-likelihood limits"] if plan.conf == "profile" else []
+    frailty = surv.formula.frailty
+    parts += [f"shared {frailty.distribution} frailty by {frailty.group}"] if frailty else []
     text = ", ".join(parts)
-    conventions = [TIE_NAMES[ties], "risk set at t: start < t <= stop; events before censorings"]
+    conventions = [TIE_NAMES[plan.ties], "risk set at t: start < t <= stop; events before censorings"]
     return estimates.meta(
         method=text,
-        level=level,
-        side=side,
+        level=plan.level,
+        side=plan.side,
         title="Cox model",
         sentence=f"{text}; {surv.sentence()}",
         estimand="ratio of hazards, constant over time",
-        conventions=conventions + ([f"convention {convention}"] if convention else []),
-        warnings=tuple(notes),
+        conventions=conventions + ([f"convention {plan.convention}"] if plan.convention else []),
         data=surv.data_print,
         frame_kind=surv.kind,
     )

@@ -207,6 +207,8 @@ class CoxFit:
         return np.where(np.isfinite(self.maximum.b), self.maximum.b, 0.0)
 
     def _needs_likelihood(self, what: str) -> None:
+        if self.meta.get("time_varying") and what in ("baseline", "survival", "adjusted_survival"):
+            raise FormulaError(f"{what}: coefficients of {', '.join(self.meta['time_varying'])} vary with time. Refit.")
         if self.ties not in ("efron", "breslow"):
             raise FormulaError(f"{what} needs ties='efron' or 'breslow'; this fit has ties={self.ties!r}. Refit.")
         if not self.finite[self.usable].all():
