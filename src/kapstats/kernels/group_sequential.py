@@ -164,10 +164,10 @@ def stagewise_p(information: Array, upper: Array, stage: int, z: float, drift: A
     I = np.asarray(information, float)[: stage + 1]
     bounds = np.append(np.asarray(upper, float)[:stage], z)
     mean = np.broadcast_to(drift * np.sqrt(I) if np.ndim(drift) == 0 else np.asarray(drift)[: stage + 1], I.shape)
-    return float(_crossing_with_means(I, bounds, np.asarray(mean, float)).sum())
+    return float(crossing_with_means(I, bounds, np.asarray(mean, float)).sum())
 
 
-def _crossing_with_means(information: Array, upper: Array, mean: Array) -> Array:
+def crossing_with_means(information: Array, upper: Array, mean: Array) -> Array:
     """Upper exit probabilities when Z_k has any means (K,): shift every statistic to mean zero."""
     return crossing(information, np.full(upper.size, -np.inf), upper - mean).upper
 
