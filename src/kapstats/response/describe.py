@@ -36,9 +36,8 @@ DF_NAMES = {
 
 def method(fit: MmrmFit, df: str, vcov: str) -> str:
     """ "REML, unstructured by ARM, Kenward-Roger" """
-    group = fit.data.covariance.group if fit.data is not None else None
     structure = STRUCTURE_NAMES[fit.structure]
-    structure += f" by {group or 'group'}" if len(fit.visits.groups) > 1 else ""
+    structure += f" by {fit.description.group}" if len(fit.visits.groups) > 1 else ""
     parts = ["REML" if fit.reml else "ML", structure, DF_NAMES[df]]
     if vcov != "model":
         parts.append(f"robust {vcov}" + (f" by {fit.cluster}" if fit.cluster else ""))
@@ -105,11 +104,11 @@ def explain(fit: MmrmFit) -> str:
     d = fit.description
     estimator = "restricted maximum likelihood" if fit.reml else "maximum likelihood"
     lost = f" ({', '.join(f'{n} missing {c}' for c, n in d.missing.items())})" if d.missing else ""
-    groups = " with separate parameters by group" if len(fit.visits.groups) > 1 else ""
+    groups = f" with separate parameters by {d.group}" if len(fit.visits.groups) > 1 else ""
     text = (
         f"{d.response} was analysed with a mixed model for repeated measures, {d.formula}, fitted by {estimator} to "
-        f"{d.n_obs} of {d.n_records} records of {d.n_subjects} subjects{lost}. Within-subject errors had a "
-        f"{STRUCTURE_NAMES[fit.structure]} covariance over {len(fit.visits.labels)} visits{groups} "
+        f"{d.n_obs} of {d.n_records} records of {d.n_subjects} subjects{lost}. Within-subject errors had "
+        f"{'an' if fit.structure[0] == 'u' else 'a'} {STRUCTURE_NAMES[fit.structure]} covariance over {len(fit.visits.labels)} visits{groups} "
         f"({fit.n_parameters} parameters). "
     )
     text += (

@@ -27,6 +27,7 @@ from kapstats.response.mmrm_fit import (
     fit_warnings,
     say,
 )
+from kapstats.response.mmrm_statistics import MmrmStatistics
 from kapstats.response.repeated import Repeated, Visits, orthonormal_basis, prepare
 from kapstats.response.small_sample import VCOV, State, resolve
 
@@ -161,7 +162,7 @@ def _fit_rows(
         *say(fit_warnings(attempts, fits, prepared.visits)),
     ]
     description = Description(
-        prepared.formula.text, prepared.n_records, len(prepared.y), state.n_subjects, prepared.missing,
+        prepared.formula.text, prepared.covariance.group, prepared.n_records, len(prepared.y), state.n_subjects, prepared.missing,
         str(prepared.formula.response), convention, prepared.kind, frames.fingerprint(prepared.used),
     )  # fmt: skip
     return MmrmFit(
@@ -208,4 +209,4 @@ def between_columns(design: Design, prepared: Repeated) -> np.ndarray:
     return constant
 
 
-__all__ = ["MmrmFit", "mmrm"]
+__all__ = ["MmrmFit", "MmrmStatistics", "mmrm"]

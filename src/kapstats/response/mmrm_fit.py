@@ -47,6 +47,7 @@ class Description:
     """What a fit says about itself: counts for the model sentence, conventions, and the data's fingerprint."""
 
     formula: str
+    group: str | None
     n_records: int
     n_obs: int
     n_subjects: int
@@ -76,6 +77,7 @@ class MmrmFit:
     description: Description
     data: Repeated | None = field(default=None, repr=False)
     cluster: str | None = None
+    covariate_means: dict[str, float] = field(default_factory=dict)
 
     # ------------------------------------------------------------------ likelihood and parameters
 
@@ -270,6 +272,7 @@ class MmrmFit:
         R emmeans 1.8.4-1 on mmrm 0.3.18, 1e-6.
         """
         choose(covariates, ("fixed", "random"), "covariates")
+        at = {**self.covariate_means, **(at or {})}
         over, sampling = None, None
         if weights == "observed":
             over = self._population(population)
@@ -288,7 +291,7 @@ class MmrmFit:
         if population is not None:
             return frames.to_pandas(population)
         if self.data is None:
-            return self.used
+            raise FormulaError("weights='observed' needs population= when only summed statistics are at hand.")
         return self.used.drop_duplicates(self.data.covariance.subject)
 
     def contrast(
