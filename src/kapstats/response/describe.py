@@ -108,7 +108,8 @@ def explain(fit: MmrmFit) -> str:
     text = (
         f"{d.response} was analysed with a mixed model for repeated measures, {d.formula}, fitted by {estimator} to "
         f"{d.n_obs} of {d.n_records} records of {d.n_subjects} subjects{lost}. Within-subject errors had "
-        f"{'an' if fit.structure[0] == 'u' else 'a'} {STRUCTURE_NAMES[fit.structure]} covariance over {len(fit.visits.labels)} visits{groups} "
+        f"{'an' if fit.structure == 'us' else 'a'} {STRUCTURE_NAMES[fit.structure]} covariance over "
+        f"{len(fit.visits.labels)} visits{groups} "
         f"({fit.n_parameters} parameters). "
     )
     text += (

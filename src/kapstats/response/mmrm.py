@@ -162,8 +162,8 @@ def _fit_rows(
         *say(fit_warnings(attempts, fits, prepared.visits)),
     ]
     description = Description(
-        prepared.formula.text, prepared.covariance.group, prepared.n_records, len(prepared.y), state.n_subjects, prepared.missing,
-        str(prepared.formula.response), convention, prepared.kind, frames.fingerprint(prepared.used),
+        prepared.formula.text, prepared.covariance.group, prepared.n_records, len(prepared.y), state.n_subjects,
+        prepared.missing, str(prepared.formula.response), convention, prepared.kind, frames.fingerprint(prepared.used),
     )  # fmt: skip
     return MmrmFit(
         state,
