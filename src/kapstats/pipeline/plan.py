@@ -27,12 +27,16 @@ class Study:
 
     data : a trial of ``ks.datasets``, analysed when no folder is given
     arms : order of the arms where the data do not state it; the first is the reference
+    response_question, relapse_question, safety_question : headings of the sections, when the usual ones do not fit
     """
 
     title: str
     subtitle: str = ""
     data: str = ""
     arms: tuple[str, ...] = ()
+    response_question: str = ""
+    relapse_question: str = ""
+    safety_question: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,6 +178,11 @@ def _days(visits: Sequence[Any]) -> dict[Any, float] | None:
     return {v: float(w[1]) for v, w in zip(visits, words, strict=True)}
 
 
+def _unit(visits: Sequence[Any]) -> str:
+    """What the numbers of the visits count."""
+    return str(visits[0]).split()[0] if _days(visits) else "Visit"
+
+
 def _said(frame: pd.DataFrame, label: str, when: str) -> str:
     """The numbers of a figure in words, for those who cannot see it."""
     parts = [

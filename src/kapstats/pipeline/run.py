@@ -223,6 +223,7 @@ def _document(plan: Plan, trial: Trial, blocks: tuple[Block, ...], made: dict[st
         blocks=blocks,
         facts=tuple(facts),
         notes=notes,
+        questions=tuple((q, getattr(plan.study, f"{q}_question")) for q in ("response", "relapse", "safety")),
         provenance=manifests.tables(made),
         created=stamp,
     )

@@ -66,6 +66,7 @@ class Document:
     facts : label and value pairs under the title
     provenance : title and table, shown at the end (inputs, versions)
     notes : paragraphs under the head, above the answers
+    questions : headings of sections in place of the usual ones, as (question, heading) pairs
     created : time stamp, the only thing that differs between two runs on the same inputs
     """
 
@@ -74,6 +75,7 @@ class Document:
     subtitle: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    questions: tuple[tuple[str, str], ...] = ()
     provenance: tuple[Table, ...] = ()
     created: str = ""
     language: str = field(default="en")

@@ -18,6 +18,8 @@ QUESTIONS = {
     "relapse": ("Relapse", "Did they relapse?"),
     "safety": ("Side effects", "What did it do to them?"),
 }
+#: short names when a plan asks in its own words
+NEUTRAL = {"response": "Outcome", "relapse": "Time to event", "safety": "Safety"}
 #: colours of the figures that follow the page from light to dark
 SWITCHED = {style.INK: "#e6e9ed", style.MUTED: "#a3abb5", style.GRID: "#323842"} | {
     mark.colour: mark.dark for mark, _ in style.ROUTES.values()
@@ -36,7 +38,7 @@ def page(document: Document) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(document.title)}</title>\n<style>\n{css}</style>\n</head>\n"
     )
-    sections = "\n".join(_section(question, document.blocks) for question in _asked(document.blocks))
+    sections = "\n".join(_section(question, document) for question in _asked(document.blocks))
     return (
         f'{head}<body>\n<a class="skip" href="#main">Skip to the results</a>\n{_header(document)}\n'
         f'<div class="columns">\n{_navigation(document)}\n<main id="main">\n{_answers(document)}\n{sections}\n'
@@ -66,6 +68,12 @@ def _asked(blocks: Iterable[Block]) -> list[str]:
     return [question for question in QUESTIONS if question in present]
 
 
+def _heading(question: str, document: Document) -> tuple[str, str]:
+    """Short name and heading of a section."""
+    own = dict(document.questions).get(question)
+    return (NEUTRAL[question], own) if own else QUESTIONS[question]
+
+
 def _header(document: Document) -> str:
     facts = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in document.facts)
     subtitle = f'<p class="subtitle">{escape(document.subtitle)}</p>' if document.subtitle else ""
@@ -78,7 +86,7 @@ def _navigation(document: Document) -> str:
     for question in _asked(document.blocks):
         own = [block for block in document.blocks if block.question == question]
         inner = "".join(f'<li><a href="#{_slug(b.name)}">{escape(b.title)}</a></li>' for b in own)
-        items.append(f'<li><a href="#{question}">{escape(QUESTIONS[question][0])}</a><ul>{inner}</ul></li>')
+        items.append(f'<li><a href="#{question}">{escape(_heading(question, document)[0])}</a><ul>{inner}</ul></li>')
     items.append('<li><a href="#provenance">How this was made</a></li>')
     return f'<nav aria-label="Contents"><ul>{"".join(items)}</ul></nav>'
 
@@ -88,7 +96,7 @@ def _answers(document: Document) -> str:
     for question in _asked(document.blocks):
         said = [answer for b in document.blocks if b.question == question for answer in b.answers]
         body = "".join(map(_answer, said)) or "<p>No estimate; see below.</p>"
-        heading = f'<h3><a href="#{question}">{escape(QUESTIONS[question][1])}</a></h3>'
+        heading = f'<h3><a href="#{question}">{escape(_heading(question, document)[1])}</a></h3>'
         cards.append(f'<div class="card {question}">{heading}{body}</div>')
     return f'<section id="answers"><h2>In short</h2><div class="cards">{"".join(cards)}</div></section>'
 
@@ -104,9 +112,9 @@ def _answer(answer: Answer) -> str:
     return f"<p>{escape(answer.lead)}</p>" + (f"<dl>{lines}</dl>" if lines else "")
 
 
-def _section(question: str, blocks: Iterable[Block]) -> str:
-    short, asked = QUESTIONS[question]
-    inner = "\n".join(_block(block) for block in blocks if block.question == question)
+def _section(question: str, document: Document) -> str:
+    short, asked = _heading(question, document)
+    inner = "\n".join(_block(block) for block in document.blocks if block.question == question)
     heading = f'<h2><span class="short">{escape(short)}</span> {escape(asked)}</h2>'
     return f'<section id="{question}" class="question">{heading}\n{inner}\n</section>'
 

@@ -50,7 +50,7 @@ def dot(
 
 def height(rows: int, groups: int) -> float:
     """Inches that the figure needs: every group has its own line within a row."""
-    return 0.8 + rows * max(0.24, 0.075 * groups)
+    return 0.8 + rows * max(0.32, 0.075 * groups)
 
 
 def most_frequent(frame: pd.DataFrame, term: str, by: str, limit: int) -> list[str]:
@@ -120,7 +120,7 @@ def _rows(ax: Any, rows: list[str]) -> None:
     ax.tick_params(axis="y", length=0)
 
 
-def _wrapped(name: str, width: int = 24) -> str:
+def _wrapped(name: str, width: int = 26) -> str:
     import textwrap
 
     return "\n".join(textwrap.wrap(name.capitalize() if name.isupper() else name, width)[:2])
