@@ -110,7 +110,6 @@ def _one(
     strata: str | None,
 ) -> pd.DataFrame:
     methods, estimate, _ = MEASURES[measure]
-    choose(method, methods, "method")
     tail = rows.check_side(side, level)
     n = len(ae.arms)
     counts = ae.frame["n_subjects"].to_numpy(dtype=float).reshape(-1, n)
@@ -126,6 +125,7 @@ def _one(
 
         columns = term_columns(ae, arm, reference, strata, method, measure, tail, side)
     else:
+        choose(method, methods, "method")
         columns = pairs.columns_of(methods[method], table, estimate, tail, side)
         if test is not None or "p_value" not in columns:
             columns = _with_p(columns, pairs.p_values(table, test or "fisher", side))
@@ -151,8 +151,8 @@ def _meta(
     adjust: str,
 ) -> dict[str, Any]:
     words = measure.replace("-", " ")
-    own = MEASURES[measure][0][method].test is not None and test is None
-    tested = "its own test" if own or strata else (test or "fisher")
+    own = strata is not None or (test is None and MEASURES[measure][0][method].test is not None)
+    tested = "its own test" if own else (test or "fisher")
     stratified = f", stratified by {strata}" if strata else ""
     sentence = f"{words}: {method}{stratified}, p value: {tested}, adjusted: {adjust}; {'; '.join(ae.records.notes)}"
     return estimates.meta(

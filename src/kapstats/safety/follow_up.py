@@ -1,0 +1,166 @@
+"""Time at risk: days from the first dose to an event, and to the end of follow-up."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from kapstats import frames
+from kapstats._types import FloatArray, IntArray
+from kapstats.data.trial import is_yes
+from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose
+from kapstats.safety import records as collecting
+from kapstats.safety.records import Records
+
+if TYPE_CHECKING:
+    from kapstats.safety.incidence import Incidence
+
+#: columns of ADSL that end follow-up, the most suitable first
+ENDS = ("EOSDTM", "EOSDT", "RFENDT", "RFENDTC", "TRTEDTM", "TRTEDT")
+COMPETING = ("death", "adverse-event", "discontinuation")
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """Days since the first dose.
+
+    onset : (events,) onset of every record; end : (subjects,) end of follow-up
+    cause : (subjects,) what ended it: 0 censored, 2 a competing event
+    notes, warnings : how the times were made
+    """
+
+    onset: FloatArray
+    end: FloatArray
+    cause: IntArray
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def follow_up(
+    chosen: Records, *, onset: str | None = None, end: str | None = None, competing: Sequence[str] | str = ("death",)
+) -> FollowUp:
+    """Times of all records and subjects of an incidence table.
+
+    Parameters
+    ----------
+    onset : ADAE column with days since the first dose; by default from ASTDTM or ASTDT and TRTSDTM or TRTSDT. Where
+        both hold a time of day the difference is exact; otherwise the first day is day 1
+    end : ADSL column with the end of follow-up (a date, or days); by default EOSDT, RFENDT or TRTEDT, as there are
+    competing : what makes the end a competing event: death (DTHFL), adverse-event (discontinued for one, DCSREAS), or
+        discontinuation (for any reason). The planned end of follow-up and the data cut are censoring
+    """
+    start = _first_dose(chosen)
+    at, how = _onset(chosen, start, onset)
+    stop, name = _end(chosen, start, end)
+    texts = []
+    missing = np.isnan(at)
+    if missing.any():
+        at = np.where(missing, np.nanmin(np.r_[at, 1.0]), at)
+        texts.append(f"{int(missing.sum())} records without an onset: taken as of the first day.")
+    unknown = np.isnan(stop)
+    if unknown.any():
+        raise DataError(
+            f"ADSL.{name}: {int(unknown.sum())} subjects have no end of follow-up. Give end= another column."
+        )
+    latest = np.full(stop.size, -np.inf)
+    np.maximum.at(latest, chosen.subject, at)
+    later = latest > stop
+    if later.any():
+        texts.append(f"{int(later.sum())} subjects have an event after {name}: followed up to that event.")
+    for text in texts:
+        warnings.warn(text, KapstatsWarning, stacklevel=4)
+    cause = _cause(chosen.subjects, (competing,) if isinstance(competing, str) else tuple(competing))
+    notes = (f"onset from {how}", f"follow-up to {name}", f"competing: {_words(competing)}")
+    return FollowUp(at, np.maximum(stop, latest), cause, notes, tuple(texts))
+
+
+def _words(competing: Sequence[str] | str) -> str:
+    return competing if isinstance(competing, str) else (", ".join(competing) or "none")
+
+
+def _first_dose(chosen: Records) -> pd.Series | None:
+    for name in collecting.FIRST_DOSE:
+        if name in chosen.subjects.columns:
+            return collecting.as_moment(chosen.subjects[name])
+    return None
+
+
+def _days(moment: pd.Series, start: pd.Series) -> FloatArray:
+    """Days from start: exact with times of day, else with the first day as day 1."""
+    whole = [bool((s.dropna() == s.dropna().dt.normalize()).all()) for s in (moment, start)]
+    if any(whole):
+        days = (moment.dt.normalize() - start.dt.normalize()) / pd.Timedelta(days=1) + 1
+    else:
+        days = (moment - start) / pd.Timedelta(days=1)
+    return days.to_numpy(dtype=float)
+
+
+def _onset(chosen: Records, start: pd.Series | None, column: str | None) -> tuple[FloatArray, str]:
+    if column is not None:
+        frames.require(chosen.events, [column], "ADAE")
+        return pd.to_numeric(chosen.events[column]).to_numpy(dtype=float), column
+    for name in ("ASTDTM", "ASTDT"):
+        if name in chosen.events.columns and start is not None:
+            own = pd.Series(start.to_numpy()[chosen.subject])
+            return _days(collecting.as_moment(chosen.events[name]).reset_index(drop=True), own), name
+    if "ASTDY" in chosen.events.columns:
+        return pd.to_numeric(chosen.events["ASTDY"]).to_numpy(dtype=float), "ASTDY"
+    raise DataError("No time of onset: ADAE needs ASTDTM or ASTDT (with ADSL TRTSDT), ASTDY, or onset= a column.")
+
+
+def _end(chosen: Records, start: pd.Series | None, column: str | None) -> tuple[FloatArray, str]:
+    adsl = chosen.subjects
+    name = column or next((c for c in ENDS if c in adsl.columns), None)
+    if name is None:
+        raise DataError(f"No end of follow-up in ADSL: it needs one of {', '.join(ENDS)}, or end= a column.")
+    frames.require(adsl, [name], "ADSL")
+    if pd.api.types.is_numeric_dtype(adsl[name].dtype):
+        return adsl[name].to_numpy(dtype=float), name
+    if start is None:
+        raise DataError(f"ADSL.{name} is a date, but there is no first dose (TRTSDT) to count from.")
+    return _days(collecting.as_moment(adsl[name]), start), name
+
+
+def _cause(adsl: pd.DataFrame, competing: tuple[str, ...]) -> IntArray:
+    for name in competing:
+        choose(name, COMPETING, "competing")
+    cause = np.zeros(len(adsl), dtype=np.int64)
+    if "death" in competing and "DTHFL" in adsl.columns:
+        cause[is_yes(adsl["DTHFL"]).to_numpy(dtype=bool)] = 2
+    reasons = [c for c in ("adverse-event", "discontinuation") if c in competing]
+    if reasons:
+        frames.require(adsl, ["DCSREAS"], "ADSL")
+        reason = adsl["DCSREAS"].astype("object").fillna("").astype(str).str.upper().str.strip()
+        hit = reason.eq("ADVERSE EVENT") if reasons == ["adverse-event"] else ~reason.isin(["", "COMPLETED"])
+        cause[hit.to_numpy(dtype=bool)] = 2
+    return cause
+
+
+def rows_of(ae: Incidence, term: str | None) -> IntArray:
+    """Positions of the records of one term (any column, or a grouping), or of all."""
+    events = ae.records.events
+    if term is None:
+        return np.arange(len(events), dtype=np.int64)
+    if term in ae.groups:
+        return np.flatnonzero(events[ae.terms[-1]].isin(list(ae.groups[term])).to_numpy()).astype(np.int64)
+    for column in reversed(ae.terms):
+        found = np.flatnonzero((events[column] == term).to_numpy())
+        if found.size:
+            return found.astype(np.int64)
+    known = sorted({str(v) for column in ae.terms for v in events[column].unique()} | set(ae.groups))
+    choose(term, known, "term")
+    raise FormulaError(f"term={term!r} has no record.")
+
+
+def first_per_subject(ae: Incidence, follow: FollowUp, term: str | None) -> tuple[FloatArray, IntArray]:
+    """(subjects,) time to the first event or the end of follow-up, and its status: 0, 1 event, 2 competing."""
+    rows = rows_of(ae, term)
+    first = np.full(follow.end.size, np.inf)
+    np.minimum.at(first, ae.records.subject[rows], follow.onset[rows])
+    happened = np.isfinite(first)
+    return np.where(happened, first, follow.end), np.where(happened, 1, follow.cause)
