@@ -56,9 +56,10 @@ def parameter_names(name: str, visits: list[str]) -> list[str]:
     m = len(visits)
     if name == "us":
         return [f"cov({visits[s]}, {visits[t]})" if s != t else f"var({visits[s]})" for s, t in _vech(m)]
-    if name in ("cs", "toep"):
-        lags = 1 if name == "cs" else m - 1
-        return ["variance", *(["covariance"] if name == "cs" and m > 1 else [f"cov(lag {k + 1})" for k in range(lags)])]
+    if name == "cs":
+        return ["variance", "covariance"][: min(m, 2)]
+    if name == "toep":
+        return ["variance", *[f"cov(lag {k})" for k in range(1, m)]]
     scale = [f"var({v})" for v in visits] if name in HETEROGENEOUS else ["variance"]
     if name in SPATIAL:
         return [*scale, "range"]
