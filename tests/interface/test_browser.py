@@ -88,7 +88,7 @@ def test_report_opens_and_answers(report: Path, tmp_path: Path, width: int, sche
     said = json.loads(unescape(title[1]))
     assert said["sections"] == ["response", "relapse", "safety"]
     assert said["overflow"] <= 0
-    assert len(said["figures"]) == 6
+    assert len(said["figures"]) == 7
     assert min(said["figures"]) > 300
     assert said["unnamed"] == 0
     assert said["found"] == ["Psychiatric disorders", "Dissociation"]

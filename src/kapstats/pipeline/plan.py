@@ -133,7 +133,29 @@ class Incidence(Analysis):
     figure_terms: int = 12
 
 
-KINDS: dict[str, type[Analysis]] = {"mmrm": Mmrm, "survival": Survival, "incidence": Incidence}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course(Analysis):
+    """The hours after a dose: means of a score or vital sign by minute and group.
+
+    by : ADSL column that groups
+    parameter : PARAMCD
+    session : dosing session
+    baseline : analyse the change from the value before the dose
+    threshold : a level worth marking; the time above it is estimated
+    """
+
+    question: ClassVar[str] = "safety"
+    dataset: str = "advs"
+    population: str = "SAFFL"
+    by: str = "ROUTE"
+    parameter: str = "CADSS"
+    session: int = 1
+    baseline: bool = False
+    threshold: float = 4.0
+    label: str = "CADSS total score"
+
+
+KINDS: dict[str, type[Analysis]] = {"mmrm": Mmrm, "survival": Survival, "incidence": Incidence, "course": Course}
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +329,9 @@ def _convert(value: Any, hint: Any, where: tuple[str, int, str], lines: Lines) -
     if float in options and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) not in options:
-        wanted = {str: "text in quotes", float: "a number", bool: "true or false"}.get(options[0], str(options[0]))
+        wanted = {str: "text in quotes", float: "a number", bool: "true or false", int: "a whole number"}.get(
+            options[0], str(options[0])
+        )
         raise lines.error(where, f"{where[2]} = {value!r}: expected {wanted}.")
     return value
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import kapstats as ks
@@ -14,7 +15,7 @@ from kapstats.estimates import Estimates
 from kapstats.formula import split
 from kapstats.pipeline.plan import Survival
 from kapstats.pipeline.select import Rows, select
-from kapstats.pipeline.truth import with_truth
+from kapstats.pipeline.truth import beside, with_truth
 from kapstats.report.block import Answer, Block, Picture, Result
 from kapstats.report.figures.kaplan_meier import groups
 from kapstats.report.figures.steps import nice_times
@@ -190,8 +191,29 @@ def _contrasts(plan: Survival, frame: pd.DataFrame, km: Any) -> pd.DataFrame:
 def _restricted(plan: Survival, trial: Trial, fits: dict[str, Any]) -> list[Result]:
     if "rmst" not in fits:
         return []
-    made = fits["rmst"]
-    return [Result("rmst", made, made.table(1, title="Restricted mean time"))]
+    frame = _rmst_truth(plan, trial, fits["rmst"].frame)
+    known, ci = "truth" in frame, f"{100 * plan.level:g}% CI"
+    first, rows = _strata(plan)[0], []
+    for _, r in frame[frame["quantity"].isin(["rmst", "difference"])].iterrows():
+        label = str(r["contrast"]) or str(r[first])
+        cells: tuple[str, ...] = (number(r["estimate"], 1), interval(r["conf_low"], r["conf_high"], 1))
+        cells += (p_value(r["p_value"]) if r["quantity"] == "difference" else "",)
+        rows.append((label, *cells, *((number(r["truth"], 1),) if known else ())))
+    columns = ("", f"Restricted mean, {plan.unit}", ci, "p", *(("True",) if known else ()))
+    note = str(fits["rmst"].meta.get("sentence", ""))
+    table = Table(columns, tuple(rows), title=f"Mean time without {plan.event}, restricted", footnotes=(note,))
+    return [Result("rmst", replace(fits["rmst"], frame=frame), table)]
+
+
+def _rmst_truth(plan: Survival, trial: Trial, frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with the true means and differences, where they are known for this horizon."""
+    means = beside(trial, "rmst", frame, {_strata(plan)[0]: "TRT01P"}, tau=plan.tau)
+    gaps = beside(trial, "rmst_difference", frame, {"contrast": "contrast"}, tau=plan.tau)
+    if means is None or gaps is None:
+        return frame
+    return frame.assign(
+        truth=np.where(frame["quantity"] == "rmst", means, np.where(frame["quantity"] == "difference", gaps, np.nan))
+    )
 
 
 def _answer(plan: Survival, results: Sequence[Result]) -> Answer:

@@ -23,7 +23,7 @@ from kapstats.report.block import Block, Document
 from kapstats.report.page import page
 
 #: kind of analysis -> module that runs it
-RUNNERS = {"Mmrm": "response", "Survival": "relapse", "Incidence": "safety"}
+RUNNERS = {"Mmrm": "response", "Survival": "relapse", "Incidence": "safety", "Course": "course"}
 DEFAULT = "kap-parallel"
 
 

@@ -63,7 +63,7 @@ def _how(plan: Incidence, ae: Any) -> str:
     )
 
 
-def _arms(trial: Trial, by: str) -> dict[str, str]:
+def arms_of(trial: Trial, by: str) -> dict[str, str]:
     """Group -> planned arm, where they correspond one to one; the truth is known by arm."""
     adsl = trial.adsl
     if "TRT01P" not in adsl.columns or by not in adsl.columns:
@@ -75,7 +75,7 @@ def _arms(trial: Trial, by: str) -> dict[str, str]:
 
 def _joined(trial: Trial, quantity: str, frame: pd.DataFrame, groups: pd.Series, plan: Incidence) -> pd.DataFrame:
     """`frame` with the truth of its level, terms and group."""
-    made = frame.assign(arm=groups.astype(str).map(_arms(trial, plan.by)))
+    made = frame.assign(arm=groups.astype(str).map(arms_of(trial, plan.by)))
     keys = {"arm": "TRT01P", "level": "level"} | {c: c for c in plan.terms}
     return with_truth(trial, quantity, made, keys).drop(columns="arm")
 

@@ -42,6 +42,8 @@ def course(
         arms = np.abs(rows[["conf_low", "conf_high"]].to_numpy(dtype=float).T - y)
         look = looks[g]
         ax.errorbar(xs, y, yerr=arms, color=look.colour, marker=look.marker, ls=look.dashes, elinewidth=1.0, ms=4.5)
+        if "truth" in rows:
+            ax.plot(xs, rows["truth"].to_numpy(dtype=float), "x", color=style.INK, mew=1.3, ms=5.5, zorder=5)
         ends[g] = (float(xs[-1]), float(y[-1]))
     if threshold is not None:
         ax.axhline(threshold, color=style.MUTED, lw=0.9, ls="--", zorder=1)
@@ -50,6 +52,8 @@ def course(
     ax.set_xlabel(xlabel)
     ax.set_ylabel(f"{ylabel} ({100 * level:g}% CI)")
     style.end_labels(ax, ends, looks)
+    if "truth" in frame and frame["truth"].notna().any():
+        style.truth_key(ax)
     if "n" in frame:
         table = frame.pivot_table(index=group, columns=x, values="n", aggfunc="first", observed=True)
         shown = {g: [int(v) for v in table.loc[g]] for g in groups}
