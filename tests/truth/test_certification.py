@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import kapstats as ks
-from kapstats.certification import estimators, execution, mmrm_batch, performance, study
+from kapstats.certification import estimators, execution, mmrm_batch, performance, programme, study
 from kapstats.errors import DataError, FormulaError
 from kapstats.kernels import two_proportions
 from kapstats.simulation.draw import draw
@@ -271,3 +272,36 @@ def test_registry_limits_are_the_kernels():
     )
     np.testing.assert_allclose(answer.low[0, : x.shape[2]], low)
     np.testing.assert_allclose(answer.high[0, : x.shape[2]], high)
+
+
+# ------------------------------------------------------------------------------------------------ what is published
+
+CERTIFICATES = Path(__file__).parents[2] / "docs" / "certificates"
+#: certificates whose first block costs too much for the suite
+HEAVY = ("risk_difference-standardised--kap-registry--n2000", "risk_difference-pooled--kap-registry--n2000")
+PUBLISHED = [c for c in programme.PROGRAMME if (CERTIFICATES / f"{c.name}.csv").exists()]
+
+
+@pytest.mark.parametrize("certificate", PUBLISHED, ids=lambda c: c.name)
+def test_published_certificates_pass_and_controls_fail(certificate):
+    kept = pd.read_csv(CERTIFICATES / f"{certificate.name}.csv")
+    assert (kept.replicates == certificate.replicates).all()
+    assert programme.verdict(certificate, kept) != certificate.control
+
+
+@pytest.mark.parametrize("certificate", [c for c in PUBLISHED if c.name not in HEAVY], ids=lambda c: c.name)
+def test_the_first_block_of_a_published_certificate_can_be_made_again(certificate):
+    kept = pd.read_csv(CERTIFICATES / f"{certificate.name}.csv")
+    again = programme.slice_of(certificate)
+    assert programme.agrees(certificate, kept, again)
+    moved = again.assign(estimate=again.estimate + 10 * kept.empirical_se)
+    assert kept.empirical_se.isna().all() or not programme.agrees(certificate, kept, moved)
+
+
+def test_dask_gives_the_same_digest():
+    from dask.distributed import Client
+
+    here = ks.certify("logrank", "kap-parallel", replicates=60, n=60, chunk=20).meta["digest"]
+    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
+        there = ks.certify("logrank", "kap-parallel", replicates=60, n=60, chunk=20, executor=client).meta["digest"]
+    assert there == here

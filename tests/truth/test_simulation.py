@@ -48,7 +48,7 @@ def test_replicates_are_independent_of_those_drawn_before():
 
 
 def test_blocks_keep_the_allocation_within_every_site():
-    who = subjects.generate(KAP, 240, stream(1, "x", 0, "subjects"))
+    who = subjects.generate(KAP, 240, stream(1, "x", 0, "subjects"), stream(1, "x", 0, "indication"))
     table = np.zeros((8, 6), dtype=int)
     np.add.at(table, (who.site, who.arm), 1)
     assert table.min() == table.max() == 5
@@ -226,3 +226,99 @@ def test_data_sets_agree_with_each_other():
     assert (events.USUBJID.map(sessions) >= events.SESSION).all()
     assert (events.ONSETMIN >= 1).all()
     assert (events.DURMIN > 0).all()
+
+
+# ------------------------------------------------------------------------------------------------ other designs
+
+
+@pytest.mark.parametrize("name", [n for n in scenario.names() if not n.startswith("kap-parallel")])
+def test_every_scenario_makes_a_trial_with_a_truth(name):
+    trial = simulate(name, n=60)
+    assert len(trial.adsl) == 60
+    tables = [k for k, v in trial.truth.items() if isinstance(v, list)]
+    assert tables
+    if "adqs" in trial:
+        assert {"mean_change", "mean_difference"} <= set(tables)
+    if "adtte" in trial:
+        assert {"rmst", "relapse_free"} <= set(tables)
+    if "adae" in trial:
+        assert {"incidence", "risk_difference"} <= set(tables)
+
+
+def test_crossover_has_periods_and_carry_over():
+    trial = simulate("kap-crossover", n=400, seed=3, truth=False)
+    qs = trial.adqs[trial.adqs.AVISITN > 0]
+    assert set(qs.APERIOD) == {1, 2}
+    assert (qs.TRTP == qs.TRT01P)[qs.APERIOD == 1].all()
+    assert (qs.TRTP != qs.TRT01P)[qs.APERIOD == 2].all()
+    late = qs[qs.AVISITN == 28].groupby("TRTP").CHG.mean()
+    first = qs[qs.AVISITN == 7].groupby("TRTP").CHG.mean()
+    assert abs(late["Ketamine"] - late["Midazolam"]) < abs(first["Ketamine"] - first["Midazolam"])
+
+
+def test_withdrawal_has_hazards_that_are_not_proportional():
+    s = load("kap-withdrawal")
+    assert "hazard_ratio" not in simulate("kap-withdrawal", n=20).truth
+    d = draw(s.change(relapse={"leave_per_visit": 0.0}), n=40_000, seed=1)
+    t, arm = d.follow_up.latent, d.subjects.arm
+
+    def ratio(a, b):
+        hazard = [-np.log((t[arm == k] > b).mean() / (t[arm == k] > a).mean()) for k in (0, 1)]
+        return hazard[1] / hazard[0]
+
+    assert ratio(0, 56) == pytest.approx(0.35, abs=0.04)
+    assert ratio(56, 280) == pytest.approx(0.65, abs=0.05)
+
+
+def test_factorial_outcomes_cluster_by_therapist():
+    s = load("kap-factorial").change(dropout=None, response={"therapist_sd": 6.0})
+    d = draw(s, n=4000, seed=2, parts=["response"])
+    change = d.scores.score[:, 2] - d.scores.base
+    means = np.array([change[d.subjects.therapist == k].mean() for k in range(20)])
+    assert means.std() > 4
+    assert set(simulate("kap-factorial", n=24, truth=False).adsl.THERAPY) == {"Education", "Therapy"}
+
+
+def test_cohort_is_mostly_lost_and_not_at_random():
+    d = draw(load("kap-cohort"), n=4000, seed=2)
+    seen = d.disposition.observed
+    assert 0.75 < 1 - seen[:, 1].mean() < 0.9
+    assert 0.88 < 1 - seen[:, 2].mean() < 0.97
+    gone = d.disposition.left == 1
+    assert d.scores.score[gone, 1].mean() > d.scores.score[seen[:, 1], 1].mean() + 0.5
+
+
+def test_registry_is_confounded_by_sex_and_age():
+    d = draw(load("kap-registry"), n=4000, seed=2, parts=["response"])
+    who = d.subjects
+    assert who.female[who.arm == 0].mean() > who.female[who.arm == 1].mean() + 0.15
+    assert who.age[who.arm == 0].mean() < who.age[who.arm == 1].mean() - 3
+
+
+def test_a_longer_registry_begins_with_a_shorter_one(tmp_path):
+    import pandas as pd
+
+    from kapstats.simulation.registry import stream as registry
+
+    short, long = (registry(tmp_path / str(n), n, chunk=40) for n in (60, 100))
+    a, b = (pd.read_parquet(f["adsl"]) for f in (short, long))
+    assert len(a) == 60
+    assert b.USUBJID.nunique() == len(b) == 100
+    pd.testing.assert_frame_equal(a, b.head(60))
+
+
+def test_scales_make_scenarios():
+    for code in response.SCALES:
+        fields = response.scale(code) | {"reference_change": (-1.0,) * 5}
+        spread = float(fields["baseline_sd"]) * 1.2
+        trial = simulate(KAP.change(response=fields | {"sd": (spread,) * 5, "site_sd": 0.0, "therapist_sd": 0.0}),
+                         n=12, truth=False)  # fmt: skip
+        assert trial.adqs.PARAMCD.unique().tolist() == [code]
+        assert trial.adqs.AVAL.between(fields["low"], fields["high"]).all()
+
+
+def test_calibration_targets_are_met():
+    from kapstats.simulation import calibration
+
+    missed = [(t.what, value) for t, value, error in calibration.measured(6000) if not calibration.met(t, value, error)]
+    assert missed == []

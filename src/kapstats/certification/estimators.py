@@ -19,11 +19,14 @@ from kapstats.certification import mmrm_batch
 from kapstats.errors import choose
 from kapstats.kernels import one_proportion, score_intervals, two_proportions
 from kapstats.kernels.aalen_johansen import aalen_johansen
+from kapstats.kernels.cox_newton import cox_data
+from kapstats.kernels.cox_newton import fit as cox_fit
 from kapstats.kernels.product_limit import limits, product_limit, restricted_mean
 from kapstats.kernels.risk_sets import risk_sets
 from kapstats.kernels.weighted_logrank import group_counts, quadratic, weight_function, weighted_scores
 from kapstats.simulation.draw import Draw, present
 from kapstats.simulation.scenario import Scenario
+from kapstats.simulation.subjects import OLDER
 from kapstats.simulation.truth import levels
 
 Row = dict[str, Any]
@@ -198,6 +201,24 @@ def _logrank(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
     return Answer(nothing, nothing, nothing, nothing, p, np.isfinite(p))
 
 
+def _cox(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+    """Log hazard ratios of every arm against the first, ties by Efron; infinite ones are not estimates."""
+    arms = len(scenario.arms)
+
+    def one(time: FloatArray, event: BoolArray, arm: IntArray) -> list[list[float]]:
+        dummies = (arm[:, None] == np.arange(1, arms)).astype(float)
+        data = cox_data(risk_sets(time, event), dummies)
+        best = cox_fit(data)
+        usable = best.converged and not best.infinite.any() and np.linalg.cond(best.at.information) < 1e10
+        if not usable:
+            return [[np.nan, np.nan]] * (arms - 1)
+        variance = np.linalg.inv(best.at.information)
+        return np.column_stack([best.b, np.diag(variance)]).tolist()
+
+    x = _each(scenario, draws, one)
+    return wald(x[..., 0], np.sqrt(x[..., 1]), level)
+
+
 # ------------------------------------------------------------------------------------------------ safety
 
 
@@ -249,6 +270,45 @@ def _risk_difference(limits_of: Callable[..., Any]) -> Callable[[Scenario, Seque
         d = two_proportions.difference(*table).reshape(len(draws), -1)
         error = two_proportions.wald_difference_error(*table).reshape(len(draws), -1)
         return Answer(d, error, low, high, _rejects(low, high, 0.0, level), np.isfinite(low))
+
+    return analyse
+
+
+def _class_rows(scenario: Scenario) -> list[Row]:
+    """Any event, and every organ class."""
+    return [r for r in _term_rows("risk_difference", False)(scenario) if r["level"] in ("ANY", "SOC")]
+
+
+def stratified_counts(scenario: Scenario, d: Draw) -> tuple[FloatArray, FloatArray]:
+    """Subjects with an event (strata, arms, classes) and subjects (strata, arms), by sex and age group."""
+    e, groups = present(d.events), [inside for row, inside in levels(scenario) if row["level"] in ("ANY", "SOC")]
+    hit = np.zeros((d.n, len(present(scenario.adverse_events).terms)), dtype=bool)
+    hit[e.subject, e.term] = True
+    any_of = np.stack([hit[:, inside].any(axis=1) for inside in groups], axis=1)
+    stratum = 2 * d.subjects.female + (d.subjects.age >= OLDER)
+    in_arm = d.subjects.arm[:, None] == np.arange(len(scenario.arms))
+    cell = (stratum[:, None] == np.arange(4))[:, :, None] & in_arm[:, None]
+    return np.einsum("isa,il->sal", cell.astype(float), any_of.astype(float)), cell.sum(axis=0).astype(float)
+
+
+def _between_routes(standardised: bool) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
+    """Risk differences of a registry: pooled over everybody, or within sex and age group and standardised to all."""
+
+    def one(scenario: Scenario, d: Draw) -> tuple[FloatArray, FloatArray]:
+        x, n = stratified_counts(scenario, d)
+        if not standardised:
+            x, n = x.sum(axis=0, keepdims=True), n.sum(axis=0, keepdims=True)
+        weight = (n.sum(axis=1) / n.sum())[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p = x / n[..., None]
+            variance = p * (1 - p) / n[..., None]
+        gap, error = p[:, 1:] - p[:, :1], variance[:, 1:] + variance[:, :1]
+        share = weight[..., None]
+        return (share * gap).sum(axis=0).ravel(), np.sqrt((share**2 * error).sum(axis=0)).ravel()
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        found = [one(scenario, d) for d in draws]
+        return wald(np.stack([f[0] for f in found]), np.stack([f[1] for f in found]), level)
 
     return analyse
 
@@ -316,6 +376,7 @@ REGISTRY: dict[str, Estimator] = {
         Estimator("kaplan_meier", _RELAPSE, _arm_rows("relapse_free", _milestones), _kaplan_meier("log-log")),
         Estimator("kaplan_meier-plain", _RELAPSE, _arm_rows("relapse_free", _milestones), _kaplan_meier("plain")),
         Estimator("rmst", _RELAPSE, _rmst_rows, _rmst),
+        Estimator("cox", _RELAPSE, _contrast_rows("hazard_ratio", lambda s: [{}]), _cox, log=True),
         Estimator("logrank", _RELAPSE, _contrast_rows("hazard_ratio", lambda s: [{}]), _logrank),
         Estimator("proportion", _AE, _term_rows("incidence", True), _proportion(one_proportion.clopper_pearson)),
         Estimator("proportion-wilson", _AE, _term_rows("incidence", True), _proportion(one_proportion.wilson)),
@@ -332,6 +393,8 @@ REGISTRY: dict[str, Estimator] = {
             "risk_difference-wald", _AE, _term_rows("risk_difference", False),
             _risk_difference(two_proportions.wald_difference),
         ),
+        Estimator("risk_difference-standardised", _AE, _class_rows, _between_routes(True)),
+        Estimator("risk_difference-pooled", _AE, _class_rows, _between_routes(False)),
         Estimator("aalen-johansen", _AE, _any_rows, _any_event("aalen-johansen")),
         Estimator("1-km", _AE, _any_rows, _any_event("1-km")),
     )

@@ -143,8 +143,8 @@ def certify(
         found = _wanted(known, chosen, truth)
     else:
         found = _answered(estimator, chosen, size, seed, truth, quantity, strategy)
-    logs = known.log if known else False
-    targets = [Target(label(r), np.log(r["value"]) if logs else r["value"], _error(r, logs)) for r in found]
+    logs = known.log if known else _on_log_scale(estimator, chosen, size, seed)
+    targets = [target(r, logs) for r in found]
     task = Task(estimator, chosen, size, seed, level, tuple(t.label for t in targets), logs)
     folder = None if out is None else Path(out)
     began = time.perf_counter()
@@ -163,8 +163,11 @@ def certify(
     return Estimates(frame, described)
 
 
-def _error(row: Row, logs: bool) -> float:
-    return row["mc_error"] / row["value"] if logs else row["mc_error"]
+def target(row: Row, logs: bool) -> Target:
+    """The row's label, value and error, on the log scale when the estimator works there."""
+    if not logs:
+        return Target(label(row), row["value"], row["mc_error"])
+    return Target(f"{label(row)}, log", float(np.log(row["value"])), row["mc_error"] / row["value"])
 
 
 def rows_of_truth(scenario: Scenario, parts: Sequence[str] | None) -> list[Row]:
@@ -204,6 +207,10 @@ def _frame(answer: Any) -> tuple[pd.DataFrame, bool]:
     if not isinstance(answer, pd.DataFrame) and hasattr(answer, "to_frame"):
         answer = answer.to_frame()
     return pd.DataFrame(answer), False
+
+
+def _on_log_scale(estimator: Any, scenario: Scenario, n: int, seed: int) -> bool:
+    return _frame(estimator(assemble(draw(scenario, n=n, seed=seed), truth=False)))[1]
 
 
 def _identifiers(frame: pd.DataFrame) -> pd.DataFrame:

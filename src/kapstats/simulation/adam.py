@@ -51,7 +51,8 @@ def _arm_columns(drawn: Draw) -> dict[str, Any]:
 def identifiers(drawn: Draw) -> list[str]:
     """Unique subject identifiers: study, site, number within the trial."""
     study = drawn.scenario.name.upper()
-    return [f"{study}-{s + 1:02d}-{i + 1:04d}" for i, s in enumerate(drawn.subjects.site)]
+    first = 1 + (drawn.replicate * drawn.n if drawn.scenario.design == "registry" else 0)
+    return [f"{study}-{s + 1:02d}-{first + i:04d}" for i, s in enumerate(drawn.subjects.site)]
 
 
 def first_dose(drawn: Draw) -> Any:
@@ -79,7 +80,11 @@ def subject_level(drawn: Draw) -> pd.DataFrame:
     }
     for name in dict.fromkeys(key for a in scenario.arms for key, _ in a.factors):
         columns[name] = np.array([dict(a.factors).get(name) for a in scenario.arms])[who.arm]
-    columns |= {"SAFFL": "Y", "ITTFL": "Y", "RANDFL": "Y", "TRTSDT": start.astype(str)}
+    if any(a.later for a in scenario.arms):
+        columns["TRT02P"] = np.array([a.later for a in scenario.arms])[who.arm]
+        columns["TRTSEQP"] = np.array([f"{a.label} - {a.later}" for a in scenario.arms])[who.arm]
+    randomised = "N" if scenario.design in ("registry", "cohort") else "Y"
+    columns |= {"SAFFL": "Y", "ITTFL": "Y", "RANDFL": randomised, "TRTSDT": start.astype(str)}
     return pd.DataFrame(columns | _disposition(drawn, start))
 
 
@@ -135,6 +140,7 @@ def questionnaires(drawn: Draw, adsl: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             **_keys(adsl, rows, "TRT01P", "TRT01PN"),
+            **_period(drawn, adsl, rows, visit),
             "PARAMCD": spec.parameter,
             "PARAM": spec.label,
             "AVISIT": np.array(["Baseline", *(f"Day {d}" for d in days)])[visit],
@@ -147,6 +153,16 @@ def questionnaires(drawn: Draw, adsl: pd.DataFrame) -> pd.DataFrame:
             "ANL01FL": flag(visit > 0),
         }
     )
+
+
+def _period(drawn: Draw, adsl: pd.DataFrame, rows: IntArray, visit: IntArray) -> dict[str, Any]:
+    """Period and its treatment, in a crossover."""
+    spec = present(drawn.scenario.response)
+    if not spec.periods:
+        return {}
+    period = np.append(1, spec.periods)[visit]
+    first, second = adsl["TRT01P"].to_numpy()[rows], adsl["TRT02P"].to_numpy()[rows]
+    return {"APERIOD": period, "TRTP": np.where(period == 1, first, second)}
 
 
 def time_to_event(drawn: Draw, adsl: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.simulation.scenario import AdverseEvents, Arm
+from kapstats.simulation.subjects import OLDER, Subjects
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,18 @@ def coefficients(spec: AdverseEvents, arms: tuple[Arm, ...]) -> tuple[FloatArray
     return base, slope, local
 
 
+def leaning(spec: AdverseEvents, who: Subjects, tendency: FloatArray) -> FloatArray:
+    """Log odds (n,) that a subject brings to every term: tendency, sex, age."""
+    return spec.tendency_sd * tendency + spec.female * who.female + spec.older * (who.age >= OLDER)
+
+
 def probability(
-    spec: AdverseEvents, arms: tuple[Arm, ...], arm: IntArray, cmax: FloatArray, tendency: FloatArray
+    spec: AdverseEvents, arms: tuple[Arm, ...], arm: IntArray, cmax: FloatArray, lean: FloatArray
 ) -> FloatArray:
-    """Probability (n, S, T) of each term in each session, given peak concentrations (n, S) and tendency (n,)."""
+    """Probability (n, S, T) of each term in each session, given peak concentrations (n, S) and `leaning` (n,)."""
     base, slope, local = coefficients(spec, arms)
     session = np.arange(cmax.shape[1])
-    row = (spec.tendency_sd * tendency)[:, None] + spec.attenuation * session
+    row = lean[:, None] + spec.attenuation * session
     eta = np.log1p(cmax / 50.0)[:, :, None] * slope + (base + local[arm])[:, None, :] + row[:, :, None]
     return expit(eta)
 
@@ -61,11 +67,11 @@ def generate(
     cmax: FloatArray,
     tmax: FloatArray,
     given: BoolArray,
-    tendency: FloatArray,
+    lean: FloatArray,
     rng: np.random.Generator,
 ) -> Events:
     """Events of n subjects; `cmax` (n, S), `tmax` minutes (n,), `given` (n, S) sessions that took place."""
-    p = probability(spec, arms, arm, cmax, tendency)
+    p = probability(spec, arms, arm, cmax, lean)
     hit = (rng.random(p.shape) < p) & given[:, :, None]
     subject, session, term = np.nonzero(hit)
     k = subject.size

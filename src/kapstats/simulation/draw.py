@@ -130,7 +130,7 @@ def draw(
     def rng(component: str) -> np.random.Generator:
         return stream(seed, scenario.name, replicate, component)
 
-    who = subjects.generate(scenario, n, rng("subjects"))
+    who = subjects.generate(scenario, n, rng("subjects"), rng("indication"))
     if arm is not None:
         who = subjects.Subjects(arm, who.site, who.therapist, who.age, who.female, who.weight)
     scores = disposition = follow_up = taken = events = curves = None
@@ -148,8 +148,9 @@ def draw(
         taken = sessions(scenario, who.arm, who.weight, left, rng("pharmacokinetics"))
         tendency = np.clip(rng("tendency").standard_normal(n), -3, 3)
         if scenario.adverse_events is not None and "adverse_events" in want:
+            lean = adverse_events.leaning(scenario.adverse_events, who, tendency)
             events = adverse_events.generate(
-                scenario.adverse_events, scenario.arms, who.arm, taken.cmax, taken.exposure.tmax, taken.given, tendency,
+                scenario.adverse_events, scenario.arms, who.arm, taken.cmax, taken.exposure.tmax, taken.given, lean,
                 rng("adverse_events"),
             )  # fmt: skip
         if scenario.course is not None and "course" in want:

@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.errors import choose
-from kapstats.simulation.response import Scores, to_scale
+from kapstats.simulation.response import Scores, effects, to_scale
 from kapstats.simulation.scenario import Arm, Dropout, Response
 
 
@@ -28,8 +28,7 @@ def off_treatment(spec: Response, arms: tuple[Arm, ...], arm: IntArray, scores: 
     days = np.asarray(spec.days, dtype=float)
     stopped = np.append(0.0, days)[np.minimum(left, days.size)]
     since = np.clip(days - stopped[:, None], 0, None) * (np.arange(days.size) >= left[:, None])
-    effect = np.array([a.effect for a in arms])[arm]
-    remains = effect[:, None] * np.asarray(spec.onset) * 2.0 ** (-since / spec.carryover_days)
+    remains = effects(spec, arms)[arm] * 2.0 ** (-since / spec.carryover_days)
     return to_scale(spec, scores.latent + remains)
 
 

@@ -15,8 +15,40 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from kapstats._types import FloatArray, IntArray
-from kapstats.errors import DataError
+from kapstats.errors import DataError, nearest
 from kapstats.simulation.scenario import Arm, Response
+
+_DESCRIBES = ("label", "low", "high", "entry", "baseline_mean", "baseline_sd", "response_fraction")
+#: scales by parameter code: label, range, usual entry score, baseline of a trial population, fall that is a response
+SCALES: dict[str, dict[str, object]] = {
+    code: dict(zip(_DESCRIBES, row, strict=True))
+    for code, row in {
+        "MADRS": ("MADRS Total Score", 0, 60, 28, 36.8, 6.2, 0.5),
+        "HAMD17": ("HAM-D (17 Items) Total Score", 0, 52, 18, 23.0, 4.0, 0.5),
+        "CAPS5": ("CAPS-5 Total Severity Score", 0, 80, 30, 42.0, 9.0, 0.3),
+        "PCL5": ("PCL-5 Total Score", 0, 80, 33, 50.0, 11.0, 0.3),
+        "YBOCS": ("Y-BOCS Total Score", 0, 40, 16, 28.0, 5.0, 0.35),
+        "HAMA": ("HAM-A Total Score", 0, 56, 18, 26.0, 6.0, 0.5),
+        "LSAS": ("LSAS Total Score", 0, 144, 60, 88.0, 18.0, 0.35),
+        "BSS": ("Beck Scale for Suicide Ideation Total Score", 0, 38, 2, 14.0, 7.5, 0.5),
+        "PHQ9": ("PHQ-9 Total Score", 0, 27, 10, 16.0, 5.0, 0.5),
+        "PAINNRS": ("Pain Intensity Numeric Rating", 0, 10, 4, 6.5, 1.7, 0.3),
+        "DRINKDAY": ("Drinking Days in the Last 28 Days", 0, 28, 10, 20.0, 6.0, 0.5),
+    }.items()
+}
+
+
+def scale(code: str) -> dict[str, object]:
+    """Fields of a `Response` that describe a scale, for ``Scenario.change(response=scale("CAPS5") | {...})``.
+
+    Examples
+    --------
+    >>> scale("PHQ9")["high"]
+    27
+    """
+    if code not in SCALES:
+        raise DataError(f"There is no scale {code!r}.{nearest(code, SCALES)} Known: {', '.join(SCALES)}.")
+    return {"parameter": code, **SCALES[code]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +99,14 @@ def model(spec: Response) -> Model:
     return Model(values, probability, mean, sd, with_base * scale / sd, root)
 
 
+def effects(spec: Response, arms: tuple[Arm, ...]) -> FloatArray:
+    """Points of change that each arm adds at each visit (arms, visits)."""
+    return np.array([a.profile or tuple(a.effect * x for x in spec.onset) for a in arms])
+
+
 def means(spec: Response, arms: tuple[Arm, ...]) -> FloatArray:
     """Mean change from baseline before clipping (arms, visits)."""
-    effect = np.array([a.effect for a in arms])
-    return np.asarray(spec.reference_change) + effect[:, None] * np.asarray(spec.onset)
+    return np.asarray(spec.reference_change) + effects(spec, arms)
 
 
 def baseline(spec: Response, u: FloatArray) -> FloatArray:
@@ -106,5 +142,4 @@ def generate(
     centre = centre + spec.therapist_sd * rng.standard_normal(int(therapist.max(initial=0)) + 1)[therapist]
     latent = base[:, None] + (m.slope - 1) * (base - m.mean)[:, None] + noise + centre[:, None]
     latent = latent + np.asarray(spec.reference_change)
-    effect = np.array([a.effect for a in arms])[arm]
-    return Scores(base, latent, to_scale(spec, latent + effect[:, None] * np.asarray(spec.onset)))
+    return Scores(base, latent, to_scale(spec, latent + effects(spec, arms)[arm]))

@@ -46,6 +46,14 @@ class Arm:
     """after `Relapse.change_day`, when hazards are not proportional"""
     leaving: float = 0.0
     """log odds of leaving at each visit, added to `Dropout.intercept`"""
+    profile: tuple[float, ...] = ()
+    """points of change added at each visit, instead of `effect` times `Response.onset` (a crossover sequence)"""
+    later: str = ""
+    """what the arm receives in the second period of a crossover"""
+    female: float = 0.0
+    """log odds of being given this arm, for women (a registry: treatment by indication, not at random)"""
+    older: float = 0.0
+    """the same for those aged 45 or more"""
     factors: Pairs = ()
     """columns of ADSL that describe the arm (a factorial design, a dose)"""
 
@@ -92,6 +100,8 @@ class Response:
     reference_change: tuple[float, ...] = (-6.5, -9.5, -12.0, -14.0, -15.0)
     onset: tuple[float, ...] = (0.85, 0.95, 1.0, 1.0, 1.0)
     """share of an arm's full effect that is reached at each visit"""
+    periods: tuple[int, ...] = ()
+    """period of each visit, in a crossover"""
     sd: tuple[float, ...] = (8.5, 9.8, 10.8, 11.5, 12.0)
     """of the score at each visit"""
     correlation: tuple[tuple[float, ...], ...] = ()
@@ -160,6 +170,10 @@ class AdverseEvents:
     terms: tuple[Term, ...] = ()
     tendency_sd: float = 0.9
     """SD between subjects on the log-odds scale, shared by all terms"""
+    female: float = 0.0
+    """log odds added for women"""
+    older: float = 0.0
+    """log odds added for those aged 45 or more"""
     attenuation: float = -0.12
     onset_share: float = 0.4
     """median onset as a share of the time to peak concentration"""
@@ -224,7 +238,7 @@ class Scenario:
         """The twin in which no arm differs from the reference in anything that is measured."""
         first = self.arms[0]
         same = {k: getattr(first, k) for k in ("effect", "hazard_ratio", "late_hazard_ratio", "leaving")}
-        arms = tuple(dataclasses.replace(a, **same) for a in self.arms)
+        arms = tuple(dataclasses.replace(a, profile=(), **same) for a in self.arms)
         events, course = self.adverse_events, self.course
         if events is not None:
             terms = tuple(dataclasses.replace(t, slope=0.0, local=()) for t in events.terms)
