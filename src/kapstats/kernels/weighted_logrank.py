@@ -119,10 +119,10 @@ def _outside(a: FloatArray, bound: float) -> float:
     directions, weight = _directions(r)
     reach = np.max(directions @ a.T, axis=1)
     if bound < 0:
-        inside = np.where(reach < 0, gammaincc(r / 2, (bound / np.minimum(reach, -1e-300)) ** 2 / 2), 0.0)
+        inside = np.where(reach < 0, gammaincc(r / 2, (bound / np.minimum(reach, -1e-150)) ** 2 / 2), 0.0)
         return float(1.0 - np.sum(weight * inside))
     with np.errstate(over="ignore", divide="ignore"):
-        tail = gammaincc(r / 2, (bound / np.maximum(reach, 1e-300)) ** 2 / 2)
+        tail = gammaincc(r / 2, (bound / np.maximum(reach, 1e-150)) ** 2 / 2)
     return float(np.sum(weight * np.where(reach > 0, tail, 0.0)))
 
 

@@ -412,11 +412,12 @@ def _su_wei(one: pd.DataFrame, two: pd.DataFrame, height: float, bound: float) -
             z = np.append(np.inf, np.where(se > 0, ((s - height) / se) ** 2, np.inf))
         near = np.flatnonzero(z <= bound)
         ends = np.append(time[1:], np.inf)
-        sides.append((z[near], time[near], ends[near]))
+        through = pl.crossing(time[1:], s, 1.0 - height)
+        sides.append((np.append(z[near], 0.0), np.append(time[near], through), np.append(ends[near], through)))
     (z1, low1, high1), (z0, low0, high0) = sides
     accepted = z1[:, None] + z0[None, :] <= bound
-    if not accepted.any():
+    low = np.where(accepted, low1[:, None] - high0[None, :], np.nan)
+    high = np.where(accepted, high1[:, None] - low0[None, :], np.nan)
+    if not np.isfinite(low).any() and not np.isfinite(high).any():
         return float("nan"), float("nan")
-    low = np.where(accepted, low1[:, None] - high0[None, :], np.inf).min()
-    high = np.where(accepted, high1[:, None] - low0[None, :], -np.inf).max()
-    return float(low), float(high)
+    return float(np.nanmin(low)), float(np.nanmax(high))
