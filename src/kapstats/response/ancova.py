@@ -1,0 +1,453 @@
+"""Analysis of covariance at one visit: y = X b + e with independent rows."""
+
+from __future__ import annotations
+
+import warnings as warnings_module
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import linalg
+
+from kapstats import estimates, frames
+from kapstats._types import FloatArray, FrameLike
+from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose, first_ids
+from kapstats.estimates import Estimates
+from kapstats.formula.design import Design, build, complete_rows, evaluate
+from kapstats.formula.grid import estimable
+from kapstats.formula.split import Formula, parse
+from kapstats.inference import contrasts
+from kapstats.inference.contrasts import Joint, Linear, LSMeans
+from kapstats.inference.intervals import wald, with_inference
+from kapstats.response import anova as term_tests
+from kapstats.response import nonparametric
+from kapstats.response.repeated import _checked_weights, _fixed_columns, _with_weights
+from kapstats.response.small_sample import _f_tail, _independent
+
+VCOV = ("model", "HC0", "HC1", "HC2", "HC3")
+
+
+@dataclass(frozen=True)
+class AncovaFit:
+    """A fitted analysis of covariance, made by `ancova`.
+
+    used : the complete rows; rows : their positions in the table; y, weights (N,); root (p, p): (X'WX)^-1 = CC'
+    """
+
+    formula: Formula
+    design: Design
+    used: pd.DataFrame
+    rows: FloatArray
+    y: FloatArray
+    weights: FloatArray
+    beta: FloatArray
+    root: FloatArray
+    default_vcov: str
+    notes: tuple[str, ...]
+    pooled: dict[Any, str]
+    n_records: int
+    missing: dict[str, int]
+    frame_kind: str
+    warnings: tuple[str, ...]
+
+    @property
+    def nobs(self) -> int:
+        """Rows used."""
+        return len(self.y)
+
+    @property
+    def converged(self) -> bool:
+        """Least squares has a closed form."""
+        return True
+
+    @property
+    def df_residual(self) -> float:
+        """Rows minus estimated coefficients."""
+        return float(self.nobs - len(self.beta))
+
+    @property
+    def _X(self) -> FloatArray:
+        return self.design.X[:, ~self.design.aliased]
+
+    @cached_property
+    def _residual(self) -> FloatArray:
+        return self.y - self._X @ self.beta
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation."""
+        return float(np.sqrt(self.weights @ self._residual**2 / self.df_residual))
+
+    @property
+    def loglik(self) -> float:
+        """Gaussian log-likelihood at the maximum likelihood variance (as R lm)."""
+        rss = float(self.weights @ self._residual**2)
+        return 0.5 * (float(np.log(self.weights).sum()) - self.nobs * (np.log(2 * np.pi * rss / self.nobs) + 1))
+
+    @property
+    def aic(self) -> float:
+        """-2 l + 2 (p + 1)."""
+        return -2 * self.loglik + 2 * (len(self.beta) + 1)
+
+    @property
+    def bic(self) -> float:
+        """-2 l + (p + 1) log N."""
+        return -2 * self.loglik + (len(self.beta) + 1) * float(np.log(self.nobs))
+
+    @cached_property
+    def _covariances(self) -> dict[str, FloatArray]:
+        bread = self.root @ self.root.T
+        X, w = self._X * np.sqrt(self.weights)[:, None], self._residual * np.sqrt(self.weights)
+        leverage = np.minimum(((X @ self.root) ** 2).sum(1), 1 - 1e-12)
+        scale = {"HC0": w**2, "HC2": w**2 / (1 - leverage), "HC3": w**2 / (1 - leverage) ** 2}
+        scale["HC1"] = scale["HC0"] * self.nobs / self.df_residual
+        meat = {k: bread @ (X.T * s) @ X @ bread for k, s in scale.items()}
+        return {"model": self.sigma**2 * bread, **meat}
+
+    def linear(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Linear:
+        """Estimates of L b with covariance and residual df. L (k, columns of the design)."""
+        choose("residual" if df is None else df, ("residual", "normal"), "df")
+        V = self._covariances[choose(self.default_vcov if vcov is None else vcov, VCOV, "vcov")]
+        L = np.atleast_2d(np.asarray(L, dtype=float))
+        ok, kept = estimable(L, self.design), L[:, ~self.design.aliased]
+        found = np.where(ok[:, None] & ok[None, :], kept @ V @ kept.T, np.nan)
+        degrees = np.inf if df == "normal" else self.df_residual
+        return Linear(np.where(ok, kept @ self.beta, np.nan), found, np.where(ok, degrees, np.nan))
+
+    def joint(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Joint:
+        """F test of L b = 0 over its estimable, independent rows."""
+        L = np.atleast_2d(np.asarray(L, dtype=float))
+        rows = _independent(L[estimable(L, self.design)])
+        if not len(rows):
+            return Joint(float("nan"), 0, float("nan"), float("nan"))
+        found = self.linear(rows, df=df, vcov=vcov)
+        f = float(found.estimate @ np.linalg.solve(found.vcov, found.estimate)) / len(rows)
+        return Joint(f, len(rows), float(found.df[0]), _f_tail(f, len(rows), float(found.df[0])))
+
+    @property
+    def coefficients(self) -> Estimates:
+        """Coefficients with the fit's default covariance; aliased ones are NaN."""
+        return self.coefficients_by()
+
+    def coefficients_by(self, *, vcov: str | None = None, level: float = 0.95, side: str = "two") -> Estimates:
+        """Coefficients with any covariance."""
+        found, lost = self.linear(np.eye(len(self.design.names)), vcov=vcov), self.design.aliased
+        values = [np.where(lost, np.nan, v) for v in (found.estimate, found.std_error, found.df)]
+        table = with_inference(pd.DataFrame({"term": list(self.design.names)}), *values, level=level, side=side)
+        covariance = np.where(lost[:, None] | lost[None, :], np.nan, found.vcov)
+        return Estimates(table, self._meta(vcov, title="Coefficients", level=level, side=side), covariance)
+
+    @property
+    def vcov(self) -> FloatArray:
+        """Covariance of the coefficients by the fit's default method."""
+        found = self.coefficients.vcov
+        assert found is not None
+        return found
+
+    def lsmeans(
+        self,
+        specs: str | Sequence[str],
+        *,
+        by: str | Sequence[str] | None = None,
+        weights: str = "equal",
+        at: Mapping[str, Any] | None = None,
+        df: str | None = None,
+        vcov: str | None = None,
+        level: float = 0.95,
+        side: str = "two",
+    ) -> LSMeans:
+        """Least-squares means over the reference grid; see `MmrmFit.lsmeans`. weights="observed" standardises."""
+        return contrasts.lsmeans(
+            self, self.design, self.used, specs, by=by, weights=weights, at=at, df=df, vcov=vcov, level=level,
+            side=side, describe=self._meta(vcov),
+        )  # fmt: skip
+
+    def anova(self, *, type: int = 3, df: str | None = None, vcov: str | None = None) -> Estimates:
+        """F tests by model term, types II and III: `term num_df df statistic p_value`."""
+        gram = (self.design.X.T * self.weights) @ self.design.X
+        return term_tests.anova(
+            self, self.design, self.used, gram, type=type, df=df, vcov=vcov, describe=self._meta(vcov)
+        )
+
+    def predict(
+        self, newdata: FrameLike | None = None, *, interval: str | None = None, level: float = 0.95
+    ) -> Estimates:
+        """Predicted means for the rows of `newdata`; interval None, "confidence" or "prediction"."""
+        choose(str(interval), ("None", "confidence", "prediction"), "interval")
+        frame = self.used if newdata is None else frames.to_pandas(newdata)
+        kept = complete_rows(frame, self.design.spec.columns)[0]
+        found = self.linear(self.design.spec.matrix(frame.iloc[kept].reset_index(drop=True)))
+        variance = np.diag(found.vcov) + (self.sigma**2 if interval == "prediction" else 0.0)
+        columns = {"estimate": found.estimate, "std_error": np.sqrt(variance)}
+        if interval is not None:
+            limits = wald(found.estimate, np.sqrt(variance), found.df, level=level)
+            columns |= {"df": found.df, "conf_low": limits["conf_low"], "conf_high": limits["conf_high"]}
+        full = pd.DataFrame(np.nan, index=range(len(frame)), columns=list(columns))
+        full.iloc[kept] = pd.DataFrame(columns).to_numpy()
+        return Estimates(full, self._meta(title="Predictions", level=level, interval=interval))
+
+    def residuals(self, kind: str = "response") -> pd.Series:
+        """Residuals of the rows used: "response" or "pearson" (over the residual standard deviation)."""
+        choose(kind, ("response", "pearson"), "kind")
+        value = self._residual if kind == "response" else self._residual * np.sqrt(self.weights) / self.sigma
+        return pd.Series(value, index=self.rows, name=kind)
+
+    def rank_test(self, arm: str) -> Estimates:
+        """Rank analysis of covariance (Quade 1967): ranks of the response regressed on ranks of the covariates.
+
+        The residuals are compared between the levels of `arm` by a one-way F test. Factors other than `arm` are strata,
+        within which ranks are taken. Returns `term num_df df statistic p_value`.
+        """
+        return nonparametric.rank_test(self, arm)
+
+    def hodges_lehmann(self, arm: str, *, ref: Any = None, adjusted: bool = False, level: float = 0.95) -> Estimates:
+        """Hodges-Lehmann shift of each arm over the control with Moses' interval and the Wilcoxon p value.
+
+        adjusted : use residuals of the model without the arm instead of the response
+        """
+        return nonparametric.hodges_lehmann(self, arm, ref, adjusted, level)
+
+    @property
+    def sentence(self) -> str:
+        """The model sentence."""
+        lost = "".join(f"; {n} missing {c}" for c, n in self.missing.items())
+        kind = "" if self.default_vcov == "model" else f", robust {self.default_vcov}"
+        notes = "".join(f"; {note}" for note in self.notes)
+        return f"ANCOVA{kind}; {self.nobs} of {self.n_records} records{lost}{notes}"
+
+    def _meta(self, vcov: str | None = None, **more: Any) -> dict[str, Any]:
+        chosen = self.default_vcov if vcov is None else vcov
+        described = estimates.meta(
+            method="analysis of covariance", sentence=self.sentence, warnings=self.warnings, data=self._fingerprint,
+            **{"level": 0.95, **more},
+        )  # fmt: skip
+        return {**described, "vcov": chosen, "df": "residual", "frame_kind": self.frame_kind}
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return frames.fingerprint(self.used)
+
+    def summary(self) -> Estimates:
+        """Coefficients with the facts of the fit as notes."""
+        table = self.coefficients
+        fact = f"Residual SD {self.sigma:.4g} on {self.df_residual:g} df; AIC {self.aic:.4f}."
+        described = {**table.meta, "conventions": (*table.meta["conventions"], fact), "title": self.formula.text}
+        return Estimates(table.frame, described, table.vcov)
+
+    def explain(self) -> str:
+        """The methods paragraph."""
+        text = (
+            f"{self.formula.response} was analysed by analysis of covariance, {self.formula.text}, by least "
+            f"squares on {self.nobs} of {self.n_records} records. "
+        )
+        if self.default_vcov != "model":
+            text += f"Standard errors are robust to unequal variances ({self.default_vcov}; doi:10.2307/2685594). "
+        for note in self.notes:
+            text += f"{note[0].upper()}{note[1:]}. "
+        text += "Rows with a missing response are left out, which is valid when they are missing at random given the "
+        return text + "covariates."
+
+    def plot(self, ax: Any = None, *, kind: str = "residuals") -> Any:
+        """Residuals against fitted values."""
+        import matplotlib.pyplot as plt
+
+        choose(kind, ("residuals",), "kind")
+        if ax is None:
+            _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
+        ax.scatter(self.y - self._residual, self.residuals("pearson"), s=8, alpha=0.5, color="0.35", linewidths=0)
+        ax.axhline(0, color="0.6", linewidth=0.8)
+        ax.set(xlabel=f"Fitted {self.formula.response}", ylabel="Pearson residual")
+        ax.spines[["top", "right"]].set_visible(False)
+        return ax
+
+    def __str__(self) -> str:
+        return self.summary().to_text()
+
+    def __repr__(self) -> str:
+        return f"<AncovaFit: {self.sentence}>"
+
+    def _repr_html_(self) -> str:
+        return self.summary().to_html()
+
+
+def ancova(
+    formula: str,
+    data: FrameLike,
+    *,
+    vcov: str = "model",
+    weights: Any = None,
+    visit: str | None = None,
+    at: Any = None,
+    subject: str | None = None,
+    locf: bool = False,
+    pool: str | None = None,
+    pool_by: str | None = None,
+    minimum: int = 2,
+    order: Mapping[str, Sequence[Any]] | None = None,
+) -> AncovaFit:
+    """Analysis of covariance by least squares.
+
+    Estimates b in y = X b + e, e independent with variance s2 / w: adjusted differences of means at one visit.
+
+    Parameters
+    ----------
+    formula : str
+        ``"CHG ~ BASE + SITEID + TRT01P"``.
+    data : table or path
+        One row per subject, or per subject and visit with `visit` and `at`.
+    vcov : str
+        "model" (default) or HC0, HC1, HC2, HC3: robust to unequal variances (HC2 and HC3 for small samples).
+    weights : column name or (rows,), optional
+        Residual variance is divided by them.
+    visit, at : str and value, optional
+        Take the rows where column `visit` equals `at`.
+    subject, locf : str and bool
+        With locf=True a subject without a response at the visit brings its last one before it. Never done unasked; a
+        warning says why it is a poor choice.
+    pool, pool_by, minimum : str, str and int
+        Pool the centres of column `pool` that have fewer than `minimum` rows in some level of `pool_by` (the arm); the
+        pooled centre takes in the next smallest until it has enough.
+    order : mapping, optional
+        Level order of factor columns.
+
+    Returns
+    -------
+    AncovaFit
+
+    Raises
+    ------
+    FormulaError, DataError
+        What cannot be read or analysed, with the remedy.
+
+    Agrees with
+    -----------
+    R 4.2.2 `lm` with emmeans 1.8.4-1 and sandwich's HC0 to HC3, 1e-10.
+
+    References
+    ----------
+    Quade D (1967). Rank analysis of covariance. Journal of the American Statistical Association 62, 1187-1200.
+    doi:10.1080/01621459.1967.10500925
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> data = pd.DataFrame({"TRT": ["P", "P", "P", "K", "K", "K"], "BASE": [30, 34, 32, 31, 33, 35]})
+    >>> fit = ancova("CHG ~ BASE + TRT", data.assign(CHG=[-4, -9, -6, -12, -13, -16]), order={"TRT": ["P", "K"]})
+    >>> fit.lsmeans("TRT").contrast()["estimate"].round(3).tolist()
+    [-6.208]
+    """
+    choose(vcov, VCOV, "vcov")
+    parsed = _check_formula(formula)
+    frame = frames.to_pandas(data)
+    frame, weight_column = _with_weights(frame, weights)
+    frame, notes, said = _at_visit(frame, str(parsed.response), visit, at, subject, locf)
+    n_records = len(frame)
+    columns = [str(parsed.response), *_fixed_columns(parsed, frame), *parsed.offset]
+    columns += [c for c in (weight_column, pool, pool_by) if c is not None]
+    kept, missing = complete_rows(frame, columns)
+    if not len(kept):
+        raise DataError(f"{formula}: no row is complete in {', '.join(columns)}. There is nothing to fit.")
+    used = frame.iloc[kept].reset_index(drop=True)
+    pooled: dict[Any, str] = {}
+    if pool is not None:
+        used, pooled = pool_centres(used, pool, pool_by, minimum)
+        notes += [f"{len(pooled)} centres of {pool} pooled"] if pooled else []
+    return _least_squares(
+        parsed, used, kept, weight_column, vcov, notes, pooled, n_records, missing, frames.kind(data), order, said
+    )
+
+
+def _check_formula(text: str) -> Formula:
+    parsed = parse(text)
+    if not isinstance(parsed.response, str):
+        raise FormulaError(f"Formula {text!r}: an analysis of covariance needs a numeric response before the ~.")
+    if parsed.random or parsed.covariance:
+        raise FormulaError(f"Formula {text!r}: for random effects use ks.lmm, for a covariance over visits ks.mmrm.")
+    for name in ("strata", "cluster", "frailty"):
+        if getattr(parsed, name):
+            raise FormulaError(f"Formula {text!r}: {name}() is not part of an analysis of covariance; write a factor.")
+    return parsed
+
+
+def _at_visit(
+    frame: pd.DataFrame, response: str, visit: str | None, at: Any, subject: str | None, locf: bool
+) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """The rows of one visit, with the last observation carried forward where asked."""
+    if visit is None:
+        if locf or at is not None:
+            raise FormulaError("ancova: at= and locf=True need visit=, the column of visits.")
+        return frame, [], []
+    frames.require(frame, [visit, *([subject] if subject else [])])
+    if not (frame[visit] == at).any():
+        known = first_ids(frame[visit].dropna().unique().tolist())
+        raise DataError(f"{visit}: no row has {at!r}. Its values: {known}.")
+    if not locf:
+        return frame[frame[visit] == at].reset_index(drop=True), [f"{visit} {at}"], []
+    if subject is None:
+        raise FormulaError("ancova: locf=True needs subject=, the column of subject ids.")
+    text = (
+        "Last observation carried forward was asked for: it takes a dropout's state as lasting and understates "
+        "uncertainty; it is not valid under missing at random. Use ks.mmrm or ks.impute for the primary analysis."
+    )
+    warnings_module.warn(text, KapstatsWarning, stacklevel=3)
+    return _carried(frame, response, visit, at, subject), [f"{visit} {at}, last observation carried forward"], [text]
+
+
+def _carried(frame: pd.DataFrame, response: str, visit: str, at: Any, subject: str) -> pd.DataFrame:
+    """One row per subject: the last row with a response at or before the visit (or, failing that, the visit's row)."""
+    found = frames.levels(frame, visit)
+    place = found.values.index(at)
+    before = frame.assign(_visit=found.codes)[(found.codes >= 0) & (found.codes <= place)]
+    before = before.assign(_seen=before[response].notna()).sort_values(["_seen", "_visit"], kind="stable")
+    last = before.groupby(subject, sort=False, observed=True).tail(1)
+    return last.sort_index().drop(columns=["_visit", "_seen"]).reset_index(drop=True)
+
+
+def pool_centres(used: pd.DataFrame, centre: str, arm: str | None, minimum: int) -> tuple[pd.DataFrame, dict[Any, str]]:
+    """Rows with small centres replaced by one pooled centre, and which centres went into it.
+
+    A centre is small when some arm has fewer than `minimum` rows in it; the pooled centre takes in the next smallest
+    ones until it is not small itself.
+    """
+    frames.require(used, [centre, *([arm] if arm else [])])
+    label = used[centre].astype("object")
+    group = used[arm].astype("object") if arm else pd.Series("all", index=used.index)
+    table = pd.crosstab(label, group)
+    small = [c for c in table.index if table.loc[c].min() < minimum]
+    if not small:
+        return used, {}
+    for candidate in table.sum(axis=1).sort_values(kind="stable").index:
+        if table.loc[small].sum().min() >= minimum:
+            break
+        small += [candidate] if candidate not in small else []
+    name = "Pooled"
+    return used.assign(**{centre: label.where(~label.isin(small), name)}), dict.fromkeys(small, name)
+
+
+def _least_squares(
+    parsed: Formula, used: pd.DataFrame, kept: Any, weight_column: str | None, vcov: str, notes: list[str],
+    pooled: dict[Any, str], n_records: int, missing: dict[str, int], kind: str,
+    order: Mapping[str, Sequence[Any]] | None, said: list[str],
+) -> AncovaFit:  # fmt: skip
+    design = build(parsed.fixed, used, order=order)
+    y = evaluate(str(parsed.response), used)
+    for term in parsed.offset:
+        y = y - evaluate(term, used)
+    w = np.ones(len(y)) if weight_column is None else _checked_weights(used[weight_column])
+    X = design.X[:, ~design.aliased]
+    if len(y) <= X.shape[1]:
+        raise DataError(f"{len(y)} complete rows for {X.shape[1]} coefficients: no row is left for the variance.")
+    Q, R = linalg.qr(X * np.sqrt(w)[:, None], mode="economic")
+    beta = linalg.solve_triangular(R, Q.T @ (y * np.sqrt(w)))
+    texts = [*design.warnings, *said]
+    if design.aliased.any():
+        lost = [n for n, a in zip(design.names, design.aliased, strict=True) if a]
+        texts.append(f"{len(lost)} columns of the design have no estimate: {first_ids(lost)}.")
+        warnings_module.warn(texts[-1], KapstatsWarning, stacklevel=3)
+    root = linalg.solve_triangular(R, np.eye(len(beta)))
+    return AncovaFit(
+        parsed, design, used, kept, y, w, beta, root, vcov, tuple(notes), pooled, n_records, missing, kind, tuple(texts)
+    )
