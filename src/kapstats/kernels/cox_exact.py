@@ -86,11 +86,12 @@ def _subset_group(r: FloatArray, lp: FloatArray, X: FloatArray, dead: npt.NDArra
     odds = rho * r
     pi = odds / (1.0 + odds)
     spread = float(np.sqrt(np.sum(pi * (1.0 - pi))))
-    nodes = min(n + 1, int(np.ceil(24.0 * spread)) + 48)
-    angle = 2.0 * np.pi * np.arange(nodes) / nodes
+    nodes = min(n + 1, int(np.ceil(24.0 * spread)) + 48) | 1
+    angle = 2.0 * np.pi * np.arange(nodes // 2 + 1) / nodes
     z = np.exp(1j * angle)
     factors = 1.0 + pi[None, :] * (z[:, None] - 1.0)
-    weight = np.exp(np.sum(np.log(factors), axis=1) - 1j * d * angle) / nodes
+    weight = np.prod(factors, axis=1) * np.exp(-1j * d * angle) / nodes
+    weight[1:] *= 2.0  # the other half of the circle is the conjugate
     chance = float(weight.sum().real)
     weight = weight / chance
     inclusion = pi[None, :] * z[:, None] / factors
