@@ -91,7 +91,9 @@ def softplus(x: Jet) -> Jet:
 
 def log_normal_cdf(x: Jet) -> Jet:
     value = log_ndtr(x.v)
-    mills = np.exp(-0.5 * x.v**2 - 0.5 * np.log(2.0 * np.pi) - value)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mills = np.exp(-0.5 * x.v**2 - 0.5 * np.log(2.0 * np.pi) - value)
+    mills = np.where(x.v < -1e4, -x.v, mills)
     return chain(x, value, mills, -mills * (x.v + mills))
 
 

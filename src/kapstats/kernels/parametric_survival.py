@@ -121,15 +121,32 @@ def _generalised_gamma_log_density(p: Predictors, t: Array) -> Jet:
     return value - p[1] - np.log(t)
 
 
+#: inside +-2 NEAR_ZERO the tail is interpolated in Q: the incomplete gamma function loses digits at Q^-2 above 1e6
+NEAR_ZERO = 3e-3
+
+
 def _gg_log_tail(w: Array, Q: Array) -> Array:
-    safe = np.where(np.abs(Q) < 1e-6, 1.0, Q)
-    k = safe**-2
-    x = k * np.exp(np.minimum(safe * w, 600.0))
+    """log S(w), the limit Q = 0 by the log-normal tail, small Q by a polynomial through five values."""
+    small = np.abs(Q) < 2.0 * NEAR_ZERO
+    if not small.any():
+        return _gamma_log_tail(w, Q)
+    nodes = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+    near, x = np.zeros_like(w), Q / NEAR_ZERO
+    for j, node in enumerate(nodes):
+        others = np.delete(nodes, j)
+        factor = np.prod([(x - c) / (node - c) for c in others], axis=0)
+        value = log_ndtr(-w) if node == 0.0 else _gamma_log_tail(w, np.full_like(w, node * NEAR_ZERO))
+        near = near + factor * value
+    return np.where(small, near, _gamma_log_tail(w, np.where(small, 1.0, Q)))
+
+
+def _gamma_log_tail(w: Array, Q: Array) -> Array:
+    k = Q**-2
+    x = k * np.exp(np.minimum(Q * w, 600.0))
     above, below = gammaincc(k, x), gammainc(k, x)
-    S, F = np.where(safe > 0, above, below), np.where(safe > 0, below, above)
+    S, F = np.where(Q > 0, above, below), np.where(Q > 0, below, above)
     with np.errstate(divide="ignore"):
-        tail = np.where(S < 0.5, np.log(S), np.log1p(-F))
-    return np.where(np.abs(Q) < 1e-6, log_ndtr(-w), tail)
+        return np.where(S < 0.5, np.log(S), np.log1p(-F))
 
 
 def _gg_log_density(w: Array, Q: Array) -> Array:

@@ -421,5 +421,5 @@ def _with_limits(frame: pd.DataFrame, mean: FloatArray, error: FloatArray, level
     z = float(ndtri(0.5 + level / 2.0))
     with np.errstate(divide="ignore", invalid="ignore"):
         spread_ = np.exp(z * error / mean)
-    low, high = np.where(mean > 0, mean / spread_, np.nan), np.where(mean > 0, mean * spread_, np.nan)
+        low, high = np.where(mean > 0, mean / spread_, np.nan), np.where(mean > 0, mean * spread_, np.nan)
     return frame.assign(estimate=mean, std_error=error, conf_low=low, conf_high=high)

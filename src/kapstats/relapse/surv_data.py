@@ -259,7 +259,7 @@ def _rows(
     _require_columns(frame, [*asked, *response.args])
     kept, missing = complete_rows(frame, asked)
     if interval:
-        bounds = [evaluate(a, frame) for a in response.args]
+        bounds = [evaluate_bound(a, frame) for a in response.args]
         none = np.isnan(bounds[0]) & np.isnan(bounds[1])
         if none.any():
             missing = {**missing, " and ".join(response.args): int(none.sum())}
