@@ -67,13 +67,13 @@ def double_fdr(p: FloatArray, group: IntArray) -> tuple[FloatArray, FloatArray]:
 
 
 def group_bh(p: FloatArray, group: IntArray, rate: float = 0.05) -> FloatArray:
-    """Group Benjamini-Hochberg with the least-slope estimate of the true share per group (Hu, Zhao & Zhou 2010).
+    """Group Benjamini-Hochberg with the two-stage estimate of the true share per group (Hu, Zhao & Zhou 2010).
 
     Each p value is weighted by pi/(1 - pi) of its group; the weighted values go through Benjamini-Hochberg at a bound
     scaled by the overall share of false hypotheses. Groups judged entirely null get 1.
     """
     count = int(group.max(initial=-1)) + 1
-    true_share = np.array([_least_slope(p[group == g]) for g in range(count)])
+    true_share = np.array([_two_stage(p[group == g], rate) for g in range(count)])
     size = np.bincount(group, minlength=count)
     overall = float(true_share @ size / p.size)
     if overall >= 1:
@@ -92,12 +92,8 @@ def group_bh(p: FloatArray, group: IntArray, rate: float = 0.05) -> FloatArray:
     return adjusted
 
 
-def _least_slope(p: FloatArray) -> float:
-    """Share of true null hypotheses by the least-slope rule of Benjamini & Hochberg (2000)."""
-    m, s = p.size, np.sort(p)
-    if m == 0:
+def _two_stage(p: FloatArray, rate: float) -> float:
+    """Share of true null hypotheses: those that Benjamini-Hochberg at rate/(1 + rate) does not reject."""
+    if p.size == 0:
         return 1.0
-    slope = (m + 1 - np.arange(1, m + 1)) / np.maximum(1 - s, 1e-300)
-    rises = np.flatnonzero(slope[1:] > slope[:-1])
-    chosen = slope[rises[0] + 1] if rises.size else slope[-1]
-    return float(min(1.0, (np.floor(chosen) + 1) / m))
+    return float(np.mean(benjamini_hochberg(p) > rate / (1 + rate)))

@@ -313,15 +313,15 @@ def _rate_model(
     count = np.bincount(ae.records.subject[rows], minlength=end.size).astype(float)
     base = ae.arms.index(ae.reference)
     others = [i for i in range(len(ae.arms)) if i != base]
-    dummies = [(ae.records.arm == i).astype(float) for i in others]
-    extra = [d for name in covariates for d in _dummies(ae.records.subjects, name)]
+    arms = [(ae.records.arm == i).astype(float) for i in others]
+    extra = [d for name in covariates for d in dummies(ae.records.subjects, name)]
     if np.any([count[ae.records.arm == i].sum() == 0 for i in range(len(ae.arms))]):
         raise FormulaError("recurrent: a group without any event has no rate ratio. Use ks.rate_ratio (exact) instead.")
     if (end <= 0).any():
         raise FormulaError(
             f"recurrent: {int((end <= 0).sum())} subjects have no time at risk. Give end= another column."
         )
-    fit = negative_binomial(count, np.column_stack([np.ones(end.size), *dummies, *extra]), np.log(end))
+    fit = negative_binomial(count, np.column_stack([np.ones(end.size), *arms, *extra]), np.log(end))
     q = 1 + len(others)
     estimate, error = fit.coefficients[1:q], np.sqrt(np.diag(fit.covariance))[1:q]
     frame = pd.DataFrame({"contrast": [f"{ae.arms[i]} - {ae.reference}" for i in others], "estimate": estimate})
@@ -333,7 +333,8 @@ def _rate_model(
     return Estimates(frame, described, fit.covariance[1:q, 1:q])
 
 
-def _dummies(subjects: pd.DataFrame, name: str) -> list[FloatArray]:
+def dummies(subjects: pd.DataFrame, name: str) -> list[FloatArray]:
+    """Columns of an ADSL variable: itself when numeric, else one per level after the first."""
     from kapstats import frames
 
     frames.require(subjects, [name], "ADSL")

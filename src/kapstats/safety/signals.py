@@ -1,0 +1,269 @@
+"""Which adverse event terms stand out: error rates across terms, and a Bayesian model that shares strength."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from kapstats import estimates, frames
+from kapstats._types import FloatArray, IntArray
+from kapstats.errors import FormulaError, KapstatsWarning, choose
+from kapstats.estimates import Estimates
+from kapstats.inference.intervals import check_level
+from kapstats.kernels import berry_berry, false_discovery
+from kapstats.kernels.max_t import step_down_max_t
+from kapstats.safety import difference as pairs
+from kapstats.safety.comparison import ADJUSTMENTS
+from kapstats.safety.incidence import choose_arm, membership
+
+if TYPE_CHECKING:
+    from kapstats.safety.incidence import Incidence
+
+METHODS = ("double-fdr", "group-bh", *ADJUSTMENTS, "berry-berry", "max-t")
+PRIORS = (
+    "g ~ N(mg_b, sg_b); h = 0 with probability pi_b, else N(mh_b, sh_b); mg_b, mh_b ~ N(grand means, tg, th); "
+    "grand means ~ N(0, 10); variances ~ InverseGamma(3, 1); pi_b ~ Beta(alpha, beta); "
+    "alpha, beta ~ Exponential(0.1) above 1"
+)
+
+
+def safety_signals(
+    ae: Incidence,
+    method: str = "double-fdr",
+    *,
+    reference: Any = None,
+    test: str = "fisher",
+    rate: float = 0.05,
+    strata: str | None = None,
+    seed: int = 1,
+    draws: int = 2000,
+    burn_in: int = 500,
+    chains: int = 4,
+    permutations: int = 10_000,
+    level: float = 0.95,
+) -> Estimates:
+    """Flag terms in which a group differs from the reference, with the error over all terms controlled.
+
+    Parameters
+    ----------
+    ae : `ks.incidence` with a body system and a term
+    method : double-fdr (Benjamini-Hochberg within and between body systems), group-bh (weighted by the estimated share
+        of true hypotheses per body system), bh, by, holm, hochberg, hommel, bonferroni, none; berry-berry (three-level
+        Bayesian model); max-t (step-down permutation of subjects between arms, within `strata`)
+    test : two-sided test behind the p values (see `Incidence.compare`)
+    rate : false discovery rate, or family-wise error, for the flag; for berry-berry a term is flagged when the
+        posterior probability of a higher risk is at least 1 - rate
+    strata : ADSL column within which max-t permutes
+    seed, draws, burn_in, chains, permutations : of berry-berry and max-t
+
+    Returns
+    -------
+    Estimates with the terms, contrast "A - B", x1 n1 x2 n2, estimate (risk difference; for berry-berry the posterior
+    mean of the log odds ratio, with probability_higher, probability_null, rhat, effective), p_value, p_adjusted,
+    p_group (double-fdr) and signal.
+
+    Agrees with
+    -----------
+    c212 1.0.1 (double-fdr flags, identical); R p.adjust.
+
+    References
+    ----------
+    Mehrotra & Adewale (2012), Statistics in Medicine 31:1918. Berry & Berry (2004), Biometrics 60:418. Westfall & Young
+    (1993). Hu, Zhao & Zhou (2010), JASA 105:1215.
+    """
+    choose(method, METHODS, "method")
+    check_level(level)
+    if not ae.terms:
+        raise FormulaError("safety_signals needs terms: give terms=['AEBODSYS', 'AEDECOD'] to incidence.")
+    base = choose_arm(ae.reference if reference is None else reference, ae.records)
+    rows = _leaves(ae)
+    parts: list[pd.DataFrame] = []
+    said: list[str] = []
+    for arm in (i for i in range(len(ae.arms)) if i != base):
+        frame = _table(ae, rows, arm, base)
+        table = tuple(frame[name].to_numpy(dtype=float) for name in pairs.NAMES)
+        group = pd.factorize(frame[ae.terms[0]])[0].astype(np.int64)
+        if method == "berry-berry":
+            frame, more = _berry(frame, table, group, rate, level, seed, draws, burn_in, chains)
+            said += more
+        elif method == "max-t":
+            frame = _max_t(ae, frame, rows, arm, base, strata, seed, permutations, rate)
+        else:
+            frame = _adjusted(frame, table, group, method, test, rate)
+        parts.append(frame)
+    for text in said:
+        warnings.warn(text, KapstatsWarning, stacklevel=2)
+    return Estimates(pd.concat(parts, ignore_index=True), _meta(ae, method, test, rate, seed, level, said))
+
+
+def _leaves(ae: Incidence) -> IntArray:
+    """Rows of the table that are narrowest terms."""
+    keys = ae.frame.iloc[:: len(ae.arms)]
+    leaf = (keys[ae.terms[-1]] != "") & (keys["level"] != "GROUP")
+    return np.flatnonzero(leaf.to_numpy()).astype(np.int64)
+
+
+def _table(ae: Incidence, rows: IntArray, arm: int, base: int) -> pd.DataFrame:
+    n = len(ae.arms)
+    counts = ae.frame["n_subjects"].to_numpy().reshape(-1, n)[rows]
+    frame = ae.frame[list(ae.terms)].iloc[::n].iloc[rows].reset_index(drop=True)
+    frame["contrast"] = f"{ae.arms[arm]} - {ae.arms[base]}"
+    x1, x2, n1, n2 = counts[:, arm], counts[:, base], int(ae.records.size[arm]), int(ae.records.size[base])
+    return frame.assign(x1=x1, n1=n1, x2=x2, n2=n2, estimate=x1 / n1 - x2 / n2)
+
+
+Table = tuple[FloatArray, ...]
+
+
+def _adjusted(frame: pd.DataFrame, table: Table, group: IntArray, method: str, test: str, rate: float) -> pd.DataFrame:
+    p = pairs.p_values((table[0], table[1], table[2], table[3]), test)
+    frame = frame.assign(p_value=p)
+    if method == "double-fdr":
+        within, across = false_discovery.double_fdr(p, group)
+        return frame.assign(p_adjusted=within, p_group=across, signal=(within <= rate) & (across <= rate))
+    adjusted = false_discovery.group_bh(p, group, rate) if method == "group-bh" else ADJUSTMENTS[method](p)
+    return frame.assign(p_adjusted=adjusted, signal=adjusted <= rate)
+
+
+def _berry(
+    frame: pd.DataFrame,
+    table: Table,
+    group: IntArray,
+    rate: float,
+    level: float,
+    seed: int,
+    draws: int,
+    burn_in: int,
+    chains: int,
+) -> tuple[pd.DataFrame, list[str]]:
+    x1, n1, x2, n2 = table
+    generator = np.random.default_rng(seed)
+    found = berry_berry.sample(x2, n2, x1, n1, group, generator, draws=draws, burn_in=burn_in, chains=chains)
+    values = found.log_odds_ratio.reshape(-1, x1.size)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    higher = (values > 0).mean(axis=0)
+    frame = frame.assign(
+        estimate=values.mean(axis=0),
+        std_error=values.std(axis=0, ddof=1),
+        conf_low=low,
+        conf_high=high,
+        probability_higher=higher,
+        probability_null=(values == 0).mean(axis=0),
+        rhat=found.rhat,
+        effective=found.effective,
+        signal=higher >= 1 - rate,
+    )
+    bad = frame.loc[(found.rhat > 1.05) | (found.effective < 100), frame.columns[0]]
+    text = f"berry-berry: {len(bad)} terms with R-hat above 1.05 or fewer than 100 effective draws. Raise draws=."
+    return frame, [text] if len(bad) else []
+
+
+def _max_t(
+    ae: Incidence,
+    frame: pd.DataFrame,
+    rows: IntArray,
+    arm: int,
+    base: int,
+    strata: str | None,
+    seed: int,
+    permutations: int,
+    rate: float,
+) -> pd.DataFrame:
+    records = ae.records
+    held = np.flatnonzero((records.arm == arm) | (records.arm == base))
+    event = indicator(ae, rows)[held]
+    stratum = np.zeros(held.size, dtype=np.int64)
+    if strata is not None:
+        frames.require(records.subjects, [strata], "ADSL")
+        stratum = pd.factorize(records.subjects[strata].astype("object"), use_na_sentinel=False)[0][held].astype(
+            np.int64
+        )
+    generator = np.random.default_rng(seed)
+    z, raw, adjusted = step_down_max_t(event, records.arm[held] == arm, stratum, generator, permutations)
+    return frame.assign(statistic=z, p_value=raw, p_adjusted=adjusted, signal=adjusted <= rate)
+
+
+def indicator(ae: Incidence, rows: IntArray) -> FloatArray:
+    """(subjects, rows) 1 where the subject had an event of the row."""
+    place = np.full(len(ae.frame) // len(ae.arms), -1)
+    place[rows] = np.arange(rows.size)
+    out = np.zeros((ae.records.arm.size, rows.size))
+    for members, target in membership(ae):
+        at = place[target]
+        out[ae.records.subject[members[at >= 0]], at[at >= 0]] = 1.0
+    return out
+
+
+def _meta(
+    ae: Incidence, method: str, test: str, rate: float, seed: int, level: float, said: list[str]
+) -> dict[str, Any]:
+    basis = {"berry-berry": f"priors: {PRIORS}; seed {seed}", "max-t": f"permutation of |CMH z|, seed {seed}"}
+    sentence = f"{method} at {rate:g}; {basis.get(method, f'two-sided {test} p values')}; {'; '.join(ae.records.notes)}"
+    return estimates.meta(
+        method=method,
+        level=level,
+        adjustment=method,
+        title=f"Signals across adverse event terms ({method})",
+        sentence=sentence,
+        warnings=(*ae.warnings, *said),
+        data=ae.records.fingerprint(),
+        frame_kind=ae.records.kind,
+        scale="log" if method == "berry-berry" else "identity",
+        seed=seed,
+    )
+
+
+def rare_event_model(
+    ae: Incidence, term: str, *, method: str = "firth", covariates: tuple[str, ...] = (), level: float = 0.95
+) -> Estimates:
+    """Estimate odds ratios of a rare event against the reference, finite with zero counts (Firth's penalty).
+
+    Parameters
+    ----------
+    term : a term of any level; covariates : ADSL columns adjusted for
+
+    Returns
+    -------
+    Estimates with contrast "A - B", estimate (log odds ratio), std_error, p_value and limits by penalised profile
+    likelihood. ``exponentiate()`` gives odds ratios.
+
+    Agrees with
+    -----------
+    logistf 1.26.1 (coefficients and profile limits), 1e-5.
+
+    References
+    ----------
+    Firth (1993), Biometrika 80:27. Heinze & Schemper (2002), Statistics in Medicine 21:2409.
+    """
+    from kapstats.kernels.firth import firth, profile_limits
+    from kapstats.safety.follow_up import rows_of
+    from kapstats.safety.time_to_event import dummies
+
+    choose(method, ("firth",), "method")
+    check_level(level)
+    y = np.zeros(ae.records.arm.size)
+    y[ae.records.subject[rows_of(ae, term)]] = 1.0
+    base = ae.arms.index(ae.reference)
+    others = [i for i in range(len(ae.arms)) if i != base]
+    columns = [(ae.records.arm == i).astype(float) for i in others]
+    extra = [d for name in covariates for d in dummies(ae.records.subjects, name)]
+    X = np.column_stack([np.ones(y.size), *columns, *extra])
+    fit = firth(y, X)
+    limits = [profile_limits(fit, y, X, 1 + k, level) for k in range(len(others))]
+    frame = pd.DataFrame(
+        {
+            "contrast": [f"{ae.arms[i]} - {ae.reference}" for i in others],
+            "estimate": fit.coefficients[1 : 1 + len(others)],
+            "std_error": np.sqrt(np.diag(fit.covariance))[1 : 1 + len(others)],
+            "p_value": [limit[2] for limit in limits],
+            "conf_low": [limit[0] for limit in limits],
+            "conf_high": [limit[1] for limit in limits],
+        }
+    )
+    described = _meta(ae, "none", "penalised likelihood ratio", 0.05, 0, level, [])
+    described |= {"method": "Firth logistic regression", "title": f"Odds ratios of {term}", "scale": "log"}
+    described["sentence"] = f"Firth logistic regression, profile limits; {int(y.sum())} subjects with {term}"
+    return Estimates(frame, described)
