@@ -99,8 +99,8 @@ def log_normal_cdf(x: Jet) -> Jet:
 
 def log1mexp(x: Jet) -> Jet:
     """log(1 - exp(x)) for x < 0."""
-    low = np.minimum(x.v, -1e-300)
-    grow = np.expm1(np.minimum(-low, 690.0))
+    low = np.minimum(x.v, -1e-150)
+    grow = np.expm1(np.minimum(-low, 300.0))
     return chain(x, np.log(-np.expm1(low)), -1.0 / grow, -(grow + 1.0) / grow**2)
 
 
