@@ -147,7 +147,7 @@ def _ordered_group(r: FloatArray, lp: FloatArray, X: FloatArray, dead: npt.NDArr
     weight = np.exp(log_f - top)
     total = weight.sum()
     weight = weight / total
-    q = np.where(a > 1e-8, a / np.expm1(np.maximum(a, 1e-8)), 1.0 - a / 2.0)
+    q = np.where(a > 1e-8, a / np.expm1(np.clip(a, 1e-8, 700.0)), 1.0 - a / 2.0)
     slopes = q @ G
     score = weight @ slopes
     curvature = (weight @ (q * (1.0 - q - a))) if len(s) else np.zeros(d)
