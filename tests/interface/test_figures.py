@@ -12,7 +12,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kapstats.estimates import Estimates, meta
-from kapstats.report.figures import butterfly, choose, course, dot, forest, kaplan_meier, profile, steps, style, volcano
+from kapstats.report.figures import (
+    butterfly,
+    choose,
+    course,
+    dot,
+    forest,
+    kaplan_meier,
+    profile,
+    steps,
+    style,
+    turnbull,
+    volcano,
+)
 from kapstats.report.figures import cumulative_incidence as incidence
 
 ARMS = ["Placebo", "KAP IV", "KAP IM", "KAP Oral", "KAP Sublingual", "KAP Nasal"]
@@ -233,3 +245,19 @@ def test_tick_times_are_round_and_few(end: float, expected: int) -> None:
     assert times[0] == 0
     assert times[-1] <= end + 1e-9
     assert abs(len(times) - expected) <= 2
+
+
+def test_turnbull_shades_what_is_not_determined() -> None:
+    frame = pd.DataFrame({"ARM": "KAP IV", "left": [0.0, 7], "right": [7.0, np.inf], "estimate": [0.6, 0.0]})
+    ax = turnbull.turnbull(frame, strata=["ARM"], ax=style.blank(6, 3))
+    flat = [s.tolist() for c in ax.collections if hasattr(c, "get_segments") for s in c.get_segments()]
+    assert [[0, 1], [0, 1]] in flat
+    assert [[7, 0.6], [7, 0.6]] in flat
+
+
+def test_labels_below_the_axis_move_up_together() -> None:
+    frame = pd.concat([survival().query("ARM == 'Placebo'").assign(ARM=a, estimate=0.0) for a in ARMS])
+    ax = kaplan_meier.kaplan_meier(frame, strata=["ARM"], ax=style.blank(6, 4))
+    names = [t for t in ax.texts if t.get_text() in ARMS and hasattr(t, "xy")]
+    assert len(names) == len(ARMS)
+    assert min(t.xy[1] for t in names) >= ax.get_ylim()[0]

@@ -170,19 +170,6 @@ def _pictures(plan: Mmrm, shown: pd.DataFrame, against: pd.DataFrame, visits: Se
     return first, Picture("differences", title, words, style.to_svg(axes, title=title, description=words))
 
 
-def _days(visits: Sequence[Any]) -> dict[Any, float] | None:
-    """Where "Day 7" and "Week 24" stand on a time axis, when all visits say it in the same unit."""
-    words = [str(v).split() for v in visits]
-    if any(len(w) != 2 or not w[1].isdigit() for w in words) or len({w[0] for w in words}) != 1:
-        return None
-    return {v: float(w[1]) for v, w in zip(visits, words, strict=True)}
-
-
-def _unit(visits: Sequence[Any]) -> str:
-    """What the numbers of the visits count."""
-    return str(visits[0]).split()[0] if _days(visits) else "Visit"
-
-
 def _said(frame: pd.DataFrame, label: str, when: str) -> str:
     """The numbers of a figure in words, for those who cannot see it."""
     parts = [

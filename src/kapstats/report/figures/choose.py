@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kapstats.errors import choose
 
 if TYPE_CHECKING:
@@ -20,7 +22,13 @@ def kind(estimates: Estimates) -> str:
     columns = set(estimates.columns)
     if {"time", "n_risk", "estimate"} <= columns:
         return "kaplan_meier" if estimates.frame["estimate"].iloc[0] >= 0.5 else "cumulative_incidence"
-    return "forest"
+    keys = estimates.columns[: estimates.columns.index("estimate")] if "estimate" in columns else []
+    crossed = len(keys) == 2 and len(estimates) == np.prod([estimates.frame[k].nunique() for k in keys])
+    return (
+        "profile"
+        if crossed and keys[0] not in ("contrast", "term") and estimates.frame[keys[1]].nunique() > 1
+        else "forest"
+    )
 
 
 def draw(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
@@ -29,7 +37,7 @@ def draw(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
     if name == "forest":
         from kapstats.report.figures import forest
 
-        return forest.plot(estimates, ax=ax, **options)
+        return forest.forest_of(estimates, ax=ax, **options)
     module = __import__(f"kapstats.report.figures.{name}", fromlist=[name])
     return getattr(module, name)(estimates.frame, ax=ax, **(_defaults(estimates, name) | options))
 

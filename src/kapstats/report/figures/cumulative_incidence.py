@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,32 +23,39 @@ def cumulative_incidence(
     unit: str = "days",
     ylabel: str = "Cumulative incidence",
     level: float = 0.95,
+    percent: bool | None = None,
+    before: Mapping[Any, float] | None = None,
     ax: Any = None,
 ) -> Any:
     """Draw Aalen-Johansen curves of one cause.
 
     Parameters
     ----------
-    frame : `strata`, ``time estimate conf_low conf_high`` and, for the table under the axis, ``n_risk``
+    frame : `strata`, ``time estimate``, where known ``conf_low conf_high``, and ``n_risk`` for the table below
+    before : where a curve starts when not at 0 (the first state of a multistate process)
+    percent : axis in percent; by default when `ylabel` speaks of an incidence or a probability, not of a mean count
     """
     curves = groups(frame, strata)
     looks = style.marks(curves)
     ax = style.axes(ax, 6.4, 3.6)
     end = float(frame["time"].max())
     shown = list(times) if times is not None else nice_times(end)
-    steps = {g: step_of(rows, 0.0) for g, rows in curves.items()}
-    top = float(np.nanmax([frame["estimate"].max(), frame["conf_high"].max() if len(curves) < 4 else 0]))
+    steps = {g: step_of(rows, (before or {}).get(g, 0.0)) for g, rows in curves.items()}
+    percent = any(w in ylabel.lower() for w in ("incidence", "probability")) if percent is None else percent
+    highest = frame["conf_high"].max() if len(curves) < 4 and "conf_high" in frame else 0.0
+    top = float(np.nanmax([frame["estimate"].max(), highest, 1e-9]))
     ax.set_xlim(-0.01 * end, end * 1.01)
-    ax.set_ylim(-0.02 * top, min(1.0, 1.15 * top))
+    ax.set_ylim(-0.02 * top, min(1.02, 1.15 * top) if percent else 1.15 * top)
     for g, rows in curves.items():
         xs = np.concatenate([[0.0], rows["time"].to_numpy(dtype=float)])
         ax.plot(xs, steps[g].value(xs), drawstyle="steps-post", color=looks[g].colour, ls=looks[g].dashes)
         if len(curves) < 4:
             low, high = steps[g].limits(xs)
             ax.fill_between(xs, low, high, step="post", color=looks[g].colour, alpha=0.14, lw=0)
-    if len(curves) > 3:
+    if len(curves) > 3 and "conf_low" in frame:
         bars(ax, steps, [t for t in shown if t > 0], looks, end)
-    _axis(ax, shown, f"Time ({unit})", f"{ylabel} ({100 * level:g}% CI)")
+    ci = f" ({100 * level:g}% CI)" if "conf_low" in frame else ""
+    _axis(ax, shown, f"Time ({unit})", f"{ylabel}{ci}", percent)
     if len(curves) > 1:
         ends = {g: (float(r["time"].max()), float(r["estimate"].iloc[-1])) for g, r in curves.items()}
         style.end_labels(ax, ends, looks)
@@ -58,11 +65,12 @@ def cumulative_incidence(
     return ax
 
 
-def _axis(ax: Any, times: Sequence[float], xlabel: str, ylabel: str) -> None:
+def _axis(ax: Any, times: Sequence[float], xlabel: str, ylabel: str, percent: bool) -> None:
     from matplotlib.ticker import PercentFormatter
 
     ax.set_xticks(list(times))
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    if percent:
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.grid(visible=False, axis="x")
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)

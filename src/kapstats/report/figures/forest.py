@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from kapstats.errors import FormulaError
 from kapstats.report.figures import style
 from kapstats.table import interval, number
 
@@ -15,18 +16,23 @@ if TYPE_CHECKING:
 
 
 def plot(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
-    """A forest of any result that has ``estimate conf_low conf_high``."""
+    """Draw any result that has ``estimate conf_low conf_high``: a profile of means, curves, or a forest."""
+    from kapstats.report.figures import choose
+
+    return choose.draw(estimates, ax=ax, **options)
+
+
+def forest_of(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
+    """A forest with labels and panels read off the columns of the result."""
     frame = estimates.frame
+    if not {"estimate", "conf_low", "conf_high"} <= set(frame.columns):
+        raise FormulaError(f"plot: there are no intervals to draw; the columns are {', '.join(frame.columns)}.")
     ratio = estimates.meta.get("scale") in ("natural", "ratio")
     label = next((c for c in ("contrast", "term", "quantity", "method") if c in frame), frame.columns[0])
     others = [c for c in frame.columns[: list(frame.columns).index("estimate")] if c != label]
     panel = next((c for c in others if 1 < frame[c].nunique() < len(frame)), None)
-    chosen: dict[str, Any] = {
-        "label": label,
-        "panel": panel,
-        "log": ratio,
-        "level": estimates.meta.get("level") or 0.95,
-    }
+    level = estimates.meta.get("level") or 0.95
+    chosen: dict[str, Any] = {"label": label, "panel": panel, "log": ratio, "level": level}
     return forest(frame, **(chosen | options), ax=ax)
 
 

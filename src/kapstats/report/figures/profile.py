@@ -29,7 +29,7 @@ def profile(
     Parameters
     ----------
     frame : columns `x`, `group`, ``estimate conf_low conf_high``, and where known ``truth`` and `counts`
-    at : where a visit stands on the axis (its day); equally spaced when not given
+    at : where a visit stands on the axis; by default the number in "Day 7" or "Week 8", else equally spaced
     counts : column with the number of subjects behind each mean, printed under the axis
 
     Returns
@@ -37,13 +37,14 @@ def profile(
     matplotlib axes
     """
     visits, groups = _in_order(frame[x]), _in_order(frame[group])
+    at = at or days(visits)
     places = {v: float(at[v]) if at else float(i) for i, v in enumerate(visits)}
     looks = style.marks(groups)
     ax = style.axes(ax, 6.4, 3.6)
     shifts = _dodge(list(places.values()), len(groups))
     for g, shift in zip(groups, shifts, strict=True):
         _line(ax, frame[frame[group] == g].set_index(x).reindex(visits), [places[v] + shift for v in visits], looks[g])
-    _axis(ax, places, xlabel or ("Day" if at else "Visit"), f"{ylabel} ({100 * level:g}% CI)")
+    _axis(ax, places, xlabel or (str(visits[0]).split()[0] if at else "Visit"), f"{ylabel} ({100 * level:g}% CI)")
     last = frame[frame[x] == visits[-1]].set_index(group)["estimate"]
     ends = {g: (places[visits[-1]] + s, float(last[g])) for g, s in zip(groups, shifts, strict=True) if g in last.index}
     style.end_labels(ax, ends, looks)
@@ -54,6 +55,20 @@ def profile(
         rows = {g: [_whole(table.loc[g].get(v)) for v in visits] for g in groups}
         style.rows_below(ax, list(places.values()), rows, looks, title="Observed", start=44)
     return ax
+
+
+def days(visits: Sequence[Any]) -> dict[Any, float] | None:
+    """Where "Day 7" and "Week 24" stand on a time axis, when all visits say it in the same unit.
+
+    Examples
+    --------
+    >>> days(["Day 1", "Day 7"]), days(["Baseline", "Week 8"])
+    ({'Day 1': 1.0, 'Day 7': 7.0}, None)
+    """
+    words = [str(v).split() for v in visits]
+    if any(len(w) != 2 or not w[1].isdigit() for w in words) or len({w[0] for w in words}) != 1:
+        return None
+    return {v: float(w[1]) for v, w in zip(visits, words, strict=True)}
 
 
 def _in_order(values: pd.Series) -> list[Any]:

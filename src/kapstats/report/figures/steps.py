@@ -28,10 +28,11 @@ class Step:
 
 
 def step_of(rows: pd.DataFrame, before: float) -> Step:
-    """The curve in ``time estimate conf_low conf_high`` that starts at `before`."""
+    """The curve in ``time estimate conf_low conf_high`` that starts at `before`; limits that are not there are NaN."""
     time = rows["time"].to_numpy(dtype=float)
-    made = [Curve(time, rows[c].to_numpy(dtype=float), before) for c in ("estimate", "conf_low", "conf_high")]
-    return Step(*made)
+    nothing = pd.Series(np.nan, index=rows.index)
+    columns = (rows.get(c, nothing).to_numpy(dtype=float) for c in ("estimate", "conf_low", "conf_high"))
+    return Step(*(Curve(time, values, before) for values in columns))
 
 
 def bars(ax: Any, steps: dict[Any, Step], times: Sequence[float], looks: dict[Any, Mark], end: float) -> None:

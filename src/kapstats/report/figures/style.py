@@ -152,7 +152,7 @@ def axes(ax: Any, width: float, height: float) -> Any:
         return ax
     from matplotlib import pyplot
 
-    return pyplot.subplots(figsize=(width, height))[1]
+    return pyplot.subplots(figsize=(width, height), facecolor=PAPER)[1]
 
 
 @house
@@ -211,13 +211,18 @@ def end_labels(ax: Any, ends: dict[Any, tuple[float, float]], looks: dict[Any, M
     height = ax.get_window_extent().height / ax.figure.dpi * 72
     wanted = [y for _, y in ends.values()]
     placed = spread(wanted, abs(high - low) * points / height)
+    lift = max(0.0, min(low, high) - min(placed))  # labels that would hang below the axis move up together
+    placed = [y + lift for y in placed]
     right = ax.get_xlim()[1]
     out = ax.transData + ScaledTranslation(10 / 72, 0, ax.figure.dpi_scale_trans)
     for (group, (x, y)), at in zip(ends.items(), placed, strict=True):
         look = looks[group]
         ax.plot([x, right], [y, at], color=look.colour, lw=0.6, ls=":", clip_on=False, zorder=1)
         ax.plot([right], [at], color=look.colour, marker=look.marker, ms=4.5, ls="", clip_on=False, transform=out)
-        ax.annotate(name(group), (right, at), (17, 0), textcoords="offset points", va="center", fontsize=8.5)
+        ax.annotate(
+            name(group), (right, at), (17, 0), textcoords="offset points", va="center", fontsize=8.5,
+            annotation_clip=False,
+        )  # fmt: skip
 
 
 def rows_below(
