@@ -64,36 +64,3 @@ def double_fdr(p: FloatArray, group: IntArray) -> tuple[FloatArray, FloatArray]:
         within[rows] = benjamini_hochberg(p[rows])
         smallest[g] = within[rows].min(initial=1.0)
     return within, benjamini_hochberg(smallest)[group]
-
-
-def group_bh(p: FloatArray, group: IntArray, rate: float = 0.05) -> FloatArray:
-    """Group Benjamini-Hochberg with the two-stage estimate of the true share per group (Hu, Zhao & Zhou 2010).
-
-    Each p value is weighted by pi/(1 - pi) of its group; the weighted values go through Benjamini-Hochberg at a bound
-    scaled by the overall share of false hypotheses. Groups judged entirely null get 1.
-    """
-    count = int(group.max(initial=-1)) + 1
-    true_share = np.array([_two_stage(p[group == g], rate) for g in range(count)])
-    size = np.bincount(group, minlength=count)
-    overall = float(true_share @ size / p.size)
-    if overall >= 1:
-        return np.ones(p.size)
-    share = true_share[group]
-    with np.errstate(divide="ignore"):
-        weighted = np.where(share < 1, p * share / (1 - share), np.inf)
-    finite = np.isfinite(weighted)
-    adjusted = np.ones(p.size)
-    order = np.argsort(weighted[finite])[::-1]
-    ranks = np.arange(finite.sum(), 0, -1)
-    steps = np.minimum.accumulate(np.minimum(1.0, p.size * (1 - overall) * weighted[finite][order] / ranks))
-    inside = np.empty(order.size)
-    inside[order] = steps
-    adjusted[finite] = inside
-    return adjusted
-
-
-def _two_stage(p: FloatArray, rate: float) -> float:
-    """Share of true null hypotheses: those that Benjamini-Hochberg at rate/(1 + rate) does not reject."""
-    if p.size == 0:
-        return 1.0
-    return float(np.mean(benjamini_hochberg(p) > rate / (1 + rate)))

@@ -22,7 +22,7 @@ from kapstats.safety.incidence import choose_arm, membership
 if TYPE_CHECKING:
     from kapstats.safety.incidence import Incidence
 
-METHODS = ("double-fdr", "group-bh", *ADJUSTMENTS, "berry-berry", "max-t")
+METHODS = ("double-fdr", *ADJUSTMENTS, "berry-berry", "max-t")
 PRIORS = (
     "g ~ N(mg_b, sg_b); h = 0 with probability pi_b, else N(mh_b, sh_b); mg_b, mh_b ~ N(grand means, tg, th); "
     "grand means ~ N(0, 10); variances ~ InverseGamma(3, 1); pi_b ~ Beta(alpha, beta); "
@@ -50,9 +50,9 @@ def safety_signals(
     Parameters
     ----------
     ae : `ks.incidence` with a body system and a term
-    method : double-fdr (Benjamini-Hochberg within and between body systems), group-bh (weighted by the estimated share
-        of true hypotheses per body system), bh, by, holm, hochberg, hommel, bonferroni, none; berry-berry (three-level
-        Bayesian model); max-t (step-down permutation of subjects between arms, within `strata`)
+    method : double-fdr (Benjamini-Hochberg within and between body systems), bh, by, holm, hochberg, hommel, bonferroni,
+        none; berry-berry (three-level Bayesian model); max-t (step-down permutation of subjects between arms, within
+        `strata`)
     test : two-sided test behind the p values (see `Incidence.compare`)
     rate : false discovery rate, or family-wise error, for the flag; for berry-berry a term is flagged when the
         posterior probability of a higher risk is at least 1 - rate
@@ -72,7 +72,7 @@ def safety_signals(
     References
     ----------
     Mehrotra & Adewale (2012), Statistics in Medicine 31:1918. Berry & Berry (2004), Biometrics 60:418. Westfall & Young
-    (1993). Hu, Zhao & Zhou (2010), JASA 105:1215.
+    (1993), Resampling-Based Multiple Testing.
     """
     choose(method, METHODS, "method")
     check_level(level)
@@ -124,7 +124,7 @@ def _adjusted(frame: pd.DataFrame, table: Table, group: IntArray, method: str, t
     if method == "double-fdr":
         within, across = false_discovery.double_fdr(p, group)
         return frame.assign(p_adjusted=within, p_group=across, signal=(within <= rate) & (across <= rate))
-    adjusted = false_discovery.group_bh(p, group, rate) if method == "group-bh" else ADJUSTMENTS[method](p)
+    adjusted = ADJUSTMENTS[method](p)
     return frame.assign(p_adjusted=adjusted, signal=adjusted <= rate)
 
 
