@@ -260,4 +260,4 @@ def test_labels_below_the_axis_move_up_together() -> None:
     ax = kaplan_meier.kaplan_meier(frame, strata=["ARM"], ax=style.blank(6, 4))
     names = [t for t in ax.texts if t.get_text() in ARMS and hasattr(t, "xy")]
     assert len(names) == len(ARMS)
-    assert min(t.xy[1] for t in names) >= ax.get_ylim()[0]
+    assert min(t.xy[1] for t in names) >= ax.get_ylim()[0] - 1e-9

@@ -145,7 +145,6 @@ def _pictures(plan: Mmrm, shown: pd.DataFrame, against: pd.DataFrame, visits: Se
         shown,
         x=plan.visit,
         group=plan.arm,
-        at=_days(visits),
         ylabel=plan.label,
         level=plan.level,
         ax=style.blank(6.4, 3.6),
