@@ -27,6 +27,8 @@ CONVERGED = 1e-18
 ACCEPTED = 1e-9
 #: a step of this many column ranges at a likelihood this flat is on its way to infinity
 RUNAWAY_STEP, RUNAWAY_DECREMENT = 0.05, 1e-5
+#: share of the information at the start that is left where the likelihood has become flat
+VANISHED = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +231,14 @@ def maximise(
     b = start.astype(float).copy()
     free = np.ones(len(b), bool) if free is None else free
     at = evaluation(b)
-    infinite, decrement = np.zeros(len(b), bool), np.inf
+    infinite, decrement, first = np.zeros(len(b), bool), np.inf, at.information
     history = [at.loglik]
     for iteration in range(limit):
         step = newton_step(at, free)
         previous, decrement = decrement, float(at.score[free] @ step[free])
         if decrement <= CONVERGED or not free.any():
-            return Maximum(b, at, iteration, decrement, True, infinite, tuple(history))
+            infinite = flat_directions(first, at.information, span, free)
+            return Maximum(b, at, iteration, decrement, not infinite.any(), infinite, tuple(history))
         if span is not None and decrement < RUNAWAY_DECREMENT:
             infinite = free & (np.abs(step) * span > RUNAWAY_STEP)
             if infinite.any():
@@ -246,6 +249,25 @@ def maximise(
         b, at = b_new, at_new
         history.append(at.loglik)
     return Maximum(b, at, limit, decrement, decrement < ACCEPTED, infinite, tuple(history))
+
+
+def flat_directions(first: FloatArray, last: FloatArray, span: FloatArray | None, free: BoolArray) -> BoolArray:
+    """Coordinates in directions along which the information has vanished since the start: maxima at infinity."""
+    infinite = np.zeros(len(free), bool)
+    if span is None or not free.any():
+        return infinite
+    width = np.where(span > 0, span, 1.0)[free]
+    before, after = (m[np.ix_(free, free)] * np.outer(width, width) for m in (first, last))
+    try:
+        root = np.linalg.cholesky(before)
+        inner = np.linalg.solve(root, np.linalg.solve(root, after).T)
+        values, vectors = np.linalg.eigh((inner + inner.T) / 2.0)
+    except np.linalg.LinAlgError:
+        return infinite
+    directions = np.abs(np.linalg.solve(root.T, vectors[:, values < VANISHED]))
+    if directions.size:
+        infinite[free] = (directions > 0.1 * directions.max(axis=0)).any(axis=1)
+    return infinite
 
 
 def newton_step(at: Evaluation, free: BoolArray) -> FloatArray:

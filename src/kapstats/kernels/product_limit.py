@@ -46,13 +46,14 @@ def product_limit(sets: RiskSets, weights: FloatArray | None = None, cluster: In
         n_risk = np.round(n_risk)
     with np.errstate(divide="ignore", invalid="ignore"):
         step = np.where(n_event > 0, n_event / n_risk, 0.0)
+    step[np.abs(step - 1.0) < 1e-12] = 1.0
     survival = within_strata(np.multiply.accumulate, 1.0 - step, sets.start)
     hazard = within_strata(np.add.accumulate, step, sets.start)
     if cluster is None:
         survival_se, hazard_se = _greenwood(n_risk, n_event, survival, sets.start)
     else:
         survival_se, hazard_se = _jackknife(sets, np.ones(len(sets.order)) if w is None else w, cluster, n_risk, step)
-        survival_se = survival_se * survival
+        survival_se = np.where(survival > 0, survival_se * survival, 0.0)
     return ProductLimit(n_risk, n_event, leave - n_event, enter, survival, survival_se, hazard, hazard_se)
 
 
@@ -129,7 +130,7 @@ def limits(
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = _transformed(survival, z * low_se, z * std_error, conf_type)
     flat = (survival >= 1.0) & (std_error == 0.0)
-    empty = survival <= 0.0
+    empty = (survival <= 0.0) & ~(std_error == 0.0)
     keep_low = flat & (low_se == 0.0)
     low = np.where(keep_low, 1.0, np.where(empty, np.nan, low))
     return low, np.where(flat, 1.0, np.where(empty, np.nan, high))

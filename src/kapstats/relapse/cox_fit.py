@@ -217,12 +217,12 @@ class CoxFit:
 
     # ------------------------------------------------------------------ residuals
 
-    def residuals(self, kind: str = "martingale", *, by: str | None = None, weighted: bool = False) -> Any:
+    def residuals(self, kind: str = "martingale", *, by: str | None = None, weighted: bool | None = None) -> Any:
         """Residuals as R's residuals.coxph.
 
         kind : martingale, deviance (per row, or summed within the column `by`); score, dfbeta, dfbetas (one column per
             coefficient); schoenfeld, scaled-schoenfeld (one row per event, with its time, in time order within strata)
-        weighted : multiply by the case weights
+        weighted : multiply by the case weights; None: for dfbeta and dfbetas, as R
 
         Returns
         -------
@@ -233,6 +233,7 @@ class CoxFit:
         if kind.endswith("schoenfeld"):
             return frames.restore(self._schoenfeld(kind), self.surv.kind)
         values, names = self._row_residuals(kind)
+        weighted = kind in ("dfbeta", "dfbetas") if weighted is None else weighted
         if weighted and self.surv.weights is not None:
             values = values * self.surv.weights[:, None]
         frame = pd.DataFrame(values, columns=names)
