@@ -475,3 +475,14 @@ def test_kernel_refuses_nothing_silently() -> None:
     assert not found.converged[0]
     with pytest.raises(ValueError, match="two rows"):
         pattern_moments.layout(np.array([0, 0]), np.array([1, 1]), np.zeros(1, dtype=int), 2)
+
+
+@pytest.mark.parametrize("kind", ["residuals", "qq", "fit"])
+def test_plots(fit: Any, kind: str) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    ax = fit.plot(kind=kind)
+    assert ax.get_ylabel()
+    if kind == "fit":
+        assert [t.get_text() for t in ax.get_xticklabels()] == list(fit.visits.labels)

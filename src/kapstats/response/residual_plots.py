@@ -41,14 +41,14 @@ def _quantiles(model: MmrmFit, ax: Any) -> None:
 
 
 def _profile(model: MmrmFit, ax: Any) -> None:
-    """Observed and fitted means of the rows used, by visit."""
-    data = need_rows(model, "plot")
-    column = data.covariance.coordinates[0]
-    means = pd.DataFrame({"visit": data.used[column], "observed": data.y, "fitted": fitted(model)})
-    means = means.groupby("visit", observed=True, sort=True)[["observed", "fitted"]].mean()
-    place = np.arange(len(means))
-    ax.plot(place, means["observed"], "o", color="0.35", label="observed")
-    ax.plot(place, means["fitted"], "-", color="0.35", label="fitted")
-    ax.set_xticks(place, [str(v) for v in means.index])
-    ax.set(xlabel=column, ylabel=f"Mean {model.description.response}")
+    """Observed and fitted means of the rows used, visits in their order."""
+    data, arranged = need_rows(model, "plot"), model.visits.arranged
+    place = np.empty(len(data.y), dtype=np.intp)
+    for rows, seen in zip(arranged.rows, arranged.seen, strict=True):
+        place[rows] = np.flatnonzero(seen)
+    means = pd.DataFrame({"place": place, "observed": data.y, "fitted": fitted(model)}).groupby("place").mean()
+    ax.plot(means.index, means["observed"], "o", color="0.35", label="observed")
+    ax.plot(means.index, means["fitted"], "-", color="0.35", label="fitted")
+    ax.set_xticks(means.index, [model.visits.labels[k] for k in means.index])
+    ax.set(xlabel=data.covariance.coordinates[0], ylabel=f"Mean {model.description.response}")
     ax.legend(frameon=False)
