@@ -140,7 +140,7 @@ def certify(
     size = chosen.subjects if n is None else n
     truth = rows_of_truth(chosen, known.parts if known else None)
     if known:
-        found = _wanted(known, chosen, truth)
+        found = wanted_rows(known, chosen, truth)
     else:
         found = _answered(estimator, chosen, size, seed, truth, quantity, strategy)
     logs = known.log if known else _on_log_scale(estimator, chosen, size, seed)
@@ -188,7 +188,7 @@ def _same(wanted: Row, row: Row) -> bool:
     return all(k not in wanted or wanted[k] == row.get(k) for k in ("quantity", *KEYS))
 
 
-def _wanted(known: Estimator, scenario: Scenario, truth: list[Row]) -> list[Row]:
+def wanted_rows(known: Estimator, scenario: Scenario, truth: list[Row]) -> list[Row]:
     """The truth's row for each row that a built-in estimator answers, in its order."""
     out = []
     for wanted in known.rows(scenario):
