@@ -50,3 +50,10 @@ def test_notebook_tells_a_story(source: Path) -> None:
     prose = text.count("# %% [markdown]")
     assert prose >= 4
     assert text.count("# %%") - prose <= 3 * prose
+
+
+def test_every_plot_of_the_first_look_is_shown() -> None:
+    nbformat = pytest.importorskip("nbformat")
+    notebook = nbformat.read(ROOT / "notebooks" / "01-first-look.ipynb", as_version=4)
+    shown = {i for i, c in enumerate(notebook.cells) for o in c.get("outputs", []) if "image/png" in o.get("data", {})}
+    assert shown == {i for i, c in enumerate(notebook.cells) if c.cell_type == "code" and ".plot(" in c.source}

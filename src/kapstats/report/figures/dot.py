@@ -40,7 +40,7 @@ def dot(
     looks = style.marks(groups)
     whole = style.axes(ax, 7.4, height(len(rows), len(groups)))
     left, right = style.side_by_side(whole, (1, 1.25)) if differences is not None else (whole, None)
-    _percentages(left, frame, rows, term, by, looks)
+    _percentages(left, frame, rows, term, by, looks, level)
     if right is not None and differences is not None:
         _differences(right, differences, rows, term, by, looks, level, reference)
     known = differences is not None and "truth" in differences and bool(differences["truth"].notna().any())
@@ -66,20 +66,21 @@ def _offsets(n: int) -> list[float]:
 
 
 def _percentages(
-    ax: Any, frame: pd.DataFrame, rows: list[str], term: str, by: str, looks: dict[Any, style.Mark]
+    ax: Any, frame: pd.DataFrame, rows: list[str], term: str, by: str, looks: dict[Any, style.Mark], level: float
 ) -> None:
     cells = frame.drop_duplicates([term, by]).set_index([term, by])
+    limited = {"conf_low", "conf_high"} <= set(frame.columns)
     for offset, (group, look) in zip(_offsets(len(looks)), looks.items(), strict=True):
         found = [(cells.loc[(name, group)], y + offset) for y, name in enumerate(rows) if (name, group) in cells.index]
         xs, ys = [float(r["percent"]) for r, _ in found], [y for _, y in found]
-        if {"conf_low", "conf_high"} <= set(frame.columns):
+        if limited:
             limits = [(float(r["conf_low"]), float(r["conf_high"])) for r, _ in found]
             ax.hlines(ys, [a for a, _ in limits], [b for _, b in limits], color=look.colour, lw=1.0)
         ax.plot(xs, ys, ls="", marker=look.marker, color=look.colour, ms=4.8)
     _rows(ax, rows)
     ax.set_yticks(range(len(rows)), [_wrapped(name) for name in rows])
     ax.set_xlim(left=-1)
-    ax.set_xlabel("Subjects with the event (%)")
+    ax.set_xlabel("Subjects with the event, %" + (f" ({100 * level:g}% CI)" if limited else ""))
 
 
 def _differences(

@@ -82,12 +82,16 @@ RC: dict[str, Any] = {
 
 
 def house(draw: Callable[P, R]) -> Callable[P, R]:
-    """`draw` with the house style switched on while it runs."""
+    """`draw(..., ax=None)` with the house style switched on while it runs."""
 
     @functools.wraps(draw)
     def styled(*args: P.args, **kwargs: P.kwargs) -> R:
         import matplotlib
 
+        if kwargs.get("ax") is None:
+            from matplotlib import pyplot
+
+            pyplot.draw_if_interactive()  # loads the backend here: it sets rcParams that must outlive the context
         with matplotlib.rc_context(RC):
             return draw(*args, **kwargs)
 
@@ -155,12 +159,13 @@ def axes(ax: Any, width: float, height: float) -> Any:
     return pyplot.subplots(figsize=(width, height), facecolor=PAPER)[1]
 
 
-@house
 def blank(width: float, height: float) -> Any:
     """Axes of a new figure that pyplot does not know: nothing to close, no window, no global state."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height)).add_subplot()
+    with matplotlib.rc_context(RC):
+        return Figure(figsize=(width, height)).add_subplot()
 
 
 def side_by_side(ax: Any, widths: Sequence[float], gap: float = 0.06) -> list[Any]:
