@@ -252,11 +252,12 @@ def incidence(
 
 
 def coded_terms(values: pd.Series) -> pd.Series:
-    """Terms as text, with missing and blank ones as "Uncoded"."""
+    """Terms as a categorical of text, with missing and blank ones as "Uncoded"."""
     codes, unique = pd.factorize(values)
     names = ["" if name is None else str(name).strip() for name in unique]
-    text = np.array([*(name or collecting.UNCODED for name in names), collecting.UNCODED], dtype=object)
-    return pd.Series(text[codes], index=values.index, dtype="object")
+    text = [*(name or collecting.UNCODED for name in names), collecting.UNCODED]
+    recode, levels = pd.factorize(np.array(text, dtype=object))
+    return pd.Series(pd.Categorical.from_codes(recode[codes], categories=levels), index=values.index)
 
 
 def choose_arm(arm: Any, chosen: Records) -> int:

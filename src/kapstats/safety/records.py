@@ -95,8 +95,8 @@ def collect(
     frames.require(adsl, [SUBJECT], "ADSL")
     subjects, notes = _population(adsl, population)
     subjects, levels, warned = _arms(subjects, adae, by, order)
-    position = pd.Index(subjects[SUBJECT]).get_indexer(pd.Index(adae[SUBJECT]))
-    warned += _left_out(adae, adsl, position)
+    position, orphan = _located(adae, adsl, subjects)
+    warned += _left_out(adae, position, orphan)
     keep = position >= 0
     note, emergent = _emergent(adae, adsl, treatment_emergent, window)
     notes.append(f"{int((keep & emergent).sum())} of {len(adae)} records count ({note})")
@@ -106,10 +106,10 @@ def collect(
         values = list(allowed) if isinstance(allowed, (list, tuple, set)) else [allowed]
         keep &= adae[column].isin(values).to_numpy()
         notes.append(f"{column} in {values}: {int(keep.sum())} records")
-    warned += _switched(adae, subjects, by, position, keep)
+    warned += _switched(adae, subjects, levels, by, position, keep)
     for text in warned:
         warnings.warn(text, KapstatsWarning, stacklevel=4)
-    events = adae.loc[keep].reset_index(drop=True)
+    events = adae if keep.all() else adae.loc[keep].reset_index(drop=True)
     return Records(
         events, position[keep].astype(np.int64), subjects, levels.codes, levels.values, by,
         tuple(notes), tuple(warned) + _sorted_note(by, levels), kind, others,
@@ -182,10 +182,17 @@ def _sorted_note(by: str, levels: frames.Levels) -> tuple[str, ...]:
     return (f"Groups in alphabetical order, since nothing states one ({by}: reference {levels.values[0]!r}).",)
 
 
-def _left_out(adae: pd.DataFrame, adsl: pd.DataFrame, position: IntArray) -> list[str]:
+def _located(adae: pd.DataFrame, adsl: pd.DataFrame, subjects: pd.DataFrame) -> tuple[IntArray, BoolArray]:
+    """Row of `subjects` of every record (-1 outside the population), and whether ADSL lacks its subject."""
+    codes, ids = pd.factorize(adae[SUBJECT])
+    at = pd.Index(subjects[SUBJECT]).get_indexer(pd.Index(ids))
+    known = pd.Index(adsl[SUBJECT]).get_indexer(pd.Index(ids)) >= 0
+    return np.append(at, -1)[codes].astype(np.int64), ~np.append(known, False)[codes]
+
+
+def _left_out(adae: pd.DataFrame, position: IntArray, orphan: BoolArray) -> list[str]:
     """Warnings for records of subjects that ADSL does not have; those outside the population are counted."""
     texts = []
-    orphan = ~adae[SUBJECT].isin(adsl[SUBJECT]).to_numpy()
     if orphan.any():
         ids = adae.loc[orphan, SUBJECT]
         texts.append(
@@ -199,18 +206,21 @@ def _left_out(adae: pd.DataFrame, adsl: pd.DataFrame, position: IntArray) -> lis
     return texts
 
 
-def _switched(adae: pd.DataFrame, subjects: pd.DataFrame, by: str, position: IntArray, keep: BoolArray) -> list[str]:
+def _switched(
+    adae: pd.DataFrame, subjects: pd.DataFrame, levels: frames.Levels, by: str, position: IntArray, keep: BoolArray
+) -> list[str]:
     """A warning when the treatment on the record differs from the subject's own."""
     column = by if by in subjects.columns else ACTUAL.get(by, by)
     on_record = by if by in adae.columns else next((k for k, v in ACTUAL.items() if v == column and k in adae), None)
     if on_record is None or not keep.any():
         return []
-    there = adae.loc[keep, on_record].astype("object").to_numpy()
-    own = subjects[column].astype("object").to_numpy()[position[keep]]
-    differs = (there != own) & ~pd.isna(there) & (there != "")
+    codes, names = pd.factorize(adae[on_record])
+    place = {arm: i for i, arm in enumerate(levels.values)}
+    there = np.array([*(-1 if name == "" else place.get(name, -2) for name in names), -1])[codes]
+    differs = keep & (there != -1) & (there != levels.codes[np.maximum(position, 0)])
     if not differs.any():
         return []
-    ids = first_ids(adae.loc[keep, SUBJECT][differs])
+    ids = first_ids(adae.loc[differs, SUBJECT])
     return [f"{int(differs.sum())} records have another {on_record} than ADSL.{column} ({ids}): counted under ADSL's."]
 
 
@@ -226,7 +236,8 @@ def _emergent(adae: pd.DataFrame, adsl: pd.DataFrame, rule: bool | str, window: 
     use_flag = rule == "flag" or (rule is True and window is None and "TRTEMFL" in adae.columns)
     if use_flag:
         frames.require(adae, ["TRTEMFL"], "ADAE")
-        return "TRTEMFL = Y", is_yes(adae["TRTEMFL"]).to_numpy(dtype=bool)
+        codes, values = pd.factorize(adae["TRTEMFL"])
+        return "TRTEMFL = Y", np.append(is_yes(pd.Series(values)).to_numpy(dtype=bool), False)[codes]
     onset, first = _moment(adae, ONSET), _dose(adae, adsl, FIRST_DOSE)
     if onset is None or first is None:
         raise DataError(

@@ -50,9 +50,9 @@ def safety_signals(
     Parameters
     ----------
     ae : `ks.incidence` with a body system and a term
-    method : double-fdr (Benjamini-Hochberg within and between body systems), bh, by, holm, hochberg, hommel, bonferroni,
-        none; berry-berry (three-level Bayesian model); max-t (step-down permutation of subjects between arms, within
-        `strata`)
+    method : double-fdr (Benjamini-Hochberg within and between body systems), bh, by, holm, hochberg, hommel,
+        bonferroni, none; berry-berry (three-level Bayesian model); max-t (step-down permutation of subjects between
+        arms, within `strata`)
     test : two-sided test behind the p values (see `Incidence.compare`)
     rate : false discovery rate, or family-wise error, for the flag; for berry-berry a term is flagged when the
         posterior probability of a higher risk is at least 1 - rate
