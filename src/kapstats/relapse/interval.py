@@ -145,7 +145,8 @@ class Turnbull:
         """The curves with the intervals inside which they are not determined."""
         from kapstats.report.figures.turnbull import turnbull as draw
 
-        return draw(self.frame, strata=list(self.groups.frame.columns), ax=ax, **options)
+        seen = self.frame.loc[np.isfinite(self.frame["right"].to_numpy(float))]
+        return draw(seen, strata=list(self.groups.frame.columns), ax=ax, **options)
 
     def explain(self) -> str:
         """The methods paragraph."""

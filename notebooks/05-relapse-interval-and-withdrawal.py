@@ -1,0 +1,158 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Relapse as it is really observed
+#
+# A relapse is found at a visit; it happened some time before. Some people leave before they relapse; some relapse
+# more than once; and a withdrawal trial looks at its data before the end. Each of these has its own estimator. The
+# data are a synthetic trial, so what is true is known.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+import kapstats as ks
+from kapstats.relapse.multistate import state_occupation
+
+trial = ks.datasets.load("kap-parallel")
+arms = trial.arms
+two = [arms[0], arms[1]]
+trial.adfu.head()
+
+# %% [markdown]
+# ## 1. Derive the endpoint, by a rule that can be read
+#
+# MADRS at or above 22 at two consecutive assessments 5 to 15 days apart. The interval is (last visit below 22, first
+# visit of the pair]; a first high score that is never confirmed is censored before it, or counts as an event in the
+# sensitivity analysis.
+
+# %%
+relapse = ks.derive_relapse(trial.adfu, definition="sustain-1")
+strict = ks.derive_relapse(trial.adfu, definition="madrs-22")
+relapse[["USUBJID", "TRT01P", "AVAL", "CNSR", "LEFT", "RIGHT", "RULE"]].head()
+
+# %%
+pd.DataFrame({"two assessments": relapse["EVENT"].agg(["sum", "size"]), "one": strict["EVENT"].agg(["sum", "size"])})
+
+# %% [markdown]
+# ## 2. Curves that admit what is not known
+#
+# Inside the shaded boxes the curve may fall anywhere. The median is an interval.
+
+# %%
+pair = relapse[relapse["TRT01P"].isin(two)]
+curve = ks.turnbull("Surv(LEFT, RIGHT, type='interval2') ~ TRT01P", pair, order={"TRT01P": two})
+curve.plot()
+plt.show()
+curve.median()
+
+# %%
+curve.test()
+
+# %% [markdown]
+# ## 3. The same hazard ratio, four ways to date a relapse
+#
+# Dating relapse at the visit that found it and treating it as exact, at the midpoint, or as what it is: an interval.
+
+# %%
+order = {"TRT01P": two}
+right = ks.cox("Surv(AVAL, CNSR == 0) ~ TRT01P", pair, order=order)
+midpoint = pair.assign(T=(pair["LEFT"] + pair["RIGHT"].fillna(pair["LEFT"])) / 2)
+middle = ks.cox("Surv(T, CNSR == 0) ~ TRT01P", midpoint, order=order)
+interval = ks.cox("Surv(AVAL, CNSR == 0) ~ TRT01P", pair, interval_censored=("LEFT", "RIGHT"), order=order)
+weibull = ks.parametric_survival("Surv(LEFT, RIGHT, type='interval2') ~ TRT01P", pair, order=order)
+columns = ["estimate", "conf_low", "conf_high"]
+pd.concat(
+    {
+        "visit date": right.hazard_ratios().frame[columns],
+        "midpoint": middle.hazard_ratios().frame[columns],
+        "interval": interval.hazard_ratios().frame[columns],
+        "interval, Weibull": weibull.hazard_ratios().frame[columns],
+    }
+).droplevel(1).round(3)
+
+# %% [markdown]
+# With visits a week apart the hazard ratio hardly moves; the *time* does. Dating at the visit makes relapse look
+# later and the hazard look rising.
+
+# %%
+dated = ks.parametric_survival("Surv(AVAL, CNSR == 0) ~ TRT01P", pair, order=order)
+pd.DataFrame({"interval": 1 / weibull.scale, "dated at the visit": 1 / dated.scale}, index=["Weibull shape"]).round(3)
+
+# %% [markdown]
+# ## 4. Leaving is not the same as staying well
+#
+# `1 - KM` censors those who leave. Cumulative incidence says how many relapse in the trial as it ran.
+
+# %%
+status = trial.adtte.assign(
+    STATUS=np.select([trial.adtte["EVNTDESC"] == "RELAPSE", trial.adtte["EVNTDESC"] == "LOST TO FOLLOW-UP"], [1, 2], 0)
+)
+incidence = ks.cumulative_incidence("Surv(AVAL, STATUS) ~ TRT01P", status)
+incidence.plot()
+plt.show()
+incidence.at(56)
+
+# %%
+one = ks.kaplan_meier("Surv(AVAL, STATUS == 1) ~ 1", status).at(80)["estimate"][0]
+cif = ks.cumulative_incidence("Surv(AVAL, STATUS) ~ 1", status).at(80)["estimate"][0]
+print(f"by day 80: 1 - KM {1 - one:.3f}, cumulative incidence {cif:.3f}")
+ks.fine_gray("Surv(AVAL, STATUS) ~ TRT01P", status).hazard_ratios()
+
+# %% [markdown]
+# ## 5. More than one relapse, and the way back
+#
+# A small simulated course: non-response, response, relapse, response again. State occupation says how many are in
+# response when; the mean cumulative function counts relapses.
+
+# %%
+rng = np.random.default_rng(7)
+rows = []
+for person in range(120):
+    arm, t, state = person % 2, 0, "non-response"
+    while t < 40:
+        step = 1 + int(rng.exponential(12 if state == "response" and arm else 6))
+        nxt = {"non-response": "response", "response": "relapse", "relapse": "response"}[state]
+        done = t + step >= 40
+        rows.append({"id": person, "arm": arm, "start": t, "stop": min(t + step, 40), "to": "none" if done else nxt})
+        t, state = t + step, nxt
+course = pd.DataFrame(rows)
+states = state_occupation("Surv(start, stop, to) ~ arm", course, id="id", initial="non-response", censored="none")
+states.mean_time(40).frame.pivot(index="state", columns="arm", values="estimate").round(2)
+
+# %%
+events = course.assign(event=(course["to"] == "relapse") * 1)
+mean = ks.mean_cumulative_function("Surv(start, stop, event) ~ arm", events, id="id")
+print(mean.test())
+ks.recurrent("Surv(start, stop, event) ~ arm", events, id="id", model="lwyy").hazard_ratios()
+
+# %% [markdown]
+# ## 6. A withdrawal trial with one look
+#
+# Thirty-one of fifty-nine relapses at the interim, O'Brien-Fleming type spending.
+
+# %%
+design = ks.GroupSequentialDesign(information=(31 / 59, 1), events=59)
+design.boundaries()
+
+# %%
+design.sample_size(0.5, power=0.9, control_median=7, accrual=24, follow_up=6, dropout=(0.05, 12))
+
+# %%
+interim = design.analyse(1.4, 31)
+print(interim.decision, "| conditional power at HR 0.5:", round(interim.conditional_power(0.5), 3))
+done = design.analyse([1.4, 2.6], [31, 59])
+print(done.decision)
+done.final().exponentiate()
