@@ -88,6 +88,23 @@ def test_changes_to_a_scenario_change_its_truth():
     assert len(truth.truth(doubled.change(adverse_events=None, course=None))["hazard_ratio"]) == 4
 
 
+def test_belief_is_part_of_the_total_effect():
+    """Nine in ten on the drug believe so, three in ten on placebo: three points of expectancy add 1.8 to the effect."""
+    arms = [{"label": "P", "code": 0, "believes": 0.3}, {"label": "D", "code": 1, "effect": -2.0, "believes": 0.9}]
+    wide = {"low": -200, "high": 260, "expectancy": -3.0}
+    s = KAP.change(name="belief", arms=arms, response=wide, relapse=None, adverse_events=None, course=None, dosing=None)
+    means = truth.closed_means(s)
+    assert means[1, -1] - means[0, -1] == pytest.approx(-2.0 - 1.8, abs=5e-3)
+    d = draw(s, n=20_000, seed=3, parts=["response"])
+    change = d.scores.score[:, -1] - d.scores.base
+    for a in (0, 1):
+        rows = d.subjects.arm == a
+        assert abs(change[rows].mean() - means[a, -1]) < 4 * change.std() / np.sqrt(rows.sum()) + 0.3
+        assert abs(d.believers[rows].mean() - (0.3, 0.9)[a]) < 0.02
+    same = draw(s.change(response={"expectancy": 0.0}), n=20_000, seed=3, parts=["response"])
+    assert np.abs(same.scores.score - d.scores.score).max() == 3
+
+
 def test_policy_effect_lies_between_nothing_and_the_hypothetical_one():
     rows = truth.truth("kap-parallel")["mean_difference"]
     at = {(r["TRT01P"], r["AVISIT"], r["strategy"]): r["value"] for r in rows}

@@ -38,7 +38,7 @@ def assemble(drawn: Draw, truth: bool = True) -> Trial:
     if truth:
         from kapstats.simulation.truth import truth as compute
 
-        known = compute(drawn.scenario)
+        known = compute(drawn.scenario) | {"seed": drawn.seed, "subjects": drawn.n}
     return Trial(**{k: v for k, v in made.items() if v is not None}, truth=known, name=drawn.scenario.name)
 
 
@@ -80,6 +80,8 @@ def subject_level(drawn: Draw) -> pd.DataFrame:
     }
     for name in dict.fromkeys(key for a in scenario.arms for key, _ in a.factors):
         columns[name] = np.array([dict(a.factors).get(name) for a in scenario.arms])[who.arm]
+    if drawn.believers is not None:
+        columns["GUESS"] = np.where(drawn.believers, "DRUG", "PLACEBO")
     if any(a.later for a in scenario.arms):
         columns["TRT02P"] = np.array([a.later for a in scenario.arms])[who.arm]
         columns["TRTSEQP"] = np.array([f"{a.label} - {a.later}" for a in scenario.arms])[who.arm]
@@ -352,9 +354,11 @@ def readme(trial: Trial, scenario: Scenario) -> str:
     rows = "".join(f"| {name}.csv | {len(frame)} | {CONTENT.get(name, '')} |\n" for name, frame in held)
     arms = "".join(f"| {a.code} | {a.label} | {a.route} | {_dose(a)} |\n" for a in scenario.arms)
     notes = "".join(f"- {note}\n" for note in scenario.notes)
+    seed, n = (trial.truth or {}).get("seed", 1), len(trial.adsl)
+    options = (f" --subjects {n}" if n != scenario.subjects else "") + (f" --seed {seed}" if seed != 1 else "")
     return (
-        f"# {scenario.name}: {scenario.title}\n\nSynthetic: no person stands behind any row. Seed 1. "
-        f"Made, and remade bit for bit, by\n\n    kapstats simulate {scenario.name} --out DIR\n\n"
+        f"# {scenario.name}: {scenario.title}\n\nSynthetic: no person stands behind any row. Seed {seed}. "
+        f"Made, and remade bit for bit, by\n\n    kapstats simulate {scenario.name}{options} --out DIR\n\n"
         f"| TRT01PN | TRT01P | ROUTE | dose |\n|---|---|---|---|\n{arms}\n"
         f"| file | rows | one row is |\n|---|---|---|\n{rows}"
         "| truth.json | | the true value of every estimand, its Monte-Carlo error, how it was found |\n"

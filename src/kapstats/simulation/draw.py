@@ -58,6 +58,7 @@ class Draw:
     tendency: FloatArray
     events: adverse_events.Events | None
     courses: course.Courses | None
+    believers: BoolArray | None
 
     @property
     def n(self) -> int:
@@ -133,9 +134,12 @@ def draw(
     who = subjects.generate(scenario, n, rng("subjects"), rng("indication"))
     if arm is not None:
         who = subjects.Subjects(arm, who.site, who.therapist, who.age, who.female, who.weight)
-    scores = disposition = follow_up = taken = events = curves = None
+    scores = disposition = follow_up = taken = events = curves = believers = None
     if scenario.response is not None:
-        scores = response.generate(scenario.response, scenario.arms, who.arm, who.site, who.therapist, rng("response"))
+        believers = response.belief(scenario.arms, who.arm, rng("belief").random(n))
+        scores = response.generate(
+            scenario.response, scenario.arms, who.arm, who.site, who.therapist, rng("response"), believers
+        )
         disposition = dropout.generate(
             scenario.dropout, scenario.response, scenario.arms, who.arm, scores, rng("dropout")
         )
@@ -158,7 +162,7 @@ def draw(
             concentration = chosen[:, :, None] * taken.exposure.at[:, None, :]
             curves = course.generate(scenario.course, concentration, tendency, rng("course"))
     return Draw(
-        scenario, seed, replicate, who, scores, disposition, follow_up, taken, tendency, events, curves
+        scenario, seed, replicate, who, scores, disposition, follow_up, taken, tendency, events, curves, believers
     )  # fmt: skip
 
 

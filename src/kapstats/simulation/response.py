@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from kapstats._types import FloatArray, IntArray
+from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.errors import DataError, nearest
 from kapstats.simulation.scenario import Arm, Response
 
@@ -131,8 +131,21 @@ def to_scale(spec: Response, latent: FloatArray) -> FloatArray:
     return np.rint(np.clip(latent, spec.low, spec.high))
 
 
+def belief(arms: tuple[Arm, ...], arm: IntArray, u: FloatArray) -> BoolArray | None:
+    """Who believes to have been given the drug (n,), from uniforms; None when the scenario says nothing of it."""
+    if all(a.believes is None for a in arms):
+        return None
+    return u < np.array([a.believes or 0.0 for a in arms])[arm]
+
+
 def generate(
-    spec: Response, arms: tuple[Arm, ...], arm: IntArray, site: IntArray, therapist: IntArray, rng: np.random.Generator
+    spec: Response,
+    arms: tuple[Arm, ...],
+    arm: IntArray,
+    site: IntArray,
+    therapist: IntArray,
+    rng: np.random.Generator,
+    believers: BoolArray | None = None,
 ) -> Scores:
     """Scores of n subjects if all stay on treatment."""
     m, n = model(spec), arm.size
@@ -142,4 +155,6 @@ def generate(
     centre = centre + spec.therapist_sd * rng.standard_normal(int(therapist.max(initial=0)) + 1)[therapist]
     latent = base[:, None] + (m.slope - 1) * (base - m.mean)[:, None] + noise + centre[:, None]
     latent = latent + np.asarray(spec.reference_change)
+    if believers is not None:
+        latent = latent + spec.expectancy * believers[:, None]
     return Scores(base, latent, to_scale(spec, latent + effects(spec, arms)[arm]))

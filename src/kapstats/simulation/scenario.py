@@ -48,6 +48,8 @@ class Arm:
     """log odds of leaving at each visit, added to `Dropout.intercept`"""
     profile: tuple[float, ...] = ()
     """points of change added at each visit, instead of `effect` times `Response.onset` (a crossover sequence)"""
+    believes: float | None = None
+    """probability that a subject of the arm believes to have been given the drug (functional unblinding)"""
     later: str = ""
     """what the arm receives in the second period of a crossover"""
     female: float = 0.0
@@ -110,6 +112,8 @@ class Response:
     therapist_sd: float = 0.0
     carryover_days: float = 7.0
     """half-life of the drug effect after treatment is stopped"""
+    expectancy: float = 0.0
+    """points of change added for those who believe that they were given the drug"""
     response_fraction: float = 0.5
     """fall from baseline that counts as response"""
 
@@ -237,7 +241,8 @@ class Scenario:
     def null(self) -> Scenario:
         """The twin in which no arm differs from the reference in anything that is measured."""
         first = self.arms[0]
-        same = {k: getattr(first, k) for k in ("effect", "hazard_ratio", "late_hazard_ratio", "leaving")}
+        shared = ("effect", "hazard_ratio", "late_hazard_ratio", "leaving", "believes")
+        same = {k: getattr(first, k) for k in shared}
         arms = tuple(dataclasses.replace(a, profile=(), **same) for a in self.arms)
         events, course = self.adverse_events, self.course
         if events is not None:

@@ -49,8 +49,13 @@ def score_distribution(scenario: Scenario) -> tuple[FloatArray, FloatArray, Floa
     centre = m.mean + response.means(spec, scenario.arms)
     mean = centre[:, :, None] + m.slope[:, None] * (m.values - m.mean)
     cuts = np.concatenate([[-np.inf], np.arange(spec.low, spec.high) + 0.5, [np.inf]])
-    below = ndtr((cuts - mean[..., None]) / sd[:, None, None])
-    return m.values, m.probability, np.diff(below, axis=-1)
+
+    def at(shift: float) -> FloatArray:
+        return np.diff(ndtr((cuts - shift - mean[..., None]) / sd[:, None, None]), axis=-1)
+
+    believes = np.array([a.believes or 0.0 for a in scenario.arms])[:, None, None, None]
+    p = (1 - believes) * at(0.0) + believes * at(spec.expectancy) if believes.any() else at(0.0)
+    return m.values, m.probability, p
 
 
 def closed_means(scenario: Scenario) -> FloatArray:
