@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,6 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nkapstats: interrupted; nothing was changed.", file=sys.stderr)
         return 130
+    except Exception as error:
+        if os.environ.get("KAPSTATS_DEBUG"):
+            raise
+        said = f"unexpected {type(error).__name__}: {error}. Nothing was written. This should have been told better"
+        print(f"kapstats {parsed.command}: {said}; KAPSTATS_DEBUG=1 shows where it happened.", file=sys.stderr)
+        return BAD
 
 
 def parser() -> argparse.ArgumentParser:

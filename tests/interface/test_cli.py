@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -154,3 +155,37 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_two_processes_write_the_same_bytes(adam: Path, tmp_path: Path) -> None:
+    outs = [tmp_path / name for name in ("one", "two")]
+    for seed, out in enumerate(outs):
+        call = [
+            sys.executable,
+            "-m",
+            "kapstats",
+            "run",
+            str(tmp_path / "plan.toml"),
+            "--data",
+            str(adam),
+            "--out",
+            str(out),
+        ]
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed), "SOURCE_DATE_EPOCH": "1700000000"}
+        subprocess.run(call, check=True, capture_output=True, env=environment)
+    first, second = ({p.relative_to(o): p.read_bytes() for p in o.rglob("*") if p.is_file()} for o in outs)
+    assert first == second
+
+
+def test_a_fault_of_ours_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*args: object, **more: object) -> None:
+        raise ZeroDivisionError("deep inside")
+
+    monkeypatch.setattr("kapstats.pipeline.run.run", broken)
+    assert main(["run", "--out", str(tmp_path / "out")]) == 2
+    assert "unexpected ZeroDivisionError: deep inside" in capsys.readouterr().err
+    monkeypatch.setenv("KAPSTATS_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["run", "--out", str(tmp_path / "out")])

@@ -225,10 +225,11 @@ def test_an_output_set_aside_by_an_interrupted_run_comes_back(tmp_path: Path) ->
     out = tmp_path / "out"
     output.write({"manifest.json": b'{"outputs": {}}'}, out)
     out.rename(tmp_path / ".out.previous")
+    (tmp_path / ".out.new-half").mkdir()
     with output._alone(out):
         output._recover(out)
     assert (out / "manifest.json").exists()
-    assert not (tmp_path / ".out.previous").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 # ------------------------------------------------------------------------------------------------ runs

@@ -32,7 +32,7 @@ def write(files: Mapping[str, bytes], out: str | Path) -> Path:
         out.parent.mkdir(parents=True, exist_ok=True)
         with _alone(out):
             _recover(out)
-            new = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+            new = Path(tempfile.mkdtemp(prefix=f".{out.name}.new-", dir=out.parent))
             try:
                 _fill(new, files)
                 _swap(new, out)
@@ -53,6 +53,9 @@ def check(out: str | Path) -> None:
         raise DataError(f"{out} holds something that kapstats did not write ({held}). Choose an empty or new folder.")
     if out == out.parent:
         raise DataError(f"{out} is the root of the file system. Choose another --out.")
+    owner = _owner(_lock(out))
+    if owner is not None and _alive(owner):
+        raise _in_use(out, owner)
 
 
 def _ours(out: Path) -> bool:
@@ -68,7 +71,7 @@ def _ours(out: Path) -> bool:
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """Hold the lock beside `out`; a lock left by a process that is gone is taken over."""
-    lock = out.parent / f".{out.name}.lock"
+    lock = _lock(out)
     for attempt in (1, 2):
         try:
             handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
@@ -76,7 +79,7 @@ def _alone(out: Path) -> Iterator[None]:
         except FileExistsError:
             owner = _owner(lock)
             if attempt == 2 or owner is None or _alive(owner):
-                raise DataError(f"{out} is being written by another run (process {owner}; {lock.name}).") from None
+                raise _in_use(out, owner) from None
             lock.unlink(missing_ok=True)
     try:
         os.write(handle, str(os.getpid()).encode())
@@ -84,6 +87,14 @@ def _alone(out: Path) -> Iterator[None]:
         yield
     finally:
         lock.unlink(missing_ok=True)
+
+
+def _lock(out: Path) -> Path:
+    return out.parent / f".{out.name}.lock"
+
+
+def _in_use(out: Path, owner: int | None) -> DataError:
+    return DataError(f"{out} is being written by another run (process {owner}; lock file {_lock(out).name}).")
 
 
 def _owner(lock: Path) -> int | None:
@@ -115,7 +126,9 @@ def _previous(out: Path) -> Path:
 
 
 def _recover(out: Path) -> None:
-    """Put back the output that an interrupted run had just set aside."""
+    """Put back the output that an interrupted run had just set aside, and sweep up what it left half written."""
+    for half in out.parent.glob(f".{out.name}.new-*"):
+        shutil.rmtree(half, ignore_errors=True)
     old = _previous(out)
     if old.is_dir() and not out.exists():
         os.replace(old, out)

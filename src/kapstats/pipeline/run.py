@@ -14,7 +14,7 @@ from typing import Any
 from kapstats.data import datasets
 from kapstats.data.readers import read_adam
 from kapstats.data.trial import Trial
-from kapstats.errors import ConvergenceError, EstimabilityError, KapstatsWarning
+from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, KapstatsWarning
 from kapstats.estimates import Estimates
 from kapstats.pipeline import manifest as manifests
 from kapstats.pipeline import output
@@ -130,8 +130,6 @@ def _trial(plan: Plan, data: str | Path | Trial | None) -> tuple[Trial, Path | N
         return data, None
     arms = plan.study.arms or None
     if data is None and plan.study.data == "":
-        from kapstats.errors import DataError
-
         raise DataError(f"{plan.source} names no built-in data; give a folder of ADaM files (--data DIR).")
     if data is None or (not Path(data).exists() and str(data) in datasets.list()):
         name = plan.study.data if data is None else str(data)
@@ -150,6 +148,8 @@ def _analyse(analysis: Analysis, trial: Trial, say: Callable[[str], None]) -> Bl
             block: Block = module.block(analysis, trial)
         except (ConvergenceError, EstimabilityError) as error:
             block = Block(analysis.name, analysis.question, analysis.title, failed=str(error))
+        except (DataError, FormulaError) as error:
+            raise type(error)(f"analysis {analysis.name!r}: {error}") from error
     ours = [str(w.message) for w in caught if issubclass(w.category, KapstatsWarning)]
     return replace(block, warnings=tuple(dict.fromkeys([*block.warnings, *ours])))
 

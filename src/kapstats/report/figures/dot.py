@@ -96,20 +96,23 @@ def _differences(
     cells = frame.drop_duplicates([term, by]).set_index([term, by])
     ax.axvline(0, color=style.MUTED, lw=0.9, zorder=1)
     for offset, (group, look) in zip(_offsets(len(looks)), looks.items(), strict=True):
-        for y, name in enumerate(rows):
-            if (name, group) in cells.index:
-                _interval(ax, cells.loc[(name, group)], y + offset, look)
+        there = [y for y, name in enumerate(rows) if (name, group) in cells.index]
+        if there:
+            own = cells.loc[[(rows[y], group) for y in there]]
+            _intervals(ax, own, [y + offset for y in there], look)
     _rows(ax, rows)
     ax.tick_params(axis="y", labelleft=False)
     against = f" to {style.name(reference)}" if reference else ""
     ax.set_xlabel(f"Difference{against}, points ({100 * level:g}% CI)")
 
 
-def _interval(ax: Any, row: pd.Series, y: float, look: style.Mark) -> None:
-    ax.hlines([y], [100 * float(row["conf_low"])], [100 * float(row["conf_high"])], color=look.colour, lw=1.1)
-    ax.plot([100 * float(row["estimate"])], [y], marker=look.marker, color=look.colour, ms=4.2)
-    if "truth" in row and row["truth"] == row["truth"]:
-        ax.plot([100 * float(row["truth"])], [y], marker="x", mew=1.2, ms=5, color=style.INK, zorder=5)
+def _intervals(ax: Any, own: pd.DataFrame, ys: list[float], look: style.Mark) -> None:
+    """The differences of one group, in points, one at each height of `ys`."""
+    points = 100 * own[["estimate", "conf_low", "conf_high"]].astype(float)
+    ax.hlines(ys, points["conf_low"], points["conf_high"], color=look.colour, lw=1.1)
+    ax.plot(points["estimate"], ys, ls="", marker=look.marker, color=look.colour, ms=4.2)
+    if "truth" in own:
+        ax.plot(100 * own["truth"].astype(float), ys, "x", mew=1.2, ms=5, color=style.INK, zorder=5)
 
 
 def _rows(ax: Any, rows: list[str]) -> None:

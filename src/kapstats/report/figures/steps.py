@@ -52,8 +52,8 @@ def nice_times(end: float, about: int = 6) -> list[float]:
 
     Examples
     --------
-    >>> nice_times(84), nice_times(200)
-    ([0.0, 14.0, 28.0, 42.0, 56.0, 70.0, 84.0], [0.0, 50.0, 100.0, 150.0, 200.0])
+    >>> nice_times(84), nice_times(0.9)
+    ([0.0, 14.0, 28.0, 42.0, 56.0, 70.0, 84.0], [0.0, 0.2, 0.4, 0.6, 0.8])
     """
     if end <= 0:
         return [0.0]

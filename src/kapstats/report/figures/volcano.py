@@ -36,9 +36,12 @@ def volcano(
     evidence = -np.log10(np.clip(shown[p].to_numpy(dtype=float), 1e-16, 1.0))
     x = 100 * shown["estimate"].to_numpy(dtype=float)
     looks = style.marks(shown[by] if by else ["Drug"])
-    colours = [looks[g] for g in shown[by]] if by else [looks["Drug"]] * len(shown)
-    for a, b, look in zip(x, evidence, colours, strict=True):
-        ax.plot([a], [b], marker=look.marker, color=look.colour, ms=5, alpha=0.9 if b >= -np.log10(threshold) else 0.4)
+    groups = shown[by].to_numpy() if by else np.full(len(shown), "Drug")
+    strong = evidence >= -np.log10(threshold)
+    for group, look in looks.items():
+        for chosen, alpha in ((strong, 0.9), (~strong, 0.4)):
+            own = chosen & (groups == group)
+            ax.plot(x[own], evidence[own], ls="", marker=look.marker, color=look.colour, ms=5, alpha=alpha)
     ax.axvline(0, color=style.MUTED, lw=0.9, zorder=1)
     ax.axhline(-np.log10(threshold), color=style.MUTED, lw=0.9, ls="--", zorder=1)
     ax.margins(x=0.25)
