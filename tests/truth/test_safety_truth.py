@@ -196,6 +196,31 @@ def test_berry_berry_converges_and_flags_what_is_there():
     assert null[~true].mean() > 5 * null[true].mean()
 
 
+def test_simultaneous_band_covers_the_whole_course():
+    """All eight times at once; the pointwise limits do not."""
+    from kapstats.safety.course import acute_course
+
+    generator = np.random.default_rng(9)
+    times, truth = np.arange(8) * 30, np.array([0, 5, 9, 7, 4, 2, 1, 0.5])
+    inside = {"pointwise": [], "simultaneous": []}
+    for _ in range(60):
+        values = truth + generator.normal(size=(60, 1)) + 2 * generator.normal(size=(60, 8))
+        frame = pd.DataFrame(
+            {
+                "USUBJID": np.repeat(np.arange(60), 8),
+                "PARAMCD": "CADSS",
+                "ROUTE": pd.Categorical(["IV"] * 480),
+                "ATPTN": np.tile(times, 60),
+                "AVAL": values.ravel(),
+            }
+        )
+        for band, hits in inside.items():
+            rows = acute_course(frame, band=band, seed=2).filter(quantity="mean").to_frame()
+            hits.append(bool(((rows.conf_low <= truth) & (truth <= rows.conf_high)).all()))
+    assert np.mean(inside["simultaneous"]) >= 0.85
+    assert np.mean(inside["pointwise"]) < 0.85
+
+
 def test_exact_trend_has_its_size_and_the_normal_one_is_close():
     from kapstats.kernels.trend import exact_trend
 

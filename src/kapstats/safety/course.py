@@ -205,6 +205,8 @@ def acute_course(
     session: int | None = 1,
     threshold: float = 4.0,
     level: float = 0.95,
+    band: str = "pointwise",
+    seed: int = 1,
     order: Sequence[Any] | None = None,
 ) -> Estimates:
     """Estimate the course of a score or vital sign by minutes since the dose, and its summaries, in every group.
@@ -214,6 +216,7 @@ def acute_course(
     data : ADVS-like table: USUBJID, PARAMCD, SESSION, the group, minutes (`time`) and value
     baseline : use the change from the value at the first time of the session
     threshold : for the time above it
+    band : limits of the means: pointwise (t), or simultaneous over the times of a group (Gaussian multipliers, seeded)
 
     Returns
     -------
@@ -226,6 +229,7 @@ def acute_course(
     -----------
     R 4.2.2 aggregate and trapezoids, 1e-8.
     """
+    choose(band, ("pointwise", "simultaneous"), "band")
     frame = frames.to_pandas(data)
     frames.require(frame, ["USUBJID", "PARAMCD", by, time, value])
     frame = frame.loc[frame["PARAMCD"] == parameter]
@@ -240,8 +244,11 @@ def acute_course(
         values = values - values[:, [0]]
     arm = wide.index.get_level_values(0)
     parts = [_group_course(g, values[arm == g], times, threshold, level, by) for g in levels.values]
+    if band == "simultaneous":
+        own = [values[arm == g] for g in levels.values]
+        parts = [_widen(part, v, times, level, seed) for part, v in zip(parts, own, strict=True)]
     result = pd.concat(parts, ignore_index=True)
-    sentence = f"{parameter} by minutes since dose, {len(wide)} subjects, session {session or 'any'}; t limits"
+    sentence = f"{parameter} by minutes since dose, {len(wide)} subjects, session {session or 'any'}; {band} limits"
     description = estimates.meta(
         method="mean course", level=level, title=f"{parameter} after dosing", sentence=sentence, data=result
     )
@@ -260,6 +267,23 @@ def _group_course(
     frame = pd.DataFrame(rows)
     frame.insert(0, by, [group] * len(frame))
     return frame
+
+
+def _widen(part: pd.DataFrame, values: FloatArray, times: FloatArray, level: float, seed: int) -> pd.DataFrame:
+    """Limits of the means that hold at all times at once: the quantile of the largest standardised multiplier sum."""
+    generator = np.random.default_rng(seed)
+    there = ~np.isnan(values)
+    count = there.sum(axis=0)
+    residual = np.where(there, values - np.nanmean(values, axis=0), 0.0)
+    scale = np.sqrt((residual**2).sum(axis=0))
+    varies = (scale > 0) & (count > 1)
+    draws = generator.normal(size=(4000, len(values))) @ residual[:, varies] / scale[varies]
+    critical = float(np.quantile(np.abs(draws).max(axis=1), level)) if varies.any() else 0.0
+    mean = (part["quantity"] == "mean").to_numpy()
+    reach = critical * np.nan_to_num(part["std_error"].to_numpy(dtype=float))
+    estimate = part["estimate"].to_numpy(dtype=float)
+    low = np.where(mean, estimate - reach, part["conf_low"])
+    return part.assign(conf_low=low, conf_high=np.where(mean, estimate + reach, part["conf_high"]))
 
 
 def _mean_row(quantity: str, minute: float, values: FloatArray, level: float) -> dict[str, Any]:
