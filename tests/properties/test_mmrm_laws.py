@@ -20,7 +20,7 @@ from kapstats.kernels.covariance import Structure
 from kapstats.kernels.replicates import fit_replicates
 
 FORMULA = "CHG ~ BASE*AVISIT + TRT01P*AVISIT + us(AVISIT | USUBJID)"
-fast = settings(derandomize=True, max_examples=6, deadline=None)
+fast = settings(derandomize=True, max_examples=4, deadline=None)
 seeds = st.integers(0, 10_000)
 
 

@@ -194,3 +194,46 @@ def test_standardised_means(extras: dict[str, Any]) -> None:
     means = fit.lsmeans("arm", by="visit", weights="observed", population=everyone, covariates="random")
     same(means, expected["emmeans"], "emmean")
     same(means.contrast(), expected["diff"], "estimate")
+
+
+@pytest.fixture(scope="module")
+def peers() -> dict[str, Any]:
+    return json.loads((FOLDER / "weighted_and_expected.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def weighted() -> pd.DataFrame:
+    data = table(reference("kap_two_arm_us_reml"))
+    return data.assign(w=0.5 + (37 * np.arange(1, len(data) + 1) % 100) / 50)
+
+
+@pytest.mark.parametrize("case", [f"{s}_{m}" for s in ("ar1", "cs") for m in ("reml", "ml")])
+def test_weights_against_nlme(peers: dict[str, Any], weighted: pd.DataFrame, case: str) -> None:
+    """nlme 3.1-162 gls, whose optimiser stops about 2e-6 short: 1e-5."""
+    structure, method = case.split("_")
+    expected = peers[f"weighted_{case}"]
+    formula = f"chg ~ madrs_base + arm*visit + {structure}(visit | subject)"
+    fit = ks.mmrm(formula, weighted, weights="w", reml=method == "reml", df="normal")
+    names = [":".join(sorted(n.split(":"))) for n in fit.coefficients["term"]]
+    order = [names.index(":".join(sorted(n.split(":")))) for n in expected["names"]]
+    np.testing.assert_allclose(fit.loglik, expected["logLik"], rtol=1e-9)
+    np.testing.assert_allclose(fit.coefficients["estimate"].iloc[order], expected["coef"], rtol=1e-5)
+    size = (fit.nobs - len(names)) / fit.nobs if method == "ml" else 1.0  # nlme scales ML errors by n / (n - q)
+    found = fit.coefficients["std_error"].iloc[order] / np.sqrt(size)
+    np.testing.assert_allclose(found, expected["se"], rtol=1e-5)
+
+
+def test_expected_information_against_pbkrtest(peers: dict[str, Any], weighted: pd.DataFrame) -> None:
+    """Compound symmetry is a random intercept: pbkrtest 0.5.2 through lmerTest 3.1-3 and emmeans 1.8.4-1."""
+    expected = peers["kenward_roger_expected"]
+    fit = ks.mmrm("chg ~ madrs_base + arm*visit + cs(visit | subject)", weighted, information="expected")
+    np.testing.assert_allclose(fit.coefficients["std_error"], expected["se"], rtol=RTOL)
+    tests = fit.anova(type=3).frame.set_index("term").loc[expected["anova"]["term"]]
+    np.testing.assert_allclose(tests["df"], expected["anova"]["df"], rtol=RTOL)
+    np.testing.assert_allclose(tests["statistic"], expected["anova"]["F"], rtol=RTOL)
+    means = fit.lsmeans("visit", by="arm")
+    poly, sidak = means.contrast("poly"), means.contrast(adjust="sidak")
+    np.testing.assert_allclose(poly["estimate"], expected["poly"]["estimate"], rtol=RTOL)
+    np.testing.assert_allclose(poly["std_error"], expected["poly"]["se"], rtol=RTOL)
+    np.testing.assert_allclose(sidak["p_value"], expected["sidak"]["p"], rtol=1e-5)
+    np.testing.assert_allclose(sidak["conf_low"], expected["sidak"]["low"], rtol=RTOL)
