@@ -196,14 +196,19 @@ def eliminate(arrow: Arrow, T: Sequence[Array]) -> Eliminated:
 def _eliminate_first(arrow: Arrow, G: Array) -> tuple[Array, Array, Array, float]:
     """D = (I + A G)^-1 A, F = (I + A G)^-1 B, S = S0 - sum B' G F and log|I + A G| over all levels."""
     M = np.eye(G.shape[0]) + arrow.A @ G
-    inverse = np.linalg.inv(M)
+    inverse = np.asarray(np.linalg.inv(M), dtype=np.float64)
     D = inverse @ arrow.A
-    F = inverse[arrow.which] @ arrow.B
+    F = _times(inverse[arrow.which], arrow.B)
     c = arrow.S0.shape[0]
-    flat = np.einsum("ab,lbc->lac", G, arrow.B).reshape(-1, c)
+    flat = _times(G[None], arrow.B).reshape(-1, c)
     S = arrow.S0 - flat.T @ F.reshape(-1, c)
     log_first = float(arrow.count @ np.linalg.slogdet(M)[1])
     return 0.5 * (D + D.transpose(0, 2, 1)), F, 0.5 * (S + S.T), log_first
+
+
+def _times(M: Array, B: Array) -> Array:
+    """M (levels or 1, r, r) times B (levels, r, c)."""
+    return np.asarray(M * B if B.shape[1] == 1 else M @ B)
 
 
 def scale_rest(arrow: Arrow, T: Sequence[Array], M: Array) -> Array:
@@ -230,7 +235,9 @@ def block_diagonal_sums(arrow: Arrow, state: Eliminated, K: Array) -> list[Array
     """Per factor the sum over its levels of the diagonal blocks (r, r) of Z' N Z, N = V0^-1 - V0^-1 C K C' V0^-1."""
     F = state.F[:, :, :-1]
     flat = F.reshape(-1, F.shape[2])
-    spread = np.einsum("lac,lbc->ab", (flat @ K).reshape(F.shape), F, optimize=True)
+    FK = (flat @ K).reshape(F.shape)
+    r = range(F.shape[1])
+    spread = np.array([[np.vdot(FK[:, a], F[:, b]) for b in r] for a in r])
     sums = [np.einsum("u,uab->ab", arrow.count, state.D) - spread]
     if arrow.n_rest:
         N = rest_inner(arrow, state, K)
