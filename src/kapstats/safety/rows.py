@@ -124,7 +124,9 @@ def result(
     for name in whole:
         if not frame[name].isna().any():
             frame[name] = frame[name].astype(np.int64)
-    sentence = f"{title}: {method}, {100 * level:g}% {'two-sided' if side == 'two' else 'one-sided'}; {len(frame)} row{'s' * (len(frame) != 1)}"
+    sided = "two-sided" if side == "two" else "one-sided"
+    size = f"{len(frame)} row{'s' * (len(frame) != 1)}"
+    sentence = f"{title}: {method}, {100 * level:g}% {sided}; {size}"
     description = estimates.meta(
         method=method,
         level=level,
