@@ -16,6 +16,7 @@ from kapstats.kernels import interval_ph, jets
 from kapstats.kernels import npmle as turnbull
 from kapstats.kernels import parametric_survival as ml
 from kapstats.kernels.multistate import occupation
+from kapstats.relapse.competing import cause_specific
 
 law = settings(max_examples=12, deadline=None, derandomize=True)
 few = settings(max_examples=4, deadline=None, derandomize=True)
@@ -305,3 +306,39 @@ def test_separated_fine_gray_is_an_error_that_says_so():
     data = pd.DataFrame({"t": time, "s": np.where(X[:, 0] > 0, cause, 2), "x": (X[:, 0] > 0) * 1})
     with pytest.raises(ks.errors.ConvergenceError, match="separates"):
         ks.fine_gray("Surv(t, s) ~ x", data)
+
+
+@pytest.mark.parametrize("ties", ["breslow", "efron"])
+def test_absolute_risk_errors_are_the_derivatives_in_the_case_weights(ties):
+    """Refit with every weight moved a little: the infinitesimal jackknife by brute force."""
+    time, cause, _, X = competing(8, n=40)
+    data = pd.DataFrame({"t": np.ceil(time / 3), "s": cause, "a": X[:, 0]})
+    found = cause_specific("Surv(t, s) ~ a", data, ties=ties).absolute_risk({"a": [0.5]}, [3.0])
+    step = 1e-4
+    moved = []
+    for i in range(len(data)):
+        weights = np.ones(len(data))
+        risks = []
+        for sign in (1.0, -1.0):
+            weights[i] = 1.0 + sign * step
+            risks.append(weighted_risk(data, weights, ties, 0.5, 3.0))
+        moved.append((risks[0] - risks[1]) / (2 * step))
+    np.testing.assert_allclose(found["estimate"], weighted_risk(data, np.ones(len(data)), ties, 0.5, 3.0), rtol=1e-9)
+    np.testing.assert_allclose(found["std_error"], np.sqrt(np.sum(np.square(moved))), rtol=1e-5)
+
+
+def weighted_risk(data, weights, ties, x, horizon):
+    """The risk of cause 1 by `horizon`, written out."""
+    hazards = []
+    for k in (1, 2):
+        rows = data.assign(e=(data["s"] == k) * 1)
+        b = ks.cox("Surv(t, e) ~ a", rows, ties=ties, weights=weights).coefficients["estimate"][0]
+        r, steps = weights * np.exp(b * data["a"].to_numpy()), []
+        for u in np.unique(data["t"]):
+            tied = ((data["t"] == u) & (data["s"] == k)).to_numpy()
+            share = np.arange(tied.sum()) / max(tied.sum(), 1) * (ties == "efron")
+            at_risk = r[(data["t"] >= u).to_numpy()].sum()
+            steps.append(weights[tied].mean() * np.sum(1 / (at_risk - share * r[tied].sum())) if tied.any() else 0.0)
+        hazards.append(np.exp(b * x) * np.array(steps))
+    before = np.append(1.0, np.cumprod(1.0 - hazards[0] - hazards[1])[:-1])
+    return (before * hazards[0])[np.unique(data["t"]) <= horizon].sum()

@@ -7,6 +7,7 @@ import pytest
 
 import kapstats as ks
 from kapstats.kernels import fine_gray as kernel
+from kapstats.relapse.competing import cause_specific
 from tests.reference.more_survival_cases import ARMS, ORDER, matrix, numbers, records, table
 
 CASES = records("competing")
@@ -125,3 +126,20 @@ def test_restricted_mean_time_lost():
         for cause, name in ((1, "relapse"), (2, "discontinue")):
             row = found[(found["arm"] == arm) & (found["cause"] == cause)]
             np.testing.assert_allclose(row["estimate"].item(), expected.loc[f"arm={arm}, {name}", "rmean"], rtol=1e-10)
+
+
+def test_cause_specific_models():
+    case = CASES["cause_specific"]
+    found = cause_specific(COVARIATES, table("trial"), order=ORDER).coefficients.frame
+    for cause, name in ((1, "relapse"), (2, "discontinue")):
+        rows = found[found["cause"] == cause]
+        np.testing.assert_allclose(rows["estimate"], numbers(case[name]["coef"]), rtol=1e-7)
+        np.testing.assert_allclose(rows["std_error"], numbers(case[name]["se"]), rtol=1e-7)
+
+
+def test_absolute_risk_from_cause_specific_models():
+    """The risks; standard errors are the exact jackknife (see the laws), which riskRegression approximates at ties."""
+    case = CASES["cs_predicted_cif"]
+    fit = cause_specific(COVARIATES, table("trial"), order=ORDER)
+    found = fit.absolute_risk(case["newdata"], case["times"])
+    np.testing.assert_allclose(found["estimate"], np.array(case["risk"]["data"], float).ravel(), rtol=1e-7)
