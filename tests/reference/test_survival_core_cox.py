@@ -319,3 +319,40 @@ def test_conventions():
     assert ks.cox(SMALL, trial(), convention="R").ties == "efron"
     assert not ks.cox(SMALL, trial(), weights="w", convention="SAS").robust
     assert "convention SAS" in ks.cox(SMALL, trial(), convention="SAS").meta["conventions"]
+
+
+def test_sequential_likelihood_ratio_table():
+    record = COX["anova_terms"]
+    expected = np.array([row[:3] for row in record["data"][1:]], dtype=float)
+    found = ks.cox(FULL, trial()).anova().frame[["loglik", "statistic", "df"]]
+    np.testing.assert_allclose(found.to_numpy(), expected, rtol=1e-9)
+
+
+def test_landmark_keeps_only_rows_followed_beyond_it():
+    data = trial()
+    late = data[data["time"] > 8]
+    fit, subset = ks.cox(SMALL, data, landmark=8), ks.cox(SMALL, late)
+    agree(fit.coefficients["estimate"], subset.coefficients["estimate"].tolist(), 1e-12)
+    assert f"{len(data) - len(late)} records end by the landmark 8" in fit.meta["sentence"]
+    agree(
+        ks.logrank("Surv(time, ev) ~ arm", data, landmark=8)["statistic"],
+        ks.logrank("Surv(time, ev) ~ arm", late)["statistic"].tolist(),
+        1e-12,
+    )
+
+
+def test_piecewise_hazard_ratios_are_those_of_the_periods():
+    data = trial()
+    found = ks.cox("Surv(time, ev) ~ arm", data, time_varying={"arm": [8]}).coefficients["estimate"].tolist()
+    early = ks.cox("Surv(time, ev) ~ arm", data.assign(ev=data["ev"] * (data["time"] <= 8)))
+    agree(early.coefficients["estimate"], found[:2], 1e-9)
+    agree(ks.cox("Surv(time, ev) ~ arm", data, landmark=8).coefficients["estimate"], found[2:], 1e-9)
+
+
+def test_interval_censored_refit_is_one_argument_away():
+    data = trial()
+    data["left"] = data["left"].clip(lower=0)
+    found = ks.cox("Surv(time, ev) ~ arm", data, interval_censored=("left", "right"))
+    plain = ks.cox("Surv(time, ev) ~ arm", data)
+    assert np.all(np.abs(found.coefficients["estimate"] - plain.coefficients["estimate"]) < 0.3)
+    assert "interval" in found.meta["sentence"].lower()

@@ -37,7 +37,7 @@ class CoxData:
 
     sets : risk sets over the event times; X (n, p) centred, Fortran order; center (p,); w, offset (n,) or None
     group, f (E,) grid point and tie fraction of each event; deaths, mean_weight (K,) events and their mean weight
-    x_sum (p,) weighted sum of x over the events; span (p,) range of each column
+    x_sum (p,) weighted sum of x over the events; span (p,) range of each column; efron only where there are ties
     """
 
     sets: RiskSets
@@ -109,6 +109,7 @@ def cox_data(
     rank = np.arange(len(events)) - np.searchsorted(group, group)
     event_w = np.ones(len(events)) if w is None else w[events]
     mean_weight = np.bincount(group, event_w, sets.size) / np.maximum(deaths, 1.0)
+    efron = efron and bool(deaths.max(initial=0.0) > 1.0)
     f = rank / deaths[group] if efron else np.zeros(len(events))
     span = np.ptp(sorted_X, axis=0) if n else np.zeros(p)
     return CoxData(
@@ -129,12 +130,12 @@ def hazard(data: CoxData, r: FloatArray) -> Hazard:
     """Denominators of every event, folded to sums per event group."""
     sets = data.sets
     S0 = sets.at_risk(r)
-    D0 = np.bincount(data.group, r[sets.event], sets.size)
-    if not data.efron or data.deaths.max(initial=0.0) <= 1.0:
+    if not data.efron:
         m = data.mean_weight * data.deaths
         a = m / S0
         zero = np.zeros(len(a))
         return Hazard(r, a, zero, a / S0, zero, zero, float(m @ np.log(S0)))
+    D0 = np.bincount(data.group, r[sets.event], sets.size)
     denominator = S0[data.group] - data.f * D0[data.group]
     m = data.mean_weight[data.group]
     terms = [m / denominator]

@@ -18,6 +18,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 #: times closer than this (absolutely, or relative to the mean distinct time) are the same time, as in R survival
 TIE_TOLERANCE = float(np.sqrt(np.finfo(float).eps))
+#: from this many rows on, rows of equal time may change places in the sort: a third of the cost
+QUICK_SORT_FROM = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,12 @@ def risk_sets(
     """
     n_strata = n_strata if n_strata is not None else (1 if strata is None else int(strata.max(initial=0)) + 1)
     one = n_strata == 1 or strata is None
-    order = np.argsort(time, kind="stable") if one or strata is None else np.lexsort((time, strata))
+    if not one and strata is not None:
+        order = np.lexsort((time, strata))
+    elif len(time) < QUICK_SORT_FROM:
+        order = np.argsort(time, kind="stable")
+    else:
+        order = np.argsort(time)
     sorted_time, sorted_event = time[order], event[order]
     code = np.zeros(len(time), np.int64) if one or strata is None else strata[order].astype(np.int64)
     first_of_block = np.ones(len(time), bool)

@@ -41,6 +41,7 @@ def cox(
     time_varying: Mapping[str, Any] | None = None,
     interval_censored: tuple[str, str] | None = None,
     frailty_method: str | None = None,
+    landmark: float | None = None,
     level: float = 0.95,
     side: str = "two",
     order: Mapping[str, Sequence[Any]] | None = None,
@@ -66,6 +67,7 @@ def cox(
     interval_censored : (left, right) columns: refit as interval censored data
     frailty_method : "ml" (default of gamma: the exact integrated likelihood; of lognormal: Laplace) or "reml" (default
         of lognormal, as R's gaussian frailty)
+    landmark : analyse only rows still under observation after this time (the effect given no event until then)
     level, side : confidence level; "two", "less", "greater"
     order : level order of factor columns
     convention : "R" or "SAS" (Breslow ties, no merging of times, model-based variance unless asked)
@@ -106,12 +108,12 @@ def cox(
     choose(conf, ("wald", "profile"), "conf")
     if penalty is not None:
         choose(penalty, ("firth",), "penalty")
-    surv = unpack(formula, data, weights=weights, order=order, merge_times=convention != "SAS")
+    surv = unpack(formula, data, weights=weights, order=order, merge_times=convention != "SAS", landmark=landmark)
     diagnosis.require_events(surv)
     plan = _Plan(ties, penalty, conf, check_level(level), side, convention, frailty_method)
     wants = _robust_wanted(surv, robust, convention)
     plan.check(surv, wants)
-    meta = _meta(surv, plan, wants)
+    meta = {**_meta(surv, plan, wants), "penalty": penalty}
     if time_varying:
         from kapstats.relapse.cox_split import time_varying_rows
 

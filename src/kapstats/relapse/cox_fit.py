@@ -18,6 +18,7 @@ from kapstats.formula.design import Design
 from kapstats.inference.intervals import with_inference
 from kapstats.kernels import cox_residuals as cr
 from kapstats.kernels.cox_newton import CoxData, Maximum
+from kapstats.kernels.cox_newton import fit as fit_newton
 from kapstats.relapse.surv_data import SurvData
 
 RESIDUALS = ("martingale", "deviance", "score", "schoenfeld", "scaled-schoenfeld", "dfbeta", "dfbetas")
@@ -81,9 +82,9 @@ class CoxFit:
         return Estimates(frame, {**self.meta, "scale": "natural", "title": "Cox model", "conventions": conventions})
 
     @property
-    def vcov(self) -> pd.DataFrame:
-        """Covariance of the log hazard ratios, by term."""
-        return pd.DataFrame(self.V, index=list(self.names), columns=list(self.names))
+    def vcov(self) -> FloatArray:
+        """Covariance (p, p) of the log hazard ratios, in the order of `coefficients`."""
+        return self.V
 
     @property
     def loglik(self) -> float:
@@ -171,6 +172,25 @@ class CoxFit:
         name = transform if isinstance(transform, str) else "g"
         method = f"score test of proportional hazards, transform {name}(t)"
         return Estimates(pd.DataFrame(rows), {**self.meta, "title": "Proportional hazards", "method": method})
+
+    def anova(self) -> Estimates:
+        """Likelihood-ratio tests of the terms added one after the other, in formula order (as R's anova of one fit)."""
+        self._needs_likelihood("anova")
+        if self.frailty is not None or self.meta.get("penalty"):
+            raise FormulaError(
+                "anova: sequential likelihood ratios need the plain partial likelihood. Refit without it."
+            )
+        free = np.zeros(self.n_parameters, bool)
+        logliks, names, df = [self.loglik_null], [], []
+        for name, columns in self._blocks(terms=True):
+            free[columns] = True
+            logliks.append(fit_newton(self.data, np.zeros(len(free)), free.copy()).at.loglik)
+            names.append(name)
+            df.append(len(columns))
+        statistic = 2.0 * np.diff(logliks)
+        frame = pd.DataFrame({"term": names, "statistic": statistic, "df": df, "p_value": chdtrc(df, statistic)})
+        frame = frame.assign(loglik=logliks[1:])
+        return Estimates(frame, {**self.meta, "title": "Sequential likelihood-ratio tests"})
 
     def _blocks(self, terms: bool) -> list[tuple[str, Any]]:
         position = np.cumsum(self.usable) - 1

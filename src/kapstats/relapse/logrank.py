@@ -73,6 +73,7 @@ def logrank(
     pairwise: bool = False,
     adjust: str = "none",
     side: str = "two",
+    landmark: float | None = None,
     level: float = 0.95,
     order: Mapping[str, Sequence[Any]] | None = None,
     convention: str | None = None,
@@ -92,6 +93,7 @@ def logrank(
     pairwise : one row per pair of groups, p values adjusted by `adjust`
     adjust : none, bonferroni, holm, hochberg, sidak or bh (pairwise only)
     side : "two"; "less" or "greater" (second group minus first, or trend) tests fewer or more events by the z statistic
+    landmark : compare only rows still under observation after this time
     convention : "SAS" does not merge times that differ by rounding
 
     Returns
@@ -123,7 +125,7 @@ def logrank(
     convention = check_convention(convention)
     name = choose(weights or "fleming-harrington", WEIGHTS, "weights")
     choose(side, ("two", "less", "greater"), "side")
-    surv = unpack(formula, data, order=order, merge_times=convention != "SAS")
+    surv = unpack(formula, data, order=order, merge_times=convention != "SAS", landmark=landmark)
     groups = group_rows(surv.frame, group_terms(surv.formula), order)
     _check(surv, groups)
     scores = _trend_scores(trend, groups)

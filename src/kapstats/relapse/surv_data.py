@@ -79,6 +79,8 @@ class SurvData:
     zero_weight: int
     kind: str
     data_print: str
+    landmark: float | None = None
+    before_landmark: int = 0
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -103,7 +105,8 @@ class SurvData:
             parts.append(f"{self.n_events} events")
         lost = ", ".join(f"{count} {name}" for name, count in self.missing.items())
         zero = f"; weight 0: {self.zero_weight} records" if self.zero_weight else ""
-        return ", ".join(parts) + (f"; missing: {lost}" if lost else "") + zero
+        early = f"; {self.before_landmark} records end by the landmark {self.landmark:g}" if self.landmark else ""
+        return ", ".join(parts) + (f"; missing: {lost}" if lost else "") + zero + early
 
 
 def unpack(
@@ -117,6 +120,7 @@ def unpack(
     censored: Any = None,
     merge_times: bool = True,
     allow: Iterable[str] = ("right", "counting"),
+    landmark: float | None = None,
 ) -> SurvData:
     """Arrays, groups and counts of the complete rows of `data`.
 
@@ -129,6 +133,7 @@ def unpack(
     competing : the last argument of Surv is a status: 0 or the label `censored`, else a cause
     merge_times : make times equal that differ only by rounding (as R's timefix)
     allow : the types of Surv that the caller can analyse
+    landmark : keep only rows that are still under observation after this time
 
     Raises
     ------
@@ -152,6 +157,16 @@ def unpack(
         lost = ", ".join(f"{count} {name}" for name, count in missing.items())
         raise DataError(f"No row of the {len(frame)} given is complete ({lost or 'the table is empty'}).")
     times = _times(used, response, competing, censored, merge_times)
+    early = 0
+    if landmark is not None:
+        late = times["time"] > landmark
+        early = int((~late).sum())
+        kept, used, times = kept[late], used.loc[late].reset_index(drop=True), _where(times, late)
+        w = None if w is None else w[late]
+    if not len(used):
+        raise DataError(
+            f"landmark={landmark:g}: none of the {early} rows is followed beyond it. Choose an earlier one."
+        )
     cluster = None if parsed.cluster is None else pd.factorize(used[parsed.cluster])[0].astype(np.int64)
     return SurvData(
         formula=parsed,
@@ -165,8 +180,15 @@ def unpack(
         zero_weight=zero,
         kind=frames.kind(data),
         data_print=frames.fingerprint(used),
+        landmark=landmark,
+        before_landmark=early,
         **times,
     )
+
+
+def _where(times: dict[str, Any], rows: BoolArray) -> dict[str, Any]:
+    """The same arrays for some of the rows."""
+    return {k: v[rows] if isinstance(v, np.ndarray) else v for k, v in times.items()}
 
 
 def group_rows(
