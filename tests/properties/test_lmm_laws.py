@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,16 @@ import kapstats as ks
 from kapstats.errors import DataError, FormulaError, KapstatsWarning
 from kapstats.kernels import random_effects_fit as kernel
 from kapstats.kernels.block_arrow import Factor, summarise
+from kapstats.kernels.dense_components import Component
+from kapstats.kernels.dense_components import derivatives as dense_derivatives
 from kapstats.kernels.families import Observations
+from kapstats.kernels.kenward_roger import row_df
 from kapstats.kernels.laplace import Problem, laplace
 from kapstats.kernels.quadrature import quadrature
+from kapstats.kernels.random_effects_kr import kenward_roger
 from tests.reference.dense_mixed import Dense
 
+SESSIONS = Path(__file__).parents[1] / "reference" / "mixed" / "kap_sessions.csv"
 FORMS = ["(1 | g)", "(x | g)", "(1 | g) + (1 | h)", "(x || g) + (1 | h)", "(1 | h/g)", "(0 + x | g) + (1 | h)"]
 
 
@@ -258,6 +264,52 @@ def test_refusals_say_what_to_do() -> None:
         ks.lmm("y ~ a + (1 | g)", data.assign(y=data["a"] * 2.0))
     with pytest.warns(KapstatsWarning, match="REML only"):
         assert ks.lmm("y ~ a + (1 | g)", data, reml=False).df == "satterthwaite"
+
+
+def test_dense_components_are_the_elimination() -> None:
+    """Two engines on one model: V by components, and cross-products with factors eliminated."""
+    fit = quiet("y ~ a + x + (x | g) + (1 | h)", design(2), df="satterthwaite")
+    dense, theta = dense_of(fit)
+    component = Component(dense.X @ fit.state.back, fit.y, dense.V(theta), np.array(dense.directions()), {})
+    found, mine = dense_derivatives([component], True).pieces, fit._derivatives
+    s2 = fit.sigma**2
+    # the working basis of the random effects is orthogonal; compare what does not depend on it
+    np.testing.assert_allclose(found.Phi, s2 * mine.Phi, rtol=1e-7)
+    for information in ("expected", "observed"):
+        a, b = kenward_roger(found, information), kenward_roger(mine, information)
+        np.testing.assert_allclose(a.vcov, s2 * b.vcov, rtol=1e-6)
+        df = [row_df(p.root[None], k.scaled[None], k.w[None])[0] for p, k in ((found, a), (mine, b))]
+        np.testing.assert_allclose(df[0], df[1], rtol=1e-6)
+
+
+def test_residual_structure_is_at_the_top_of_the_likelihood() -> None:
+    data = pd.read_csv(SESSIONS).query("subject <= 'R040'")
+    fit = ks.lmm("qids ~ week + (1 | subject) + ar1(week | subject)", data)
+    again = ks.mmrm("qids ~ week + ar1(week | subject)", data)
+    assert fit.loglik > again.loglik
+    rho = fit.state.residual.theta[1]
+    week, who = data["week"].to_numpy(), data["subject"].to_numpy()
+    same = who[:, None] == who[None, :]
+    X = np.column_stack([np.ones(len(data)), week])
+
+    def deviance(tau: float, s2: float, r: float) -> float:
+        V = same * (tau + s2 * r ** np.abs(week[:, None] - week[None, :]))
+        O = np.linalg.inv(V)
+        A = X.T @ O @ X
+        res = fit.y - X @ np.linalg.solve(A, X.T @ O @ fit.y)
+        n = len(fit.y) - 2
+        return float(np.linalg.slogdet(V)[1] + np.linalg.slogdet(A)[1] + res @ O @ res + n * np.log(2 * np.pi))
+
+    tau, s2 = fit.covariance["1 | subject"].iloc[0, 0], fit.sigma**2
+    assert deviance(tau, s2, rho) == pytest.approx(-2 * fit.loglik, abs=1e-7)
+    for change in (0.98, 1.02):
+        assert deviance(tau * change, s2, rho) > -2 * fit.loglik
+        assert deviance(tau, s2 * change, rho) > -2 * fit.loglik
+        assert deviance(tau, s2, rho * change) > -2 * fit.loglik
+    with pytest.raises(FormulaError, match="not offered"):
+        ks.lmm("qids ~ week + (1 | subject) + us(week | subject)", data)
+    with pytest.raises(FormulaError, match="constant within"):
+        ks.lmm("qids ~ week + (1 | week) + ar1(week | subject)", data)
 
 
 # --------------------------------------------------------------------------------------------- generalised

@@ -107,3 +107,23 @@ def test_slope_model_of_nlme(method: str) -> None:
     np.testing.assert_allclose(fit.coefficients["estimate"], ref["coef"]["Value"], rtol=2e-5)  # nlme's optimiser
     plain = fit.linear(np.eye(4), df="normal").vcov
     np.testing.assert_allclose(plain, ref["vcov"]["values"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["REML", "ML"])
+def test_random_intercept_with_ar1_residual_of_nlme(method: str) -> None:
+    ref = json.loads((FOLDER / "kap_sessions_nlme.json").read_text())["models"][f"lme_intercept_ar1_{method}"]
+    data = pd.read_csv(FOLDER / "kap_sessions.csv")
+    formula = "qids ~ week * dose_mgkg + (1 | subject) + ar1(week | subject)"
+    fit = ks.lmm(formula, data, reml=method == "REML", df="satterthwaite")
+    assert fit.loglik == pytest.approx(ref["logLik"], abs=1e-8)
+    assert fit.aic == pytest.approx(ref["AIC"], abs=1e-7)
+    assert fit.sigma == pytest.approx(ref["sigma"], rel=1e-6)
+    np.testing.assert_allclose(fit.coefficients["estimate"], ref["coef"]["Value"], rtol=1e-6)
+    np.testing.assert_allclose(fit.linear(np.eye(4), df="normal").vcov, ref["vcov"]["values"], rtol=1e-6)
+    table = fit.variance_components.frame
+    assert table.loc[table["term"] == "rho", "estimate"].iloc[0] == pytest.approx(
+        ref["modelStruct"]["corStruct.Phi"], rel=1e-6
+    )
+    subject = table.loc[table["group"] == "subject", "estimate"].iloc[0]
+    assert subject / fit.sigma**2 == pytest.approx(ref["modelStruct"]["reStruct.subject.var((Intercept))"], rel=1e-6)
+    assert np.isfinite(fit.coefficients["df"]).all()

@@ -24,9 +24,10 @@ from kapstats.kernels.block_arrow import Arrow, summarise
 from kapstats.kernels.random_effects_fit import RandomEffectsFit, fit
 from kapstats.kernels.random_effects_kr import VarianceDerivatives, derivatives, kenward_roger, satterthwaite
 from kapstats.response import anova as term_tests
-from kapstats.response import lmm_rows, lmm_variance, lmm_words
+from kapstats.response import lmm_rows, lmm_variance, lmm_words, residual_structure
 from kapstats.response.mixed_answers import KENWARD_ROGER, MixedAnswerer, check_vcov, resolve
 from kapstats.response.random_effects import ModelRows, bars, counts, prepare
+from kapstats.response.residual_structure import ResidualStructure
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class LmmState:
     """A fitted model as its inference sees it: fixed effects in the basis Q of X = Q R.
 
     arrow : statistics; solved : the optimum; back (p, p) = R^-1; start (p,) least-squares b that was taken off y;
-    log_constant : what -2 l of the kernel lacks (basis of X under REML, log weights)
+    log_constant : what -2 l of the kernel lacks (basis of X under REML, log weights); residual : a structure of the
+    errors beside the random effects, whose whitened rows then make `arrow`
     """
 
     arrow: Arrow
@@ -42,6 +44,7 @@ class LmmState:
     back: FloatArray
     start: FloatArray
     log_constant: float
+    residual: ResidualStructure | None = None
 
     @property
     def gamma(self) -> FloatArray:
@@ -106,7 +109,8 @@ class LmmFit:
     @property
     def n_parameters(self) -> int:
         """Fixed effects, covariance parameters and the residual variance (as R lme4 counts)."""
-        return self.state.arrow.n_fixed + len(self.state.solved.theta) + 1
+        structure = 0 if self.state.residual is None else len(self.state.residual.theta) - 1
+        return self.state.arrow.n_fixed + len(self.state.solved.theta) + 1 + structure
 
     @property
     def aic(self) -> float:
@@ -140,18 +144,24 @@ class LmmFit:
 
     @cached_property
     def _derivatives(self) -> VarianceDerivatives:
+        """In units of the residual variance; in those of y beside a residual structure."""
         s = self.state
+        if s.residual is not None:
+            return s.residual.pieces
         return derivatives(s.arrow, s.solved.state, s.solved.T, self.reml)
 
     def _answerer(self, df: str | None, vcov: str | None) -> MixedAnswerer:
         check_vcov(vcov)
         chosen, s, d = resolve(df, self.df, self.reml), self.state, self._derivatives
         small = None
-        if chosen == "satterthwaite":
+        if chosen == "satterthwaite" and s.residual is not None:
+            small = s.residual.satterthwaite()
+        elif chosen == "satterthwaite":
             small = satterthwaite(s.arrow, s.solved.state, s.solved.T, self.reml, d)
         elif chosen in KENWARD_ROGER:
             small = kenward_roger(d, self.information)
-        covariance = s.solved.s2 * (d.Phi if small is None else small.vcov)
+        unit = s.solved.s2 if s.residual is None else 1.0
+        covariance = unit * (d.Phi if small is None else small.vcov)
         turned = s.gamma + np.linalg.solve(s.back, s.start)
         return MixedAnswerer(
             self.design, chosen, s.back, turned, s.beta, covariance, d.root, small, self.nobs - s.arrow.n_fixed
@@ -327,7 +337,9 @@ class LmmFit:
     @property
     def sentence(self) -> str:
         """The model sentence: method, random effects, rows used and missing."""
-        return f"{'REML' if self.reml else 'ML'}, random effects {bars(self.data)}; {counts(self.data)}"
+        term, method = self.data.formula.covariance, "REML" if self.reml else "ML"
+        extra = "" if term is None else f", residual {term.structure}({', '.join(term.coordinates)} | {term.subject})"
+        return f"{method}, random effects {bars(self.data)}{extra}; {counts(self.data)}"
 
     def _meta(self, df: str | None = None, **more: Any) -> dict[str, Any]:
         method = f"linear mixed model, {'REML' if self.reml else 'ML'}"
@@ -385,7 +397,9 @@ def lmm(
     formula : str
         ``"MADRS ~ DAY*TRT01P + (DAY | USUBJID) + (1 | SITEID)"``: ``(x | g)`` with intercept and correlations,
         ``(0 + x | g)`` without intercept, ``(x || g)`` without correlations, ``(1 | a/b)`` nested, ``(1 | a:b)``;
-        several terms may be nested or crossed; factors may stand left of the bar.
+        several terms may be nested or crossed; factors may stand left of the bar. A residual structure may be added,
+        ``ar1(AVISIT | USUBJID)`` (also ar1h, ad, adh, sp_exp, sp_gau), when every grouping factor is constant within
+        its subjects.
     data : table or path
         One row per observation; rows with missing values are left out and counted.
     reml : bool
@@ -437,8 +451,6 @@ def lmm(
     choose(information, ("expected", "observed"), "information")
     chosen, notes = _default_df(df, reml)
     rows = prepare(formula, data, weights=weights, order=order)
-    if rows.formula.covariance is not None:
-        raise FormulaError(f"{formula}: a residual structure beside random effects is not fitted here; use ks.mmrm.")
     y = evaluate(str(rows.formula.response), rows.used)
     return _fit_rows(rows, y, reml, chosen, information, notes)
 
@@ -472,12 +484,16 @@ def _solve(rows: ModelRows, y: FloatArray, reml: bool, near: FloatArray | None =
     back = linalg.solve_triangular(R, np.eye(X.shape[1]))
     start = back @ (Q.T @ (target * root[:, 0]))
     residual = target - X @ start
-    arrow = summarise(Q / root, residual, rows.random.factors, rows.weights)
-    if arrow.S0[-1, -1] <= 1e-20 * max(float(target @ target), 1e-300):
+    if w @ residual**2 <= 1e-20 * max(float(target @ target), 1e-300):
         raise DataError(f"{rows.formula.response}: the fixed effects fit every row exactly; no variance is left.")
-    solved = fit(arrow, reml=reml, near=near)
-    constant = float(2 * np.log(np.abs(np.diag(R))).sum() if reml else 0.0) - float(np.log(w).sum())
-    return LmmState(arrow, solved, back, start, constant)
+    constant = float(2 * np.log(np.abs(np.diag(R))).sum() if reml else 0.0)
+    if rows.formula.covariance is not None:
+        visits, structure = residual_structure.prepare(rows)
+        plain = residual_structure.StructuredRows(Q / root, residual, rows.random.factors, w)
+        arrow, solved, found, logdet = residual_structure.solve(plain, visits, structure, reml, near)
+        return LmmState(arrow, solved, back, start, constant + logdet, found)
+    arrow = summarise(Q / root, residual, rows.random.factors, rows.weights)
+    return LmmState(arrow, fit(arrow, reml=reml, near=near), back, start, constant - float(np.log(w).sum()))
 
 
 def _check_rows(rows: ModelRows, X: FloatArray, y: FloatArray) -> None:

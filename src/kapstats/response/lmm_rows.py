@@ -15,7 +15,8 @@ from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
 from kapstats.formula.design import complete_rows, evaluate
 from kapstats.inference.intervals import wald
-from kapstats.kernels.block_arrow import Arrow, Eliminated, Factor, blocks, eliminate, rest_inner, summarise
+from kapstats.kernels.block_arrow import Arrow, Eliminated, blocks, eliminate, rest_inner, summarise
+from kapstats.response.residual_structure import StructuredRows, colour, whitened, with_rows
 
 if TYPE_CHECKING:
     from kapstats.response.lmm import LmmFit
@@ -47,15 +48,17 @@ def levels(model: LmmFit) -> Levels:
     return Levels(arrow, state, G, tuple(effects))
 
 
-def uncompressed(model: LmmFit, rows: IntArray | None = None) -> Arrow:
-    """Statistics of all rows, or of some, with one row per level."""
+def uncompressed(model: LmmFit, keep: IntArray | None = None) -> Arrow:
+    """Statistics of all rows, or of some (whole subjects beside a residual structure), with one row per level."""
     data, s = model.data, model.state
-    at = np.arange(model.nobs) if rows is None else rows
-    X = data.X[at] @ s.back
-    residual = (model.y - data.offset)[at] - data.X[at] @ s.start
-    factors = [Factor(f.codes[at], f.n_levels, f.Z[at], f.blocks) for f in data.random.factors]
-    w = None if data.weights is None else data.weights[at]
-    return summarise(X, residual, factors, w, compress=False)
+    w = np.ones(model.nobs) if data.weights is None else data.weights
+    residual = model.y - data.offset - data.X @ s.start
+    rows = StructuredRows(data.X @ s.back, residual, data.random.factors, w)
+    if s.residual is not None:
+        rows, _ = whitened(rows, s.residual.visits, s.residual.relative())
+    if keep is not None:
+        rows = with_rows(rows, keep)
+    return summarise(rows.X, rows.y, rows.factors, rows.weights, compress=False)
 
 
 def conditional(found: Levels, t: int) -> FloatArray:
@@ -151,7 +154,10 @@ def simulate(model: LmmFit, n: int, seed: int) -> FloatArray:
     out = np.empty((n, model.nobs))
     for i in range(n):
         rng = np.random.default_rng(np.random.SeedSequence(entropy=seed, spawn_key=(i,)))
-        out[i] = mean + scale * rng.standard_normal(model.nobs)
+        noise = rng.standard_normal((1, model.nobs))
+        if model.state.residual is not None:
+            noise = colour(model.state.residual.visits, model.state.residual.relative(), noise)
+        out[i] = mean + scale * noise[0]
         for factor, T in zip(model.data.random.factors, model.state.solved.T, strict=True):
             u = np.sqrt(s2) * rng.standard_normal((factor.n_levels, len(T))) @ T.T
             out[i] += np.einsum("na,na->n", factor.Z, u[factor.codes])
@@ -176,11 +182,18 @@ def predict(
     elif placed is not None:
         variance = variance + model.state.solved.s2 * _prior(model, placed)
     if interval == "prediction":
+        _refuse_unequal(model)
         variance = variance + model.state.solved.s2
     answer = _answer(value, variance, fixed.df, interval, level)
     full = pd.DataFrame(np.nan, index=range(len(frame)), columns=list(answer))
     full.iloc[kept] = pd.DataFrame(answer).to_numpy()
     return Estimates(full, model._meta(df, title="Predictions", level=level, interval=interval, random=random))
+
+
+def _refuse_unequal(model: LmmFit) -> None:
+    residual = model.state.residual
+    if residual is not None and np.ptp(np.diag(residual.relative())) > 0:
+        raise FormulaError(f"interval='prediction' is not offered beside {residual.structure.name}: variances differ.")
 
 
 def _complete(model: LmmFit, frame: pd.DataFrame, random: bool) -> IntArray:
@@ -248,7 +261,8 @@ def _error_variance(
     lift = f @ state.K_random
     inner -= np.einsum("nc,nc->n", lift, f)
     d = x - (f[:, R:] - lift @ state.S[:-1, R:-1])
-    return np.asarray(_prior(model, placed) - inner + np.einsum("np,pq,nq->n", d, model._derivatives.Phi, d))
+    Phi = model._derivatives.Phi / (1.0 if model.state.residual is None else model.state.solved.s2)
+    return np.asarray(_prior(model, placed) - inner + np.einsum("np,pq,nq->n", d, Phi, d))
 
 
 # ------------------------------------------------------------------------------------------- influence
@@ -263,7 +277,8 @@ def influence(model: LmmFit, group: str | None) -> Estimates:
     codes, labels = random.factors[t].codes, random.levels[t]
     beta = np.array([_without(model, np.flatnonzero(codes != level)) for level in range(len(labels))])
     gap = model.state.gamma - beta
-    whitened = np.linalg.solve(model._derivatives.root * model.sigma, gap.T).T
+    unit = model.sigma if model.state.residual is None else 1.0
+    scaled_gap = np.linalg.solve(model._derivatives.root * unit, gap.T).T
     written = gap @ model.state.back.T
     se = model.linear(np.eye(len(model.design.names))[~model.design.aliased]).std_error
     scaled = written / se
@@ -273,7 +288,7 @@ def influence(model: LmmFit, group: str | None) -> Estimates:
         {
             "level": pd.Series(list(labels), dtype="object"),
             "n": np.bincount(codes, minlength=len(labels)),
-            "cook_distance": (whitened**2).sum(1) / gap.shape[1],
+            "cook_distance": (scaled_gap**2).sum(1) / gap.shape[1],
             "largest_term": names[largest],
             "largest_change": scaled[np.arange(len(scaled)), largest],
         }

@@ -45,6 +45,10 @@ def components(model: LmmFit) -> pd.DataFrame:
                 r = G[i, j] / (sd[i] * sd[j]) if sd[i] * sd[j] > 0 else np.nan
                 rows.append((term.group, term.names[i], term.names[j], G[i, j], r))
     rows.append(("Residual", "", "", model.state.solved.s2, model.sigma))
+    if model.state.residual is not None:
+        table = model.state.residual.table().iloc[1:]
+        rows += [("Residual", name, "", v, np.sqrt(v) if name.startswith("var") else v)
+                 for name, v in zip(table["parameter"], table["estimate"], strict=True)]  # fmt: skip
     return pd.DataFrame(rows, columns=["group", "term", "term2", "estimate", "sd_cor"])
 
 
@@ -64,6 +68,9 @@ class _Quantity:
 def variance_intervals(model: LmmFit, method: str, level: float, n: int, seed: int) -> Estimates:
     """See `LmmFit.variance_intervals`."""
     check_level(level)
+    if model.state.residual is not None:
+        raise FormulaError("variance_intervals is not offered beside a residual structure; see the standard errors in "
+                           ".state.residual.table().")  # fmt: skip
     asked = _quantities(model)
     at = _packed(model)
     estimate = np.array([q.value(at) for q in asked])

@@ -38,6 +38,8 @@ def summary(model: LmmFit) -> Estimates:
 def _component(group: str, term: str, term2: str, estimate: float, sd_cor: float) -> str:
     if term2:
         return f"{group} correlation {term}, {term2} {sd_cor:.3f}"
+    if group == "Residual" and term and not term.startswith("var"):
+        return f"residual {term} {estimate:.4g}"
     return f"{group}{' ' + term if term else ''} variance {estimate:.4g} (SD {sd_cor:.4g})"
 
 
