@@ -103,7 +103,7 @@ class Incidence:
         )
 
     def plot(self, kind: str = "dot", ax: Any = None, **options: Any) -> Any:
-        """Draw the events: dot, volcano, forest, butterfly, severity."""
+        """Draw the events: dot, volcano, forest or butterfly."""
         from kapstats.report.figures.adverse_events import plot
 
         return plot(self, kind=kind, ax=ax, **options)

@@ -1,0 +1,200 @@
+"""What goes in and what comes out: kinds of tables, missing and impossible counts, empty arms, errors that help."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import kapstats as ks
+from kapstats.errors import DataError, FormulaError, KapstatsWarning
+from kapstats.safety.exposure import exposure_adjusted
+from kapstats.safety.stratified import cmh_test
+
+
+def test_scalars_arrays_columns_and_names_give_the_same_rows():
+    frame = pd.DataFrame({"a": [3, 0], "na": [20, 10], "b": [1, 0], "nb": [20, 20]}, index=[7, 7])
+    named = ks.risk_difference("a", "na", "b", "nb", data=frame).to_frame()
+    columns = ks.risk_difference(frame.a, frame.na, frame.b, frame.nb).to_frame()
+    lists = ks.risk_difference([3, 0], [20, 10], (1, 0), np.array([20, 20])).to_frame()
+    pd.testing.assert_frame_equal(named, columns)
+    pd.testing.assert_frame_equal(named, lists)
+    assert list(named.columns[:5]) == ["x1", "n1", "x2", "n2", "estimate"]
+    assert list(named.columns[-3:]) == ["p_value", "conf_low", "conf_high"]
+    assert frame.index.tolist() == [7, 7]
+
+
+def test_one_value_serves_all_rows():
+    assert ks.proportion([0, 1, 2], 10)["n"].tolist() == [10, 10, 10]
+
+
+def test_polars_and_pyarrow_come_back():
+    polars, pyarrow = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    frame = polars.DataFrame({"x": [1, 2], "n": [9, 9]})
+    assert isinstance(ks.proportion(frame["x"], frame["n"]).to_frame(), polars.DataFrame)
+    assert isinstance(ks.proportion("x", "n", data=frame).to_frame(), polars.DataFrame)
+    assert isinstance(ks.proportion("x", "n", data=frame.to_arrow()).to_frame(), pyarrow.Table)
+
+
+def test_missing_counts_stay_as_rows():
+    with pytest.warns(KapstatsWarning, match="1 of 3 rows"):
+        found = ks.risk_difference([1, None, 2], [10, 10, 10], [0, 0, 0], [10, 10, 10])
+    assert found["estimate"].isna().tolist() == [False, True, False]
+    assert found.warnings
+
+
+@pytest.mark.parametrize("call", [ks.risk_difference, ks.risk_ratio, ks.odds_ratio])
+def test_an_empty_group_has_no_answer(call):
+    with pytest.warns(KapstatsWarning, match="empty group"):
+        found = call([0, 3], [0, 9], [1, 2], [5, 9])
+    assert found.to_frame().iloc[0][["estimate", "conf_low", "conf_high"]].isna().all()
+    assert found.to_frame().iloc[1][["estimate", "conf_low", "conf_high"]].notna().all()
+
+
+def test_no_subject_and_no_time():
+    with pytest.warns(KapstatsWarning):
+        assert np.isnan(ks.proportion(0, 0)["conf_low"][0])
+    with pytest.warns(KapstatsWarning):
+        assert np.isnan(ks.rate(0, 0)["conf_high"][0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ks.proportion(11, 10), "larger than n"),
+        (lambda: ks.proportion([1, -1], [10, 10]), "row 1: -1"),
+        (lambda: ks.proportion(1.5, 10), "not whole"),
+        (lambda: ks.proportion("x", "n", data={"x": [1], "m": [3]}), "'n'"),
+        (lambda: ks.proportion([1, 2], [1, 2, 3]), "differ in length"),
+        (lambda: ks.proportion(["many"], [3]), "no numbers"),
+        (lambda: ks.rate(1, -2), "negative"),
+        (lambda: ks.risk_difference([1, 2], [5, 5], [1, 1], [5, 5], strata=["a"]), "labels"),
+        (lambda: ks.risk_difference([1, 2], [5, 5], [1, 1], [5, 5], strata=["a", None]), "missing"),
+    ],
+)
+def test_impossible_counts_are_errors(call, message):
+    with pytest.raises(DataError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ks.proportion(1, 10, method="wilsonn"), "'wilson'"),
+        (lambda: ks.risk_difference(1, 9, 1, 9, method="miettinen"), "miettinen-nurminen"),
+        (lambda: ks.proportion(1, 10, level=95), "0.95"),
+        (lambda: ks.proportion(1, 10, side="upper"), "side"),
+        (lambda: ks.proportion(1, 10, method="blaker", side="less"), "one-sided"),
+        (lambda: ks.proportion("x", "n"), "data="),
+    ],
+)
+def test_unknown_arguments_name_the_nearest(call, message):
+    with pytest.raises(FormulaError, match=message):
+        call()
+
+
+def test_results_can_be_pickled_and_printed():
+    found = ks.risk_ratio(3, 10, 0, 12)
+    again = pickle.loads(pickle.dumps(found))
+    pd.testing.assert_frame_equal(again.to_frame(), found.to_frame())
+    assert "Inf" in found.to_text()
+    assert found.meta["method"] == "miettinen-nurminen"
+    assert set(found.to_ard().columns) >= {"stat_name", "stat", "method"}
+
+
+@pytest.fixture
+def small():
+    adsl = pd.DataFrame(
+        {
+            "USUBJID": ["a", "b", "c", "d"],
+            "ROUTE": pd.Categorical(["IV", "IV", "PO", "PO"], categories=["PLACEBO", "PO", "IV"]),
+            "DOSE": [35, 35, 150, 150],
+            "SAFFL": ["Y", "Y", "Y", "Y"],
+            "TRTSDT": pd.to_datetime(["2024-01-01"] * 4),
+            "TRTEDT": pd.to_datetime(["2024-01-29", "2024-01-29", "2024-01-15", "2024-01-29"]),
+            "DTHFL": ["N", "N", "Y", "N"],
+        }
+    )
+    adae = pd.DataFrame(
+        {
+            "USUBJID": ["a", "a", "c"],
+            "AEBODSYS": ["Nervous", "Nervous", "Gut"],
+            "AEDECOD": ["Headache", "Headache", "Nausea"],
+            "TRTEMFL": ["Y", "Y", "Y"],
+            "ASTDT": pd.to_datetime(["2024-01-03", "2024-01-10", "2024-01-01"]),
+        }
+    )
+    return adae, adsl
+
+
+def test_order_of_a_categorical_and_of_numbers(small):
+    assert ks.incidence(*small, by="ROUTE").arms == ("PO", "IV")
+    assert ks.incidence(*small, by="DOSE").arms == (35, 150)
+    assert ks.incidence(*small, by="ROUTE", order=["IV", "PO"]).arms == ("IV", "PO")
+
+
+def test_alphabetical_order_is_said(small):
+    adae, adsl = small
+    with pytest.warns(KapstatsWarning, match="reference 'IV'"):
+        ae = ks.incidence(adae, adsl.assign(ROUTE=adsl.ROUTE.astype(str)), by="ROUTE")
+    assert any("alphabetical" in text for text in ae.warnings)
+
+
+def test_no_event_at_all(small):
+    adae, adsl = small
+    frame = ks.incidence(adae.iloc[:0], adsl, by="ROUTE").to_frame()
+    assert frame.level.tolist() == ["ANY", "ANY"]
+    assert frame.n_subjects.tolist() == [0, 0]
+    assert frame.N.tolist() == [2, 2]
+
+
+def test_tables_are_not_changed(small):
+    adae, adsl = small
+    before = adae.copy(), adsl.copy()
+    ae = ks.incidence(adae, adsl, by="ROUTE")
+    ae.compare()
+    ae.table()
+    pd.testing.assert_frame_equal(adae, before[0])
+    pd.testing.assert_frame_equal(adsl, before[1])
+
+
+def test_groupings_count_their_terms_once(small):
+    adae, adsl = small
+    more = pd.concat([adae, adae.iloc[[0]].assign(AEDECOD="Migraine")])
+    ae = ks.incidence(more, adsl, by="ROUTE", groups={"Head": ["Headache", "Migraine"]})
+    rows = ae.to_frame().query("level == 'GROUP'")
+    assert rows.AEDECOD.tolist() == ["Head", "Head"]
+    assert rows.n_subjects.tolist() == [0, 1]
+    assert rows.n_events.tolist() == [0, 3]
+    assert len(ae.compare()) == len(ae.frame) / 2
+    assert ae.compare(strata="DOSE").filter(level="GROUP")["estimate"].isna().all()
+
+
+def test_times_by_hand(small):
+    """Day 1 is the first day. IV: a at day 3, b censored at 29; PO: c at day 1, d censored at 29."""
+    ae = ks.incidence(*small, by="ROUTE")
+    iv = ae.time_to_first().filter(ROUTE="IV").to_frame()
+    assert iv.time.tolist() == [3.0, 29.0]
+    assert iv.estimate.tolist() == [0.5, 0.5]
+    rates = exposure_adjusted(ae).filter(level="ANY", ROUTE="IV").to_frame().iloc[0]
+    assert rates.events == 1
+    assert abs(rates.time - (3 + 29) / 365.25) < 1e-12
+    every = exposure_adjusted(ae, quantity="events").filter(level="ANY", ROUTE="IV").to_frame().iloc[0]
+    assert every.events == 2
+    assert abs(every.time - 58 / 365.25) < 1e-12
+
+
+def test_death_competes_and_the_data_cut_does_not(small):
+    ae = ks.incidence(*small, by="ROUTE", terms=["AEDECOD"])
+    with pytest.warns(KapstatsWarning, match="Kaplan-Meier"):
+        km = ae.time_to_first("Headache", estimator="one-minus-km")
+    assert any("Kaplan-Meier" in text for text in km.warnings)
+    assert "competing: death" in ae.time_to_first("Headache").meta["sentence"]
+    with pytest.raises(FormulaError, match="'Headache'"):
+        ae.time_to_first("Headach")
+
+
+def test_cmh_without_information():
+    found = cmh_test([0, 0], [5, 5], [0, 0], [5, 5], ["a", "b"])
+    assert found["statistic"].tolist() == [0.0]
+    assert found["p_value"].tolist() == [1.0]
