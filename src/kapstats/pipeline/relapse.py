@@ -40,7 +40,7 @@ def block(plan: Survival, trial: Trial) -> Block:
         question=plan.question,
         title=plan.title,
         sentence=str(km.meta.get("sentence", "")),
-        answers=(_answer(plan, results),),
+        answers=_answers(plan, results),
         results=tuple(results),
         pictures=_pictures(plan, km, results),
         methods=(*explained, "Rows: " + "; ".join(rows.steps) + ".", *plan.notes),
@@ -95,8 +95,7 @@ def _survival_table(plan: Survival, medians: pd.DataFrame, at: pd.DataFrame, str
     rows = []
     for label, arm in groups(medians.assign(time=0.0), strata).items():
         first, own = arm.iloc[0], groups(at, strata)[label].set_index("time")
-        median = f"{_median(first['estimate'])} {interval(first['conf_low'], first['conf_high'], 0)}"
-        cells = [str(label), str(int(first["n"])), str(int(first["n_events"])), median]
+        cells = [str(label), str(int(first["n"])), str(int(first["n_events"])), _median_of(first)]
         for t in chosen:
             r = own.loc[t]
             cells.append(f"{percent(100 * r['estimate'])} {interval(100 * r['conf_low'], 100 * r['conf_high'], 1)}")
@@ -216,20 +215,23 @@ def _rmst_truth(plan: Survival, trial: Trial, frame: pd.DataFrame) -> pd.DataFra
     )
 
 
-def _answer(plan: Survival, results: Sequence[Result]) -> Answer:
-    ci = f"{100 * plan.level:g}% CI"
-    ratios = next((r.estimates.frame for r in results if r.name == "hazard-ratios"), None)
-    if ratios is not None:
-        ours = ratios[ratios["contrast"].str.contains(" - ", regex=False)]
-        reference = ours["contrast"].iloc[0].split(" - ")[1] if len(ours) else "reference"
-        lines = [(r["contrast"].split(" - ")[0], _ratio(r)) for _, r in ours.iterrows()]
-        return Answer(f"Hazard ratio of {plan.event} against {reference} ({ci}); below 1 is fewer.", tuple(lines))
-    medians = next(r.estimates.frame for r in results if r.name == "medians")
-    lines = [
-        (str(label), f"{number(r['estimate'].iloc[0], 0)} {interval(r['conf_low'].iloc[0], r['conf_high'].iloc[0], 0)}")
-        for label, r in groups(medians.assign(time=0.0), _strata(plan)).items()
-    ]
-    return Answer(f"Median time to {plan.event}, {plan.unit} ({ci}).", tuple(lines))
+def _answers(plan: Survival, results: Sequence[Result]) -> tuple[Answer, ...]:
+    """Hazard ratios where there are any, and medians."""
+    by_name = {r.name: r.estimates.frame for r in results}
+    ci, made = f"{100 * plan.level:g}% CI", []
+    ratios = by_name.get("hazard-ratios", pd.DataFrame({"contrast": []}))
+    ours = ratios[ratios["contrast"].astype(str).str.contains(" - ", regex=False)]
+    if len(ours):
+        reference = str(ours["contrast"].iloc[0]).split(" - ")[1]
+        lines = tuple((str(r["contrast"]).split(" - ")[0], _ratio(r)) for _, r in ours.iterrows())
+        made.append(Answer(f"Hazard ratio of {plan.event} against {reference} ({ci}); below 1 is fewer.", lines))
+    arms = groups(by_name["medians"].assign(time=0.0), _strata(plan)).items()
+    lines = tuple((str(label), _median_of(rows.iloc[0])) for label, rows in arms)
+    return (*made, Answer(f"Median time to {plan.event}, {plan.unit} ({ci}).", lines))
+
+
+def _median_of(row: pd.Series) -> str:
+    return f"{_median(row['estimate'])} {interval(row['conf_low'], row['conf_high'], 0)}"
 
 
 def _ratio(row: pd.Series) -> str:

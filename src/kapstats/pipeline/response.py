@@ -35,7 +35,7 @@ def block(plan: Mmrm, trial: Trial) -> Block:
         name=plan.name,
         question=plan.question,
         title=plan.title,
-        sentence=f"{means.meta.get('sentence', '')}",
+        sentence="; ".join(part for part in (str(means.meta.get("sentence", "")), rows.without) if part),
         answers=(_answer(plan, against, reference, visits),),
         results=(
             Result("lsmeans", replace(means, frame=shown)),

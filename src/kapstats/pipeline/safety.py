@@ -44,7 +44,7 @@ def block(plan: Incidence, trial: Trial) -> Block:
             Result("differences", replace(compared, frame=against), _table(plan, counts, against, ae)),
         ),
         pictures=_pictures(plan, counts, against, ae),
-        methods=(str(compared.meta.get("sentence", "")), _how(plan, ae), *plan.notes),
+        methods=(_how(plan, ae), *plan.notes),
         warnings=tuple(dict.fromkeys([*ae.warnings, *compared.warnings])),
     )
 

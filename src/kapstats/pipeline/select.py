@@ -21,10 +21,14 @@ _CONDITION = re.compile(r"\s*([A-Za-z_]\w*)\s*(==|!=|<=|>=|<|>|\bnot in\b|\bin\b
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows kept, and what happened to the others in words."""
+    """The rows kept, and what happened to the others in words.
+
+    without : how many subjects of the population have no row left, in words; empty when all have
+    """
 
     frame: pd.DataFrame
     steps: tuple[str, ...]
+    without: str = ""
 
 
 def select(trial: Trial, dataset: str, population: str, where: Iterable[str], joined: Iterable[str] = ()) -> Rows:
@@ -50,7 +54,16 @@ def select(trial: Trial, dataset: str, population: str, where: Iterable[str], jo
         steps.append(f"{condition}: {len(frame)} left")
     if frame.empty:
         raise DataError(f"No row of {dataset.upper()} is left. " + "; ".join(steps) + ".")
-    return Rows(frame, tuple(steps))
+    return Rows(frame, tuple(steps), _without(chosen, frame, population))
+
+
+def _without(chosen: Trial, frame: pd.DataFrame, population: str) -> str:
+    if "adsl" not in chosen or "USUBJID" not in frame.columns:
+        return ""
+    everybody = set(chosen.adsl["USUBJID"])
+    absent = len(everybody - set(frame["USUBJID"]))
+    whose = f" with {population}" if population else ""
+    return f"{absent} of {len(everybody)} subjects{whose} have no such record" if absent else ""
 
 
 def holds(frame: pd.DataFrame, condition: str, name: str = "data") -> BoolArray:
