@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 import kapstats as ks
 from kapstats.kernels import aalen_johansen as aj
+from kapstats.kernels import cox_newton, interval_ph, jets
 from kapstats.kernels import fine_gray as fg
 from kapstats.kernels import group_sequential as gs
-from kapstats.kernels import interval_ph, jets
 from kapstats.kernels import npmle as turnbull
 from kapstats.kernels import parametric_survival as ml
 from kapstats.kernels.multistate import occupation
+from kapstats.kernels.risk_sets import risk_sets
 from kapstats.relapse.competing import cause_specific
 
 law = settings(max_examples=12, deadline=None, derandomize=True)
@@ -331,8 +332,9 @@ def weighted_risk(data, weights, ties, x, horizon):
     """The risk of cause 1 by `horizon`, written out."""
     hazards = []
     for k in (1, 2):
-        rows = data.assign(e=(data["s"] == k) * 1)
-        b = ks.cox("Surv(t, e) ~ a", rows, ties=ties, weights=weights).coefficients["estimate"][0]
+        sets = risk_sets(data["t"].to_numpy(float), (data["s"] == k).to_numpy())
+        rows = cox_newton.cox_data(sets, data[["a"]].to_numpy(), w=weights, efron=ties == "efron")
+        b = cox_newton.fit(rows).b[0]
         r, steps = weights * np.exp(b * data["a"].to_numpy()), []
         for u in np.unique(data["t"]):
             tied = ((data["t"] == u) & (data["s"] == k)).to_numpy()

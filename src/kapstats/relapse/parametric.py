@@ -201,10 +201,13 @@ class ParametricFit:
         return np.linspace(finite.max() / 20.0, finite.max(), 20)
 
     def _matrices(self, rows: pd.DataFrame, t: FloatArray) -> list[FloatArray]:
-        X = np.repeat(self.covariates.new(rows), len(t), axis=0)
-        U = np.empty((len(X), 0)) if self.cure is None else np.repeat(self.cure.new(rows), len(t), axis=0)
-        Z = np.repeat(_scale_strata(self.surv, rows), len(t), axis=0)
+        X, Z, U = (np.repeat(M, len(t), axis=0) for M in self._inputs(rows))
         return self.layout.build(X, Z, U, np.tile(t, len(rows)))
+
+    def _inputs(self, rows: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Covariates, scale strata and cure covariates of `rows`."""
+        U = np.empty((len(rows), 0)) if self.cure is None else self.cure.new(rows)
+        return self.covariates.new(rows), _scale_strata(self.surv, rows), U
 
     def _jet(self, what: Callable[..., jets.Jet], matrices: list[FloatArray], t: FloatArray) -> jets.Jet:
         return what(jets.variables([M @ self.theta for M in matrices]), t)
@@ -212,8 +215,9 @@ class ParametricFit:
     def _quantiles(self, rows: pd.DataFrame, p: FloatArray) -> Estimates:
         frame = rows.loc[rows.index.repeat(len(p))].reset_index(drop=True).assign(quantile=np.tile(p, len(rows)))
         target = np.log1p(-frame["quantile"].to_numpy(float))
-        t = self._invert(frame, target)
-        matrices = self._matrices_at(frame, t)
+        inputs = self._inputs(frame)
+        t = self._invert(inputs, target)
+        matrices = self.layout.build(*inputs, t)
         log_S = self._jet(self.layout.family.log_survival, matrices, t)
         log_f = self._jet(self.layout.family.log_density, matrices, t)
         _, se_log_S = _delta(log_S, matrices, self.theta_vcov)
@@ -224,18 +228,14 @@ class ParametricFit:
         )
         return Estimates(frame, {**self.meta, "title": "Predicted quantiles", "scale": "identity"})
 
-    def _matrices_at(self, frame: pd.DataFrame, t: FloatArray) -> list[FloatArray]:
-        U = np.empty((len(frame), 0)) if self.cure is None else self.cure.new(frame)
-        return self.layout.build(self.covariates.new(frame), _scale_strata(self.surv, frame), U, t)
-
-    def _invert(self, frame: pd.DataFrame, target: FloatArray) -> FloatArray:
+    def _invert(self, inputs: tuple[FloatArray, FloatArray, FloatArray], target: FloatArray) -> FloatArray:
         """log S(t) = target by bisection in log t, Inf where it is never reached."""
-        low, high = np.full(len(frame), -30.0), np.full(len(frame), 30.0)
+        low, high = np.full(target.size, -30.0), np.full(target.size, 30.0)
 
         def log_survival(x: FloatArray) -> FloatArray:
             t = np.exp(x)
             with np.errstate(over="ignore", invalid="ignore"):
-                return self._jet(self.layout.family.log_survival, self._matrices_at(frame, t), t).v
+                return self._jet(self.layout.family.log_survival, self.layout.build(*inputs, t), t).v
 
         never = log_survival(high) > target
         for _ in range(90):
@@ -250,7 +250,7 @@ class ParametricFit:
         if self.surv.left is not None:
             raise FormulaError("residuals() are defined here for exact and right-censored times.")
         t = self.surv.time
-        matrices = self._matrices_at(self.surv.frame, t)
+        matrices = self.layout.build(*self._inputs(self.surv.frame), t)
         log_S = self._jet(self.layout.family.log_survival, matrices, t).v
         if kind == "cox-snell":
             return -log_S
