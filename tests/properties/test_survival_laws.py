@@ -18,7 +18,7 @@ from kapstats.kernels.product_limit import CONF_TYPES, limits, product_limit
 from kapstats.kernels.risk_sets import merge_close, risk_sets
 from kapstats.kernels.weighted_logrank import group_counts, weight_function, weighted_scores
 
-FEW = settings(derandomize=True, max_examples=12, deadline=None)
+FEW = settings(derandomize=True, max_examples=8, deadline=None)
 TIES = ("efron", "breslow", "exact", "kalbfleisch-prentice")
 
 
