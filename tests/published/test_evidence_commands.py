@@ -1,0 +1,70 @@
+"""The evidence from the command line's side: csv in, csv and html out, exit codes."""
+
+import pandas as pd
+import pytest
+
+import kapstats as ks
+from kapstats.evidence.commands import audit_file, reproduce
+
+CLAIMS = """study,arm,term,events,n,percent
+abbar2022,ketamine,remission,46,83,63.0
+abbar2022,placebo,remission,25,73,31.6
+other,=cmd|'/c calc'!A0,nausea,10,30,33.0
+"""
+
+
+def test_reproduce_all_is_fine_and_lists_every_entry():
+    text, code = reproduce()
+    assert code == 0
+    assert all(entry.id in text for entry in ks.gallery.ENTRIES)
+    assert "printed numbers reproduced" in text
+
+
+def test_reproduce_one_prints_its_table_and_writes_the_pack(tmp_path):
+    text, code = reproduce(["elekt-d"], tmp_path / "pack.html")
+    assert code == 0
+    assert "24.2" in text
+    assert (tmp_path / "pack.html").stat().st_size > 5000
+    assert len(pd.read_csv(tmp_path / "pack.csv")) == 5
+
+
+def test_audit_of_a_file_keeps_the_printed_digits(tmp_path):
+    path = tmp_path / "claims.csv"
+    path.write_text(CLAIMS)
+    text, code = audit_file(path, tmp_path / "findings.csv")
+    assert code == 1
+    assert "3 printed lines; 3 findings" in text
+    written = pd.read_csv(tmp_path / "findings.csv", dtype=str)
+    assert written["percent"].tolist() == ["63.0", "31.6", "33.0"]
+    assert written["arm"][2].startswith("'=")  # a spreadsheet must not run it
+    audit_file(path, tmp_path / "findings.html")
+    page = (tmp_path / "findings.html").read_text()
+    assert "denominator" in page
+
+
+def test_a_clean_file_is_fine(tmp_path):
+    path = tmp_path / "claims.csv"
+    path.write_text("study,events,n,percent\na,10,30,33.3\n")
+    assert audit_file(path)[1] == 0
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "no such file"), (b"", "no csv"), (b"\xff\xfe\x00", "no csv")])
+def test_a_file_that_cannot_be_read(tmp_path, content, message):
+    path = tmp_path / "claims.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ks.errors.DataError, match=message):
+        audit_file(path)
+
+
+def test_the_evidence_tables_are_complete_and_name_their_sources():
+    sources = set(ks.evidence.table("sources")["study"])
+    for name in ks.evidence.tables():
+        table = ks.evidence.table(name)
+        assert len(table) > 5
+        if "checked" in table:
+            assert table["checked"].str.startswith(("yes", "secondary")).all(), name
+        if "study" in table:
+            assert set(table["study"]) <= sources, name
+    with pytest.raises(ks.errors.DataError, match="Did you mean 'relapse'"):
+        ks.evidence.table("relapses")
