@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from html.parser import HTMLParser
@@ -40,7 +41,15 @@ def document(text: str = "text") -> Document:
         warnings=(text,),
     )
     failed = Block(name="c", question="safety", title=text, failed=text)
-    return Document(text, (block, failed), text, ((text, text),), (text,), (table,), "2026-01-01T00:00:00Z")
+    return Document(
+        title=text,
+        blocks=(block, failed),
+        subtitle=text,
+        facts=((text, text),),
+        notes=(text,),
+        provenance=(table,),
+        created="2026-01-01T00:00:00Z",
+    )
 
 
 class Reader(HTMLParser):
@@ -152,3 +161,9 @@ def test_only_questions_that_were_asked_are_there() -> None:
 @pytest.mark.parametrize("svg", ['<svg width="1pt" height="1pt"><g id="a"/></svg>'])
 def test_a_figure_without_a_view_box_still_stands(svg: str) -> None:
     assert inline(svg, prefix="p") == '<svg><g id="p-a"/></svg>'
+
+
+def test_a_plan_may_ask_in_its_own_words() -> None:
+    html = page(dataclasses.replace(document(), questions=(("response", "Did it <work>?"), ("safety", ""))))
+    assert "</span> Did it &lt;work&gt;?</h2>" in html
+    assert "What did it do to them?" in html
