@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from scipy.special import chdtrc, ndtri
 
 from kapstats import estimates
-from kapstats._types import BoolArray, FloatArray, FrameLike
+from kapstats._types import BoolArray, FloatArray, FrameLike, IntArray
 from kapstats.errors import ConvergenceError, DataError, FormulaError, choose, first_ids
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level
@@ -56,20 +56,112 @@ ALIASES = {
 }
 
 
+class Builder(Protocol):
+    """(X covariates without intercept, Z scale strata, U cure covariates, time) -> predictors' design matrices."""
+
+    def __call__(self, X: FloatArray, Z: FloatArray, U: FloatArray, t: FloatArray, /) -> list[FloatArray]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How parameters make the predictors of a family.
 
-    names (q,) of the parameters; start (q,); build(X, Z, U, time) -> design matrices of the predictors (rows, q), with
-    X covariates without intercept, Z scale strata, U cure covariates; free (q,): False where held at the start.
+    distribution and detail (scale of the spline, cuts) name the family; cured adds the mixture; names, start (q,) of
+    the parameters; build: see Builder; free (q,): False where held at the start; slopes: where the covariates stand.
     """
 
-    family: ml.Family
+    distribution: str
+    detail: str | tuple[float, ...]
+    cured: bool
     names: tuple[str, ...]
     start: FloatArray
-    build: Callable[[FloatArray, FloatArray, FloatArray, FloatArray], list[FloatArray]]
+    build: Builder
     free: BoolArray
     slopes: slice
+
+    @property
+    def family(self) -> ml.Family:
+        """The likelihood; made on request, so that fits can be pickled."""
+        if isinstance(self.detail, tuple):
+            base = ml.piecewise(np.asarray(self.detail))
+        else:
+            base = FAMILIES[self.distribution] if self.distribution in FAMILIES else ml.spline(self.detail)
+        return ml.cured(base) if self.cured else base
+
+
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    """Location (intercept and p covariates), then log scale per stratum or gompertz shape, then Q."""
+
+    p: int
+    q: int
+    has_strata: bool
+    has_shape: bool
+
+    def __call__(self, X: FloatArray, Z: FloatArray, U: FloatArray, t: FloatArray, /) -> list[FloatArray]:
+        location = np.zeros((len(X), self.q))
+        location[:, 0], location[:, 1 : self.p + 1] = 1.0, X
+        out, at = [location], self.p + 1
+        blocks = [Z if self.has_strata else np.ones((len(X), 1)), *([np.ones((len(X), 1))] if self.has_shape else [])]
+        for block in blocks:
+            M = np.zeros((len(X), self.q))
+            M[:, at : at + block.shape[1]] = block
+            out.append(M)
+            at += block.shape[1]
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Spline:
+    """s(log t) + x'b and its slope."""
+
+    basis: ml.Basis
+
+    def __call__(self, X: FloatArray, Z: FloatArray, U: FloatArray, t: FloatArray, /) -> list[FloatArray]:
+        u = np.log(t)
+        return [np.hstack([self.basis.value(u), X]), np.hstack([self.basis.slope(u), np.zeros_like(X)])]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piecewise:
+    """x'b, then one log hazard per interval."""
+
+    J: int
+
+    def __call__(self, X: FloatArray, Z: FloatArray, U: FloatArray, t: FloatArray, /) -> list[FloatArray]:
+        out = [np.hstack([np.zeros((len(X), self.J)), X])]
+        for j in range(self.J):
+            M = np.zeros((len(X), self.J + X.shape[1]))
+            M[:, j] = 1.0
+            out.append(M)
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Cured:
+    """The predictors of `base`, then the logit of the uncured fraction (q and r parameters)."""
+
+    base: Builder
+    q: int
+    r: int
+
+    def __call__(self, X: FloatArray, Z: FloatArray, U: FloatArray, t: FloatArray, /) -> list[FloatArray]:
+        wide = [np.hstack([M, np.zeros((len(X), self.r))]) for M in self.base(X, Z, U, t)]
+        logit = np.zeros((len(X), self.q + self.r))
+        logit[:, self.q], logit[:, self.q + 1 :] = 1.0, U
+        return [*wide, logit]
+
+
+@dataclass(frozen=True, slots=True)
+class _WithoutSlopes:
+    """The predictors of `base` for p covariates at zero, without their columns."""
+
+    base: Builder
+    p: int
+    keep: IntArray
+
+    def __call__(self, X: FloatArray, Z: FloatArray, U: FloatArray, t: FloatArray, /) -> list[FloatArray]:
+        return [M[:, self.keep] for M in self.base(np.zeros((len(X), self.p)), Z, U, t)]
 
 
 @dataclass(frozen=True)
@@ -435,22 +527,8 @@ def _linear_layout(name: str, kept: list[str], surv: SurvData, observed: ml.Obse
     names = ("(Intercept)", *kept, *(e[0] for e in extra))
     start = np.array([intercept, *[0.0] * p, *(e[1] for e in extra)])
     free = np.array([True] * (p + 1) + [e[2] for e in extra])
-    has_strata = name != "gompertz"
-
-    def build(X: FloatArray, Z: FloatArray, U: FloatArray, t: FloatArray) -> list[FloatArray]:
-        n, q = len(X), len(names)
-        location = np.zeros((n, q))
-        location[:, 0], location[:, 1 : p + 1] = 1.0, X
-        out, at = [location], p + 1
-        widths = [Z.shape[1] if has_strata else 1] + ([1] if name == "generalised-gamma" else [])
-        for j, width in enumerate(widths):
-            M = np.zeros((n, q))
-            M[:, at : at + width] = Z if has_strata and j == 0 else 1.0
-            out.append(M)
-            at += width
-        return out
-
-    return Layout(FAMILIES[name], names, start, build, free, slice(1, p + 1))
+    build = _Linear(p, len(names), name != "gompertz", name == "generalised-gamma")
+    return Layout(name, "", False, names, start, build, free, slice(1, p + 1))
 
 
 def _spline_layout(kept: list[str], observed: ml.Observed, knots: int | Sequence[float], scale: str) -> Layout:
@@ -462,18 +540,14 @@ def _spline_layout(kept: list[str], observed: ml.Observed, knots: int | Sequence
     at = np.quantile(x, inner) if inner is not None else np.array([x.min(), *np.log(np.sort(knots)), x.max()])
     if (np.diff(at) <= 0).any():
         raise FormulaError(f"knots={knots}: the knots {np.exp(at).round(3).tolist()} are not increasing; use fewer.")
-    basis, m, p = ml.Basis(at), at.size, len(kept)
+    m, p = at.size, len(kept)
     names = (*(f"gamma{j}" for j in range(m)), *kept)
     shape = 1.2 / max(float(np.std(x)), 0.3)
     start = np.zeros(m + p)
     rate = np.log(max(seen.sum(), 1.0) / (observed.weights * time).sum())
     start[0], start[1] = float(np.mean(x) * (1.0 - shape) + rate), shape
-
-    def build(X: FloatArray, Z: FloatArray, U: FloatArray, t: FloatArray) -> list[FloatArray]:
-        u = np.log(t)
-        return [np.hstack([basis.value(u), X]), np.hstack([basis.slope(u), np.zeros_like(X)])]
-
-    return Layout(ml.spline(scale), names, start, build, np.ones(m + p, bool), slice(m, m + p))
+    free, slopes = np.ones(m + p, bool), slice(m, m + p)
+    return Layout("royston-parmar", scale, False, names, start, _Spline(ml.Basis(at)), free, slopes)
 
 
 def _piecewise_layout(kept: list[str], observed: ml.Observed, cuts: Sequence[float] | None) -> Layout:
@@ -485,19 +559,9 @@ def _piecewise_layout(kept: list[str], observed: ml.Observed, cuts: Sequence[flo
     rate = np.log(max((observed.weights * seen).sum(), 0.5) / (observed.weights * time).sum())
     p, J = len(kept), c.size + 1
     names = (*(f"Log(hazard)({a:g}, {b:g}]" for a, b in itertools.pairwise(edges)), *kept)
-
-    def build(X: FloatArray, Z: FloatArray, U: FloatArray, t: FloatArray) -> list[FloatArray]:
-        linear = np.zeros((len(X), J + p))
-        linear[:, J:] = X
-        out = [linear]
-        for j in range(J):
-            M = np.zeros((len(X), J + p))
-            M[:, j] = 1.0
-            out.append(M)
-        return out
-
-    start = np.concatenate([np.full(J, rate), np.zeros(p)])
-    return Layout(ml.piecewise(c), names, start, build, np.ones(J + p, bool), slice(J, J + p))
+    start, free = np.concatenate([np.full(J, rate), np.zeros(p)]), np.ones(J + p, bool)
+    detail = tuple(c.tolist())
+    return Layout("piecewise-exponential", detail, False, names, start, _Piecewise(J), free, slice(J, J + p))
 
 
 def _with_cure(base: Layout, cured: Covariates) -> Layout:
@@ -505,18 +569,10 @@ def _with_cure(base: Layout, cured: Covariates) -> Layout:
     kept = [n for n, a in zip(cured.names, cured.aliased, strict=True) if not a]
     extra = ("uncured_logit_(Intercept)", *(f"uncured_logit_{n}" for n in kept))
     q, r = len(base.names), len(extra)
-
-    def build(X: FloatArray, Z: FloatArray, U: FloatArray, t: FloatArray) -> list[FloatArray]:
-        wide = [np.hstack([M, np.zeros((len(X), r))]) for M in base.build(X, Z, U, t)]
-        logit = np.zeros((len(X), q + r))
-        logit[:, q], logit[:, q + 1 :] = 1.0, U
-        return [*wide, logit]
-
     start = np.concatenate([base.start, [1.0], np.zeros(r - 1)])
     free = np.concatenate([base.free, np.ones(r, bool)])
-    return replace(
-        base, family=ml.cured(base.family), names=(*base.names, *extra), start=start, build=build, free=free
-    )
+    build = _Cured(base.build, q, r)
+    return replace(base, cured=True, names=(*base.names, *extra), start=start, build=build, free=free)
 
 
 def _maximise(layout: Layout, surv: SurvData, X: FloatArray, U: FloatArray, observed: ml.Observed) -> ml.Fit:
@@ -597,10 +653,7 @@ def _fit_object(
 def _null_layout(layout: Layout, p: int) -> Layout:
     """The same model without covariates."""
     keep = np.r_[0 : layout.slopes.start, layout.slopes.stop : len(layout.names)]
-
-    def build(X: FloatArray, Z: FloatArray, U: FloatArray, t: FloatArray) -> list[FloatArray]:
-        return [M[:, keep] for M in layout.build(np.zeros((len(X), p)), Z, U, t)]
-
+    build = _WithoutSlopes(layout.build, p, keep)
     names, none = tuple(layout.names[i] for i in keep), slice(layout.slopes.start, layout.slopes.start)
     return replace(layout, names=names, start=layout.start[keep], build=build, free=layout.free[keep], slopes=none)
 

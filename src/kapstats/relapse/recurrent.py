@@ -22,7 +22,7 @@ from kapstats.kernels.count_regression import CountFit, count_regression
 from kapstats.kernels.mean_cumulative import MeanCumulative, mean_cumulative
 from kapstats.relapse.cox import cox
 from kapstats.relapse.regression import coefficient_table, covariates, natural, spread
-from kapstats.relapse.surv_data import Groups, SurvData, group_rows, group_terms, unpack
+from kapstats.relapse.surv_data import Groups, SurvData, check_convention, group_rows, group_terms, unpack
 
 MODELS = ("andersen-gill", "lwyy", "pwp-total", "pwp-gap", "wlw", "poisson", "negative-binomial")
 EPISODE = "EPISODE"
@@ -45,6 +45,7 @@ def recurrent(
     ties: str | None = None,
     level: float = 0.95,
     order: Mapping[str, Sequence[Any]] | None = None,
+    convention: str | None = None,
 ) -> Any:
     """Regression for recurrent events, robust variance by subject.
 
@@ -60,7 +61,8 @@ def recurrent(
     id : the column that names the subject
     model : andersen-gill | lwyy | pwp-total | pwp-gap | wlw | poisson | negative-binomial
     episodes : PWP: later episodes are pooled into this one; WLW: the number of event times modelled (default 3)
-    ties : of the partial likelihood; default efron, breslow for lwyy
+    ties : of the partial likelihood; default efron, breslow for lwyy and under convention "SAS"
+    convention : "R" or "SAS" (ties only; the variance is the robust one in both)
 
     Returns
     -------
@@ -98,7 +100,8 @@ def recurrent(
         return _counts(surv, frame, id, model, level, order)
     right = formula.split("~", 1)[1].strip()
     clustered = right if parsed.cluster else f"{right} + cluster({_quoted(id)})"
-    ties = ties or ("breslow" if model == "lwyy" else "efron")
+    sas = check_convention(convention) == "SAS"
+    ties = ties or ("breslow" if model == "lwyy" or sas else "efron")
     if model in ("andersen-gill", "lwyy"):
         left, rows = f"Surv({start}, {stop}, {event})", frame
     elif model == "wlw":
