@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kapstats.relapse.cox_fit import CoxFit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdjustedSurvival(Estimates):
     """Standardised survival: one row per level and time; ``differences`` of every level from the first, per time."""
 

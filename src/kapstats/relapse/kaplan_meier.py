@@ -18,7 +18,15 @@ from kapstats.estimates import Curve, Estimates
 from kapstats.inference.intervals import check_level, wald, with_inference
 from kapstats.kernels import product_limit as pl
 from kapstats.kernels.risk_sets import risk_sets
-from kapstats.relapse.surv_data import Groups, SurvData, check_convention, group_rows, group_terms, unpack
+from kapstats.relapse.surv_data import (
+    Groups,
+    SurvData,
+    check_convention,
+    group_rows,
+    group_terms,
+    unpack,
+    unstated_order,
+)
 
 ESTIMATORS = ("kaplan-meier", "nelson-aalen", "fleming-harrington")
 LIMITS = ("estimate", "conf_low", "conf_high")
@@ -382,6 +390,7 @@ def _meta(
         sentence=f"{name}, {variance} variance, {conf_type} limits; {surv.sentence()}",
         estimand="probability of no event up to the time",
         conventions=notes + ((f"convention {convention}",) if convention else ()),
+        warnings=unstated_order(groups),
         data=surv.data_print,
         frame_kind=surv.kind,
         conf_type=conf_type,

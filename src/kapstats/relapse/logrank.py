@@ -18,14 +18,22 @@ from kapstats.estimates import Estimates
 from kapstats.inference import multiplicity
 from kapstats.kernels import weighted_logrank as wl
 from kapstats.kernels.risk_sets import risk_sets
-from kapstats.relapse.surv_data import Groups, SurvData, check_convention, group_rows, group_terms, unpack
+from kapstats.relapse.surv_data import (
+    Groups,
+    SurvData,
+    check_convention,
+    group_rows,
+    group_terms,
+    unpack,
+    unstated_order,
+)
 
 WEIGHTS = ("fleming-harrington", "gehan", "tarone-ware", "peto-peto", "modified-peto-peto", "max-combo")
 #: (rho, gamma) of the default max-combo
 COMBO = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LogRank(Estimates):
     """One row: statistic (chi-square, or z), df, p_value.
 
@@ -140,6 +148,7 @@ def logrank(
         sentence=f"{_stratified(plan.name, surv)}; {surv.sentence()}",
         estimand="equality of the hazards of the event at all times",
         conventions=("hypergeometric variance; weights from the pooled curve just before each time", *note),
+        warnings=unstated_order(groups),
         data=surv.data_print,
         frame_kind=surv.kind,
     )

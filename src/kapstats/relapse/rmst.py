@@ -17,7 +17,15 @@ from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels import restricted_mean as rm
 from kapstats.kernels.product_limit import product_limit, restricted_mean
 from kapstats.kernels.risk_sets import risk_sets
-from kapstats.relapse.surv_data import Groups, SurvData, check_convention, group_rows, group_terms, unpack
+from kapstats.relapse.surv_data import (
+    Groups,
+    SurvData,
+    check_convention,
+    group_rows,
+    group_terms,
+    unpack,
+    unstated_order,
+)
 
 METHODS = ("ipcw", "pseudo")
 #: quantity, link of its regression, text between the arms
@@ -85,6 +93,7 @@ def rmst(
     groups = group_rows(surv.frame, group_terms(surv.formula), order)
     horizon = _horizon(surv, groups, tau)
     meta = _meta(surv, horizon, terms, method, check_level(level), convention, tau is None)
+    meta["warnings"] = unstated_order(groups)
     if terms:
         return _adjusted(surv, groups, terms, horizon, method, order, meta)
     return _unadjusted(surv, groups, horizon, meta)

@@ -222,6 +222,12 @@ def group_terms(parsed: Formula) -> list[str]:
     return list(dict.fromkeys(terms))
 
 
+def unstated_order(groups: Groups) -> tuple[str, ...]:
+    """Warn (and return the text) when groups that are compared stand in alphabetical order only."""
+    text = frames.warn_sorted(groups.factors) if len(groups) > 1 else None
+    return (text,) if text else ()
+
+
 def check_convention(convention: str | None) -> str | None:
     """`convention` when it is "R", "SAS" or None."""
     return None if convention is None else choose(convention, CONVENTIONS, "convention")
