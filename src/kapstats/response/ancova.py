@@ -244,7 +244,7 @@ class AncovaFit:
             f"squares on {self.nobs} of {self.n_records} records. "
         )
         if self.default_vcov != "model":
-            text += f"Standard errors are robust to unequal variances ({self.default_vcov}; doi:10.2307/2685594). "
+            text += f"Standard errors are robust to unequal variances ({self.default_vcov}; doi:10.1080/00031305.2000.10474549). "
         for note in self.notes:
             text += f"{note[0].upper()}{note[1:]}. "
         text += "Rows with a missing response are left out, which is valid when they are missing at random given the "
