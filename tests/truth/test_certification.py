@@ -207,6 +207,34 @@ def test_a_callable_that_fails_counts_as_not_converged():
     assert 0 < result.frame.convergence.iloc[0] < 1
 
 
+def test_answers_of_the_library_find_their_truth():
+    def cox(trial):
+        return ks.cox("Surv(AVAL, CNSR == 0) ~ TRT01P", trial.adtte).coefficients
+
+    def rmst(trial):
+        return ks.rmst("Surv(AVAL, CNSR == 0) ~ TRT01P", trial.adtte, tau=77)
+
+    def risk(trial):
+        return ks.incidence(trial, by="TRT01A").compare(reference="Placebo")
+
+    found = {f.__name__: ks.certify(f, "kap-parallel", replicates=3, seed=2).frame for f in (cox, rmst, risk)}
+    assert found["cox"].truth.tolist() == pytest.approx(np.log([a.hazard_ratio for a in KAP.arms[1:]]))
+    assert [e.split(":")[0] for e in found["rmst"].estimand] == ["rmst"] * 6 + ["rmst_difference"] * 5
+    assert len(found["risk"]) == 170
+    named = ks.certify("rmst", "kap-parallel", replicates=3, seed=2).frame
+    np.testing.assert_allclose(found["rmst"].estimate, named.estimate, rtol=1e-9)
+    by_name = ks.certify("cox", KAP, replicates=3, seed=2).frame
+    np.testing.assert_allclose(found["cox"].estimate, by_name.estimate, rtol=1e-6)
+
+
+def test_an_answer_that_names_no_visit_is_refused_and_not_guessed():
+    def unclear(trial):
+        return difference_of_completers(trial)[["contrast", "estimate"]]
+
+    with pytest.raises(DataError, match="AVISIT"):
+        ks.certify(unclear, TWO, replicates=20, n=40)
+
+
 def test_a_callable_about_something_else_is_an_error():
     with pytest.raises(DataError, match="mean_difference"):
         ks.certify(lambda t: pd.DataFrame({"contrast": ["a - b"], "estimate": [1.0]}), TWO, replicates=20, n=40)

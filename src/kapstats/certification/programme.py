@@ -60,7 +60,9 @@ def scenario(name: str) -> Scenario:
 PROGRAMME: tuple[Certificate, ...] = (
     Certificate("mmrm", "kap-parallel", 240),
     Certificate("mmrm", "kap-parallel-null", 240, note="rejection is the type I error"),
-    Certificate("mmrm", "kap-two-arms", 20, 5_000, note="ten subjects per arm"),
+    Certificate("mmrm", "kap-two-arms", 20, note="ten subjects per arm"),
+    Certificate("mmrm", "kap-two-arms", 40, 2_000),
+    Certificate("mmrm", "kap-two-arms", 80, 2_000),
     Certificate("mmrm-satterthwaite", "kap-two-arms", 20, 5_000, note="ten subjects per arm"),
     Certificate("mmrm-z", "kap-two-arms", 20, 5_000, control=True, note="normal quantiles at ten subjects per arm"),
     Certificate("mmrm", "kap-crossover", 40, 2_000),

@@ -41,8 +41,8 @@ class Task:
     n: int
     seed: int
     level: float
-    targets: tuple[str, ...]
-    logs: bool
+    targets: tuple[tuple[tuple[str, Any], ...], ...] = ()
+    """what identifies the row of the truth behind every column of the results"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def certify(
         found = _answered(estimator, chosen, size, seed, truth, quantity, strategy)
     logs = known.log if known else _on_log_scale(estimator, chosen, size, seed)
     targets = [target(r, logs) for r in found]
-    task = Task(estimator, chosen, size, seed, level, tuple(t.label for t in targets), logs)
+    task = Task(estimator, chosen, size, seed, level, tuple(identity(r) for r in found))
     folder = None if out is None else Path(out)
     began = time.perf_counter()
     results = _replicates(task, targets, replicates, executor, folder, precision, chunk, progress)
@@ -161,6 +161,11 @@ def certify(
     if folder is not None:
         frame.to_csv(folder / f"{_stem(task)}.csv", index=False, float_format="%.10g", lineterminator="\n")
     return Estimates(frame, described)
+
+
+def identity(row: Row) -> tuple[tuple[str, Any], ...]:
+    """What identifies a row of the truth, in a form that can be sent and hashed."""
+    return tuple((k, row[k]) for k in ("quantity", *KEYS) if k in row)
 
 
 def target(row: Row, logs: bool) -> Target:
@@ -209,13 +214,28 @@ def _frame(answer: Any) -> tuple[pd.DataFrame, bool]:
     return pd.DataFrame(answer), False
 
 
+def _asked(frame: pd.DataFrame, scenario: Scenario) -> list[Row]:
+    """What each row of an answer says it estimates, in the words of the truth.
+
+    TRT01A stands for TRT01P; a coefficient ``TRT01PKAP IV`` for the contrast of that arm with the reference; a row
+    called ``difference`` beside rows called ``rmst`` for ``rmst_difference``. Empty cells say nothing.
+    """
+    frame = frame.rename(columns={"TRT01A": "TRT01P"} if "TRT01P" not in frame else {})
+    held = [c for c in ("quantity", "term", *KEYS) if c in frame.columns]
+    rows = [{k: v for k, v in r.items() if not (v == "" or pd.isna(v))} for r in frame[held].to_dict("records")]
+    base = next((r["quantity"] for r in rows if "quantity" in r), "")
+    for row in rows:
+        if row.get("quantity") == "difference":
+            row["quantity"] = f"{base}_difference"
+        if "term" in row:
+            arm = next((a for a in scenario.arms[1:] if str(row["term"]).endswith(a.label)), None)
+            row["contrast"] = f"{arm.label} - {scenario.reference.label}" if arm else row["term"]
+            row.setdefault("quantity", "hazard_ratio")
+    return rows
+
+
 def _on_log_scale(estimator: Any, scenario: Scenario, n: int, seed: int) -> bool:
     return _frame(estimator(assemble(draw(scenario, n=n, seed=seed), truth=False)))[1]
-
-
-def _identifiers(frame: pd.DataFrame) -> pd.DataFrame:
-    named = frame.rename(columns={"TRT01A": "TRT01P"} if "TRT01P" not in frame else {})
-    return named[[c for c in ("quantity", *KEYS) if c in named.columns]].astype(object)
 
 
 def _answered(
@@ -223,18 +243,26 @@ def _answered(
 ) -> list[Row]:
     """The truth's row for each row that a callable returns on the first replicate; rows without one are left out."""
     frame, _ = _frame(estimator(assemble(draw(scenario, n=n, seed=seed), truth=False)))
-    asked = _identifiers(frame).to_dict("records")
-    tables = list(dict.fromkeys(r["quantity"] for r in truth)) if quantity is None else [quantity]
+    rows = [r for r in truth if strategy in (None, r.get("strategy"))]
+    tables = list(dict.fromkeys(r["quantity"] for r in rows)) if quantity is None else [quantity]
+    asked = [row for row in _asked(frame, scenario) if row]
     for name in tables:
-        rows = [r for r in truth if r["quantity"] == name and strategy in (None, r.get("strategy"))]
-        found = [next((r for r in rows if row and _same(row, r)), None) for row in asked]
+        chosen = [{**({} if "quantity" in row and quantity is None else {"quantity": name}), **row} for row in asked]
+        found = [_only(row, rows) for row in chosen]
         if any(found):
             return [r for r in found if r is not None]
     shown = ", ".join(map(str, frame.columns[:6]))
     raise DataError(
-        f"certify: no row of the estimator's answer (columns {shown}) is in the truth of {scenario.name}; "
-        f"it is identified by {', '.join(KEYS)}. Tables of the truth: {', '.join(tables)}."
+        f"certify: no row of the estimator's answer (columns {shown}) points to one row of the truth of {scenario.name};"
+        f" the columns that identify it are {', '.join(KEYS)}. Tables of the truth: {', '.join(tables)}."
     )
+
+
+def _only(row: Row, truth: list[Row]) -> Row | None:
+    """The one row of the truth that is meant; strategies apart, a row that fits several (no visit named) means none."""
+    fits = [r for r in truth if _same(row, r)]
+    apart = {tuple((k, r.get(k)) for k in KEYS if k != "strategy") for r in fits}
+    return fits[0] if len(apart) == 1 else None
 
 
 def _call(task: Task, replicate: int) -> FloatArray:
@@ -247,22 +275,17 @@ def _call(task: Task, replicate: int) -> FloatArray:
         frame, _ = _frame(task.estimator(trial))
     except KapstatsError:
         return out
-    wanted = [_parse(t) for t in task.targets]
     names = ("estimate", "std_error", "conf_low", "conf_high", "p_value")
     numbers = np.column_stack([pd.to_numeric(frame[c]) if c in frame else np.full(len(frame), np.nan) for c in names])
-    for row, values in zip(_identifiers(frame).to_dict("records"), numbers, strict=True):
-        said = {str(v) for k, v in row.items() if k not in (*NUMBERS, "quantity") and v not in (None, "")}
-        said |= {f"{k} {float(row[k]):g}" for k in NUMBERS if k in row}
-        for i, parts in enumerate(wanted):
-            if said <= parts and np.isfinite(values[0]) and np.isnan(out[i, 0]):
+    targets = [dict(t) for t in task.targets]
+    for row, values in zip(_asked(frame, task.scenario), numbers, strict=True):
+        if not row or not np.isfinite(values[0]):
+            continue
+        for i, wanted in enumerate(targets):
+            if _same(row, wanted) and np.isnan(out[i, 0]):
                 out[i] = [*values, 1.0]
                 break
     return out
-
-
-def _parse(target: str) -> set[str]:
-    """What a label says, without the quantity."""
-    return set(target.split(": ", 1)[1].split(", "))
 
 
 # ------------------------------------------------------------------------------------------------ replicates

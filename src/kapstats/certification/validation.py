@@ -54,7 +54,8 @@ def summary_row(certificate: Certificate, frame: pd.DataFrame) -> list[str]:
     bias = (frame.bias.abs() / frame.empirical_se).max()
     failing = sum(not certified(row, LEVEL) for row in frame.to_dict("records"))
     return [
-        certificate.estimator, certificate.scenario, str(certificate.n), f"{certificate.replicates:,}", str(len(frame)),
+        certificate.estimator, certificate.scenario, str(certificate.n),
+        f"{frame.replicates.iloc[0]:,}", str(len(frame)),
         "" if np.isnan(bias) else f"{bias:.3f}", spread(frame.se_ratio, 3), spread(frame.coverage, 2, 100),
         spread(frame.coverage_mcse, 2, 100), spread(frame.rejection, 2, 100), spread(frame.convergence, 2, 100),
         f"{word}{role}" + (f", {failing} of {len(frame)} estimands" if failing else ""), certificate.note,
@@ -129,10 +130,10 @@ def against_n(loaded: Loaded) -> str:
     """Mean coverage over the estimands against the number of subjects, where an estimator was studied at several."""
     groups: dict[str, list[tuple[int, float]]] = {}
     for c, f in loaded:
-        if f.coverage.notna().any() and not c.scenario.endswith("-null"):
-            groups.setdefault(c.estimator, []).append((c.n, float(f.coverage.mean())))
+        if f.coverage.notna().any():
+            groups.setdefault(f"{c.estimator}, {c.scenario}", []).append((c.n, float(f.coverage.mean())))
     lines = {k: sorted(v) for k, v in groups.items() if len({n for n, _ in v}) > 1}
-    left, width, height, low = 60, 380, 260, 0.90
+    left, width, height, low = 60, 380, 264, 0.90
 
     def x(n: float) -> float:
         return left + (np.log10(n) - 1) / (np.log10(2000) - 1) * width
@@ -142,7 +143,8 @@ def against_n(loaded: Loaded) -> str:
 
     parts = [line(left, y(v), left + width, y(v), INK if v == LEVEL else GRID) for v in (0.9, 0.925, 0.95, 0.975, 1.0)]
     parts += [text(left - 6, y(v) + 4, f"{100 * v:.1f}%", "end", MUTED) for v in (0.9, 0.925, 0.95, 0.975, 1.0)]
-    parts += [text(x(n), 248, str(n), "middle", MUTED) for n in (20, 100, 500, 1200)]
+    parts += [text(x(n), 246, str(n), "middle", MUTED) for n in (20, 40, 80, 240, 480, 1200)]
+    parts.append(text(left + width / 2, 258, "subjects", "middle", MUTED))
     for name, points in lines.items():
         path = " ".join(f"{x(n):.1f},{y(v):.1f}" for n, v in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{GOOD}"/>')
@@ -155,7 +157,7 @@ def intervals(estimator: str, name: str, n: int, row: int) -> tuple[FloatArray, 
     """(replicates, 6) of one estimand, its label and its true value."""
     chosen, known = scenario(name), named(estimator)
     found = wanted_rows(known, chosen, rows_of_truth(chosen, known.parts))[row]
-    task = Task(estimator, chosen, n, 1, LEVEL, (), known.log)
+    task = Task(estimator, chosen, n, 1, LEVEL)
     identified = ", ".join(str(found[k]) for k in ("contrast", "AVISIT", "time", "tau") if k in found)
     words = f"{estimator}, n {n}: {found['quantity']} {identified or found.get('TRT01P', '')}"
     return work(task, 0, ZIP_REPLICATES)[:, row], words, float(found["value"])
@@ -185,9 +187,9 @@ def zip_picture(numbers: FloatArray, words: str, value: float) -> str:
 
 
 STYLE = (
-    "body{font-family:system-ui,sans-serif;color:#1f2328;max-width:1100px;margin:2rem auto;padding:0 1rem;"
+    "body{font-family:system-ui,sans-serif;color:#1f2328;max-width:1280px;margin:2rem auto;padding:0 1rem;"
     "line-height:1.45}"
-    "table{border-collapse:collapse;font-size:.82rem}td,th{padding:.2rem .5rem;border-bottom:1px solid #e1e4e8;"
+    "table{border-collapse:collapse;font-size:.78rem}td,th{padding:.15rem .4rem;border-bottom:1px solid #e1e4e8;"
     "text-align:left;vertical-align:top}.wide{overflow-x:auto}svg{max-width:100%;height:auto}details{margin:.3rem 0}"
     "code{background:#f4f5f7;padding:.1rem .3rem}.row{display:flex;flex-wrap:wrap;gap:1rem}"
 )

@@ -234,6 +234,13 @@ class Scenario:
     course: Course | None = None
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Components may be given as mappings, arms as a list of them."""
+        for name, hint in _hints(Scenario).items():
+            given = getattr(self, name)
+            if isinstance(given, list | Mapping) or (name == "arms" and any(isinstance(a, Mapping) for a in given)):
+                object.__setattr__(self, name, _convert(hint, given, None, f"{self.name}.{name}"))
+
     def change(self, **changes: Any) -> Scenario:
         """The scenario with fields replaced; a mapping is merged into the component of that name, None removes it."""
         return merge(self, changes, self.name)
@@ -283,8 +290,13 @@ def _convert(annotation: Any, value: Any, old: Any, where: str) -> Any:
     return _plain(value)
 
 
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
 def _check(cls: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for name in values:
         if name not in hints:
             raise DataError(f"{where}: {cls.__name__} has no {name!r}.{nearest(name, hints)}")

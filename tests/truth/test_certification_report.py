@@ -1,0 +1,51 @@
+"""The validation page is made from the certificates and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kapstats.certification import programme, validation
+
+FOLDER = Path(__file__).parents[2] / "docs" / "certificates"
+
+
+@pytest.fixture(scope="module")
+def page():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "ZIP_REPLICATES", 40)
+        return validation.page(validation.load(FOLDER))
+
+
+def test_every_certificate_is_on_the_page(page):
+    for certificate, _ in validation.load(FOLDER):
+        assert certificate.name in page
+    assert len(validation.load(FOLDER)) == len(list(FOLDER.glob("*.csv")))
+
+
+def test_the_page_needs_nothing_from_outside(page):
+    assert "src=" not in page
+    assert "href=" not in page
+    assert page.count("<svg") == 2 + len(validation.ZIPS)
+    assert page.count("<table") == page.count("</table>")
+
+
+def test_controls_are_called_so_and_fail(page):
+    loaded = validation.load(FOLDER)
+    controls = [validation.summary_row(c, f) for c, f in loaded if c.control]
+    assert controls
+    assert all(row[-2].startswith("fails (negative control") for row in controls)
+    assert all(validation.summary_row(c, f)[-2] == "passes" for c, f in loaded if not c.control)
+
+
+def test_names_of_certificates_are_unique():
+    names = [c.name for c in programme.PROGRAMME]
+    assert len(set(names)) == len(names)
+
+
+def test_an_estimand_that_fails_is_drawn_in_another_colour():
+    loaded = [(c, f) for c, f in validation.load(FOLDER) if c.estimator in ("mmrm-z", "mmrm")]
+    passing, failing = (validation.coverage_picture([x for x in loaded if x[0].control == k]) for k in (False, True))
+    assert validation.BAD not in passing
+    assert validation.BAD in failing
