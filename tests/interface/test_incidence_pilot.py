@@ -87,6 +87,28 @@ def test_fisher_p_values(counted):
         assert abs(row.p_value - fisher_exact(table).pvalue) < 1e-12
 
 
+def test_overview(counted, pilot):
+    """Kinds of events recounted by hand."""
+    found = counted.overview().to_frame()
+    adae = pilot[0][pilot[0].TRTEMFL == "Y"]
+    masks = {
+        "any event": adae.USUBJID.notna(),
+        "related": adae.AEREL.isin(["POSSIBLE", "PROBABLE"]) | adae.AEREL.isna() | (adae.AEREL == ""),
+        "severe": adae.AESEV == "SEVERE",
+        "serious": adae.AESER == "Y",
+        "fatal": (adae.AEOUT == "FATAL") | (adae.AESDTH == "Y"),
+    }
+    for kind, mask in masks.items():
+        own = adae[mask]
+        for arm in ARMS:
+            row = found[(found.kind == kind) & (arm == found.TRTA)].iloc[0]
+            assert row.n_subjects == own[arm == own.TRTA].USUBJID.nunique(), kind
+            assert row.n_events == len(own[arm == own.TRTA])
+    low = found[(found.kind == "any event") & (ARMS[1] == found.TRTA)].iloc[0]
+    direct = ks.risk_difference(77, 84, 65, 86)
+    assert abs(low.conf_low - direct["conf_low"][0]) < 1e-12
+
+
 def test_trial_and_tables_agree(pilot):
     polars = pytest.importorskip("polars")
     adae, adsl = pilot

@@ -95,6 +95,24 @@ def test_beta_binomial_likelihood_is_the_integral():
     assert abs(ours - np.log(value)) < 1e-8
 
 
+def test_beta_binomial_model_of_one_study_is_the_odds_ratio(ae):
+    """One study, nothing to vary: the log odds ratio of the table with Woolf's error."""
+    adsl, adae = read("sim_adsl").assign(ONE="x"), read("sim_adae")
+    one = ks.incidence(adae, adsl, by="TRTA", order=ORDER)
+    found = signals.rare_event_model(one, "Headache", method="beta-binomial", strata="ONE")
+    counts = one.to_frame().query("AEDECOD == 'Headache'").set_index("TRTA")
+    x, n = counts.n_subjects, counts.N
+    direct = ks.odds_ratio(x[ORDER[1:]], n[ORDER[1:]], x["PLACEBO"], n["PLACEBO"], method="woolf")
+    close(found["estimate"], np.log(direct["estimate"]), 1e-5)
+    close(found["std_error"], direct["std_error"], 1e-4)
+    assert found.meta["rho"] == 0
+    several = signals.rare_event_model(ae, "Headache", method="beta-binomial")
+    assert np.isfinite(several["estimate"]).all()
+    with pytest.warns(ks.errors.KapstatsWarning, match="firth"):
+        rare = signals.rare_event_model(ae, "Hypertensive crisis", method="beta-binomial")
+    assert np.isnan(rare["estimate"]).any()
+
+
 def test_number_needed_to_harm():
     """Altman (1998): a difference of 0.2 with limits -0.0056 to 0.4056 is NNT 5 (NNTB 177.4 to inf to NNTH 2.5)."""
     wald = ks.risk_difference(7, 25, 2, 25, method="wald")

@@ -108,6 +108,12 @@ class Incidence:
 
         return plot(self, kind=kind, ax=ax, **options)
 
+    def overview(self, **options: Any) -> Estimates:
+        """Any, related, severe, serious, discontinued, fatal; see `kapstats.safety.overview.overview`."""
+        from kapstats.safety.overview import overview
+
+        return overview(self, **options)
+
     def max_severity(self, column: str | None = None) -> Estimates:
         """Subjects by their worst severity of every term; see `kapstats.safety.severity.max_severity`."""
         from kapstats.safety.severity import max_severity

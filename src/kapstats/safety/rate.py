@@ -31,6 +31,10 @@ DIFFERENCE: dict[str, Callable[..., Any]] = {
 }
 
 
+#: other names of the same methods
+SYNONYMS = {"garwood": "exact", "conditional-exact": "exact", "miettinen-nurminen": "score"}
+
+
 def rate(
     events: Any,
     time: Any,
@@ -67,6 +71,7 @@ def rate(
     >>> rate(0, 12.5)["conf_high"].round(6).tolist()
     [0.29511]
     """
+    method = SYNONYMS.get(method, method)
     choose(method, ONE, "method")
     tail = rows.check_side(side, level)
     (x, t), kind = rows.arrays(data, events=events, time=time)
@@ -127,6 +132,7 @@ def rate_ratio(
     >>> rate_ratio(12, 30, 40, 33)["conf_high"].round(5).tolist()
     [0.64162]
     """
+    method = SYNONYMS.get(method, method)
     choose(method, RATIO, "method")
     return _compared(_rate_ratio, (x1, t1, x2, t2), "Rate ratio", method, level, side, data, (0.0, np.inf))
 
@@ -167,6 +173,7 @@ def rate_difference(
     >>> rate_difference(41, 28.01, 15, 19.017)["conf_low"].round(6).tolist()
     [0.043202]
     """
+    method = SYNONYMS.get(method, method)
     choose(method, DIFFERENCE, "method")
     space = (-np.inf, np.inf)
     return _compared(_rate_difference, (x1, t1, x2, t2), "Rate difference", method, level, side, data, space)

@@ -12,7 +12,7 @@ from kapstats import estimates, frames
 from kapstats._types import FloatArray, IntArray
 from kapstats.errors import FormulaError, KapstatsWarning, choose
 from kapstats.estimates import Estimates
-from kapstats.inference.intervals import check_level
+from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels import berry_berry, false_discovery
 from kapstats.kernels.max_t import step_down_max_t
 from kapstats.safety import difference as pairs
@@ -217,18 +217,27 @@ def _meta(
 
 
 def rare_event_model(
-    ae: Incidence, term: str, *, method: str = "firth", covariates: tuple[str, ...] = (), level: float = 0.95
+    ae: Incidence,
+    term: str,
+    *,
+    method: str = "firth",
+    covariates: tuple[str, ...] = (),
+    strata: str = "STUDYID",
+    level: float = 0.95,
 ) -> Estimates:
-    """Estimate odds ratios of a rare event against the reference, finite with zero counts (Firth's penalty).
+    """Estimate odds ratios of a rare event against the reference, without adding anything to zero counts.
 
     Parameters
     ----------
-    term : a term of any level; covariates : ADSL columns adjusted for
+    term : a term of any level
+    method : firth (logistic regression of subjects with Firth's penalty, adjusted for ADSL `covariates`; finite with
+        zero counts), or beta-binomial (counts by group and level of `strata`, which may vary more than binomially)
 
     Returns
     -------
-    Estimates with contrast "A - B", estimate (log odds ratio), std_error, p_value and limits by penalised profile
-    likelihood. ``exponentiate()`` gives odds ratios.
+    Estimates with contrast "A - B", estimate (log odds ratio), std_error, p_value and limits: by penalised profile
+    likelihood (firth) or Wald (beta-binomial, with the intra-class correlation in ``.meta["rho"]``). ``exponentiate()``
+    gives odds ratios. A group without events has no finite beta-binomial estimate: NaN, with a warning.
 
     Agrees with
     -----------
@@ -236,34 +245,82 @@ def rare_event_model(
 
     References
     ----------
-    Firth (1993), Biometrika 80:27. Heinze & Schemper (2002), Statistics in Medicine 21:2409.
+    Firth (1993), Biometrika 80:27. Heinze & Schemper (2002), Statistics in Medicine 21:2409. Kuss (2015), Statistics in
+    Medicine 34:1097 (beta-binomial).
     """
-    from kapstats.kernels.firth import firth, profile_limits
     from kapstats.safety.follow_up import rows_of
-    from kapstats.safety.time_to_event import dummies
 
-    choose(method, ("firth",), "method")
+    choose(method, ("firth", "beta-binomial"), "method")
     check_level(level)
     y = np.zeros(ae.records.arm.size)
     y[ae.records.subject[rows_of(ae, term)]] = 1.0
     base = ae.arms.index(ae.reference)
     others = [i for i in range(len(ae.arms)) if i != base]
+    fit = (
+        _firth_rows(ae, y, others, covariates, level) if method == "firth" else _beta_rows(ae, y, others, strata, level)
+    )
+    columns, said, more = fit
+    frame = pd.DataFrame({"contrast": [f"{ae.arms[i]} - {ae.reference}" for i in others], **columns})
+    for text in said:
+        warnings.warn(text, KapstatsWarning, stacklevel=2)
+    described = _meta(ae, "none", "penalised likelihood ratio", 0.05, 0, level, said)
+    described |= {"method": f"{method} model", "title": f"Odds ratios of {term}", "scale": "log", **more}
+    how = (
+        "Firth logistic regression, profile limits" if method == "firth" else f"beta-binomial by {strata}, Wald limits"
+    )
+    described["sentence"] = f"{how}; {int(y.sum())} of {y.size} subjects with {term}"
+    return Estimates(frame, described)
+
+
+Rows = tuple[dict[str, Any], list[str], dict[str, Any]]
+
+
+def _firth_rows(ae: Incidence, y: FloatArray, others: list[int], covariates: tuple[str, ...], level: float) -> Rows:
+    from kapstats.kernels.firth import firth, profile_limits
+    from kapstats.safety.time_to_event import dummies
+
     columns = [(ae.records.arm == i).astype(float) for i in others]
     extra = [d for name in covariates for d in dummies(ae.records.subjects, name)]
     X = np.column_stack([np.ones(y.size), *columns, *extra])
-    fit = firth(y, X)
-    limits = [profile_limits(fit, y, X, 1 + k, level) for k in range(len(others))]
-    frame = pd.DataFrame(
-        {
-            "contrast": [f"{ae.arms[i]} - {ae.reference}" for i in others],
-            "estimate": fit.coefficients[1 : 1 + len(others)],
-            "std_error": np.sqrt(np.diag(fit.covariance))[1 : 1 + len(others)],
-            "p_value": [limit[2] for limit in limits],
-            "conf_low": [limit[0] for limit in limits],
-            "conf_high": [limit[1] for limit in limits],
-        }
-    )
-    described = _meta(ae, "none", "penalised likelihood ratio", 0.05, 0, level, [])
-    described |= {"method": "Firth logistic regression", "title": f"Odds ratios of {term}", "scale": "log"}
-    described["sentence"] = f"Firth logistic regression, profile limits; {int(y.sum())} subjects with {term}"
-    return Estimates(frame, described)
+    fit, q = firth(y, X), 1 + len(others)
+    limits = [profile_limits(fit, y, X, k, level) for k in range(1, q)]
+    error = np.sqrt(np.diag(fit.covariance))[1:q]
+    low, high, p = (np.array([limit[i] for limit in limits]) for i in range(3))
+    said = [] if fit.converged else ["Firth's regression did not converge."]
+    return _columns(fit.coefficients[1:q], error, p, low, high), said, {}
+
+
+def _columns(
+    estimate: FloatArray, error: FloatArray, p: FloatArray, low: FloatArray, high: FloatArray
+) -> dict[str, FloatArray]:
+    return {"estimate": estimate, "std_error": error, "p_value": p, "conf_low": low, "conf_high": high}
+
+
+def _beta_rows(ae: Incidence, y: FloatArray, others: list[int], strata: str, level: float) -> Rows:
+    from kapstats.kernels.beta_binomial import beta_binomial
+
+    frames.require(ae.records.subjects, [strata], "ADSL")
+    stratum = pd.factorize(ae.records.subjects[strata].astype("object"), use_na_sentinel=False)[0]
+    cell = stratum * len(ae.arms) + ae.records.arm
+    n = np.bincount(cell).astype(float)
+    x, arm = np.bincount(cell, weights=y).astype(float), np.arange(n.size) % len(ae.arms)
+    held = n > 0
+    x, n, arm = x[held], n[held], arm[held]
+    base = ae.arms.index(ae.reference)
+    some = [i for i in others if 0 < x[arm == i].sum() < n[arm == i].sum()]
+    empty = np.full(len(others), np.nan)
+    columns = _columns(*(empty.copy() for _ in range(5)))
+    lost = [str(ae.arms[i]) for i in others if i not in some]
+    said = [f"beta-binomial: no finite odds ratio for {', '.join(lost)}; use method='firth'."] if lost else []
+    if not 0 < x[arm == base].sum() < n[arm == base].sum() or not some:
+        return columns, ["beta-binomial: the reference has no event; use method='firth'."], {"rho": np.nan}
+    use = np.isin(arm, [base, *some])
+    X = np.column_stack([np.ones(use.sum()), *((arm[use] == i).astype(float) for i in some)])
+    fit = beta_binomial(x[use], n[use], X)
+    estimate, error = fit.coefficients[1:], np.sqrt(np.diag(fit.covariance))[1:]
+    found = wald(estimate, error, level=level)
+    at = [others.index(i) for i in some]
+    for name, values in {"estimate": estimate, "std_error": error, **found}.items():
+        if name in columns:
+            columns[name][at] = values
+    return columns, said + ([] if fit.converged else ["The beta-binomial fit did not converge."]), {"rho": fit.rho}

@@ -1,0 +1,119 @@
+"""The overview of adverse events that opens a safety section: any, related, severe, serious, discontinued, fatal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from kapstats import estimates
+from kapstats._types import BoolArray
+from kapstats.data.trial import is_yes
+from kapstats.errors import FormulaError
+from kapstats.estimates import Estimates
+from kapstats.kernels.distinct_counts import distinct_counts
+from kapstats.safety import difference as pairs
+from kapstats.safety import rows
+from kapstats.safety.comparison import MEASURES
+
+if TYPE_CHECKING:
+    from kapstats.safety.incidence import Incidence
+
+RELATED = ("RELATED", "POSSIBLE", "PROBABLE", "DEFINITE", "POSSIBLY RELATED", "PROBABLY RELATED", "Y", "YES")
+
+
+def overview(ae: Incidence, *, method: str = "miettinen-nurminen", level: float = 0.95) -> Estimates:
+    """Count subjects by kind of event, with the risk difference of every group against the reference.
+
+    Rows: any event; related (AEREL); severe (AESEV SEVERE or grade 3 and above); serious (AESER); leading to
+    discontinuation (AEACN DRUG WITHDRAWN or DISCONTINUED); fatal (AEOUT FATAL or AESDTH). A kind whose variables ADAE
+    lacks is left out, and said. A missing relationship counts as related.
+
+    Returns
+    -------
+    Estimates with kind, the group, n_subjects, n_events, N, percent and, for groups other than the reference,
+    contrast, estimate, conf_low, conf_high.
+
+    References
+    ----------
+    FDA (2022), Standard Safety Tables and Figures: Integrated Guide, table 7.
+    """
+    kinds = {name: mask for name, mask in _kinds(ae.records.events).items() if mask is not None}
+    absent = [name for name, mask in _kinds(ae.records.events).items() if mask is None]
+    if method not in pairs.DIFFERENCE:
+        raise FormulaError(f"method={method!r} is not known. Choose one of: {', '.join(pairs.DIFFERENCE)}.")
+    tail = rows.check_side("two", level)
+    n_arms, size = len(ae.arms), ae.records.size
+    parts = []
+    for name, mask in kinds.items():
+        own = ae.records.subject[mask]
+        subjects, events = distinct_counts(np.zeros(own.size, dtype=np.int64), own, ae.records.arm, 1, n_arms)
+        parts.append(_rows(ae, name, subjects[0], events[0], size, method, tail))
+    said = f"not in ADAE: {', '.join(absent)}" if absent else "all kinds are there"
+    frame = pd.concat(parts, ignore_index=True)
+    description = estimates.meta(
+        method=method,
+        level=level,
+        title=f"Overview of adverse events by {ae.by}",
+        sentence="; ".join(["Subjects counted once per row", said, *ae.records.notes]),
+        warnings=ae.warnings,
+        data=ae.records.fingerprint(),
+        frame_kind=ae.records.kind,
+    )
+    return Estimates(frame, description)
+
+
+def _rows(
+    ae: Incidence, kind: str, subjects: np.ndarray, events: np.ndarray, size: np.ndarray, method: str, tail: float
+) -> pd.DataFrame:
+    base = ae.arms.index(ae.reference)
+    x, n = subjects.astype(float), size.astype(float)
+    table = (x, n, np.full_like(x, x[base]), np.full_like(x, n[base]))
+    columns = pairs.columns_of(pairs.DIFFERENCE[method], table, MEASURES["risk-difference"][1], tail, "two")
+    other = np.arange(x.size) != base
+    compared = {c: np.where(other, columns[c], np.nan) for c in ("estimate", "conf_low", "conf_high")}
+    return pd.DataFrame(
+        {
+            "kind": kind,
+            ae.by: np.array(ae.arms, dtype=object),
+            "n_subjects": subjects,
+            "n_events": events,
+            "N": size,
+            "percent": 100 * x / n,
+            "contrast": [f"{arm} - {ae.reference}" if o else "" for arm, o in zip(ae.arms, other, strict=True)],
+            **compared,
+        }
+    )
+
+
+def _kinds(events: pd.DataFrame) -> dict[str, BoolArray | None]:
+    return {
+        "any event": np.ones(len(events), dtype=bool),
+        "related": _among(events, "AEREL", RELATED, missing=True),
+        "severe": _severe(events),
+        "serious": _flag(events, "AESER"),
+        "leading to discontinuation": _among(events, "AEACN", ("DRUG WITHDRAWN", "DRUG DISCONTINUED", "DISCONTINUED")),
+        "fatal": _either(_among(events, "AEOUT", ("FATAL",)), _flag(events, "AESDTH")),
+    }
+
+
+def _among(events: pd.DataFrame, column: str, words: tuple[str, ...], missing: bool = False) -> BoolArray | None:
+    if column not in events.columns:
+        return None
+    text = events[column].astype("object").fillna("").astype(str).str.upper().str.strip()
+    return (text.isin(words) | (missing & (text == ""))).to_numpy(dtype=bool)
+
+
+def _flag(events: pd.DataFrame, column: str) -> BoolArray | None:
+    return is_yes(events[column]).to_numpy(dtype=bool) if column in events.columns else None
+
+
+def _severe(events: pd.DataFrame) -> BoolArray | None:
+    words = ("SEVERE", "LIFE THREATENING", "FATAL", "3", "4", "5")
+    return _either(*(_among(events, column, words) for column in ("AESEV", "ASEV", "AETOXGR")))
+
+
+def _either(*masks: BoolArray | None) -> BoolArray | None:
+    there = [mask for mask in masks if mask is not None]
+    return np.logical_or.reduce(there) if there else None
