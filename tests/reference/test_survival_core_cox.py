@@ -356,3 +356,26 @@ def test_interval_censored_refit_is_one_argument_away():
     plain = ks.cox("Surv(time, ev) ~ arm", data)
     assert np.all(np.abs(found.coefficients["estimate"] - plain.coefficients["estimate"]) < 0.3)
     assert "interval" in found.meta["sentence"].lower()
+
+
+@pytest.mark.parametrize("distribution", ["gamma", "lognormal"])
+def test_groups_that_do_not_differ_give_the_ordinary_fit(distribution):
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame(
+        {"t": rng.exponential(size=200), "e": 1, "x": rng.normal(size=200), "g": rng.integers(10, size=200)}
+    )
+    with pytest.warns(ks.errors.KapstatsWarning, match="estimated as 0"):
+        fit = ks.cox(f"Surv(t, e) ~ x + frailty(g, '{distribution}')", data)
+    plain = ks.cox("Surv(t, e) ~ x", data)
+    agree(fit.coefficients["estimate"], plain.coefficients["estimate"].tolist(), 1e-12)
+    assert fit.frailty.theta.frame.loc[0, ["estimate", "conf_low"]].tolist() == [0.0, 0.0]
+    assert 0 < fit.frailty.theta["conf_high"][0] < 0.2
+
+
+@pytest.mark.parametrize("ties", ["exact", "kalbfleisch-prentice"])
+def test_exact_ties_refuse_what_they_cannot_give(ties):
+    for options in ({"weights": "w"}, {"robust": True}, {"penalty": "firth"}):
+        with pytest.raises(ks.errors.FormulaError, match="efron"):
+            ks.cox(SMALL, trial(), ties=ties, **options)
+    with pytest.raises(ks.errors.FormulaError, match="Refit"):
+        ks.cox(SMALL, trial(), ties=ties).zph()

@@ -18,6 +18,8 @@ from kapstats.kernels import cox_newton as cn
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+#: a frailty variance below this is reported as 0
+SMALLEST = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +197,21 @@ def fit(model: FrailtyData, method: str, drop: float) -> FrailtyFit:
             latest[:] = found.b
         return integrated
 
-    none = cn.fit(model.data).at.loglik
+    none = cn.fit(model.data)
     x = _reml(model, latest) if method == "reml" else _best_log_theta(profile)
     best = penalised(model, float(np.exp(x)), latest)
-    low, high = _theta_limits(profile, x, best.integrated - drop, none)
-    return FrailtyFit(best, none, max(0.0, 2.0 * (best.integrated - none)), low, high)
+    if best.integrated <= none.at.loglik + 1e-7 or x < np.log(SMALLEST):
+        best, x = _no_frailty(model, none), float(np.log(SMALLEST))
+    low, high = _theta_limits(profile, x, best.integrated - drop, none.at.loglik)
+    statistic = max(0.0, 2.0 * (best.integrated - none.at.loglik))
+    return FrailtyFit(best, none.at.loglik, statistic, low, high)
+
+
+def _no_frailty(model: FrailtyData, none: cn.Maximum) -> Penalised:
+    """The ordinary Cox fit, where the variance of the frailty is 0."""
+    V: FloatArray = np.asarray(np.linalg.inv(none.at.information), dtype=float)
+    loglik, p = none.at.loglik, len(none.b)
+    return Penalised(0.0, none.b, np.zeros(model.n_groups), V, V, 0.0, loglik, loglik, float(p), none)
 
 
 def _best_log_theta(profile: Callable[[float], float]) -> float:

@@ -179,6 +179,8 @@ def _fit(surv: SurvData, design: Design, plan: _Plan, robust: bool, meta: dict[s
         *diagnosis.aliased(names, ~usable),
         *diagnosis.monotone(list(names), X, surv.event, direction, infinite),
     ]
+    if frailty is not None and frailty.theta["estimate"].iloc[0] == 0:
+        found.append("The variance of the frailty is estimated as 0: the groups differ no more than by chance.")
     notes += diagnosis.tell(found)
     if not best.converged and not infinite.any():
         raise ConvergenceError(
