@@ -74,7 +74,7 @@ def _tables(path: Path) -> dict[str, pd.DataFrame]:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, na_values=["NE"], float_precision="round_trip")
+        return pd.read_csv(path, na_values=["NE"])
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}.") from error
 
