@@ -312,6 +312,51 @@ def test_residual_structure_is_at_the_top_of_the_likelihood() -> None:
         ks.lmm("qids ~ week + (1 | week) + ar1(week | subject)", data)
 
 
+def test_aliased_columns_keep_their_place_and_their_terms_have_no_test() -> None:
+    data = design(1).assign(z=lambda d: 2 * d["a"])
+    with pytest.warns(KapstatsWarning, match="linear combinations"):
+        fit = ks.lmm("y ~ a + z + x + (1 | g)", data)
+    plain = ks.lmm("y ~ a + x + (1 | g)", data)
+    table = fit.coefficients.frame
+    assert table["term"].tolist() == ["(Intercept)", "a", "z", "x"]
+    assert table["estimate"].isna().tolist() == [False, False, True, False]
+    np.testing.assert_allclose(table["estimate"].dropna(), plain.coefficients["estimate"], rtol=1e-8)
+    tests = fit.anova().frame
+    assert tests["num_df"].tolist() == [0, 0, 1]
+    assert fit.lsmeans("a", at={"a": [0, 1]})["estimate"].isna().all()
+
+
+def test_tables_go_back_as_the_callers_kind() -> None:
+    polars = pytest.importorskip("polars")
+    fit = quiet("y ~ a + x + (1 | g)", polars.DataFrame(design(1)))
+    for found in (fit.coefficients, fit.random_effects(), fit.predict(), fit.variance_components):
+        assert isinstance(found.to_frame(), polars.DataFrame)
+
+
+def test_missing_rows_are_counted_and_positions_kept() -> None:
+    data = design(1)
+    data.loc[[3, 10], "y"] = np.nan
+    data.loc[20, "g"] = np.nan
+    data.index = [7] * len(data)
+    fit = quiet("y ~ a + x + (1 | g)", data)
+    assert "57 of 60 records" in fit.sentence
+    assert "2 missing y" in fit.sentence
+    assert "1 missing g" in fit.sentence
+    assert list(fit.residuals().index[:4]) == [0, 1, 2, 4]
+
+
+def test_influence_of_a_level_is_that_of_leaving_it_out() -> None:
+    data = design(9)
+    fit = quiet("y ~ a + x + (1 | g) + (1 | h)", data)
+    found = fit.influence("h")
+    left = found.meta["coefficients"]
+    keep = data["h"].to_numpy() != 2
+    dense, theta = dense_of(fit)
+    O = np.linalg.inv(dense.V(theta)[np.ix_(keep, keep)])
+    X = dense.X[keep]
+    np.testing.assert_allclose(left.iloc[2], np.linalg.solve(X.T @ O @ X, X.T @ O @ fit.y[keep]), rtol=1e-8)
+
+
 # --------------------------------------------------------------------------------------------- generalised
 
 
@@ -434,6 +479,16 @@ def test_marginal_means_integrate_and_standardise() -> None:
     conditional = fit.coefficients["estimate"][1]
     marginal = fit.marginal_means("arm", scale="logit").contrast()["estimate"][0]
     assert 0 < marginal < conditional
+
+
+def test_influence_is_close_to_a_refit() -> None:
+    data = responders(3)
+    fit = ks.glmm("y ~ arm + t + (1 | id)", data, quadrature=7)
+    row = fit.influence().filter(level=0).frame.iloc[0]
+    again = ks.glmm("y ~ arm + t + (1 | id)", data[data["id"] != 0], quadrature=7)
+    change = (fit.coefficients["estimate"] - again.coefficients["estimate"]) / fit.coefficients["std_error"]
+    assert row["largest_term"] == fit.coefficients["term"][int(np.abs(change).argmax())]
+    assert row["largest_change"] == pytest.approx(change[np.abs(change).argmax()], abs=0.01)
 
 
 def test_separation_is_reported_and_the_penalty_is_finite() -> None:

@@ -167,3 +167,6 @@ def test_crossover_is_the_paired_analysis_by_period() -> None:
     assert alone["estimate"] == pytest.approx(y[first_active, 0].mean() - y[~first_active, 0].mean())
     with pytest.raises(DataError, match="two periods"):
         crossover(data[data["PERIOD"] == 1], response="Y", subject="ID", period="PERIOD", treatment="TRT")
+    gone = data.drop(index=[1, 2 * n - 1])  # one dropout of each sequence keeps the sequence that was begun
+    again = crossover(gone, response="Y", subject="ID", period="PERIOD", treatment="TRT", order={"TRT": ["P", "K"]})
+    assert again.tests().filter(term="SEQUENCE_")["num_df"].tolist() == [1]

@@ -107,12 +107,13 @@ class AncovaFit:
         meat = {k: bread @ (X.T * s) @ X @ bread for k, s in scale.items()}
         return {"model": self.sigma**2 * bread, **meat}
 
-    def linear(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Linear:
-        """Estimates of L b with covariance and residual df. L (k, columns of the design)."""
+    def linear(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None, check: bool = True) -> Linear:
+        """Estimates of L b with covariance and residual df; NaN where not estimable (check=False: aliased are zero)."""
         choose("residual" if df is None else df, ("residual", "normal"), "df")
         V = self._covariances[choose(self.default_vcov if vcov is None else vcov, VCOV, "vcov")]
         L = np.atleast_2d(np.asarray(L, dtype=float))
-        ok, kept = estimable(L, self.design), L[:, ~self.design.aliased]
+        ok = estimable(L, self.design) if check else np.ones(len(L), dtype=bool)
+        kept = L[:, ~self.design.aliased]
         found = np.where(ok[:, None] & ok[None, :], kept @ V @ kept.T, np.nan)
         degrees = np.inf if df == "normal" else self.df_residual
         return Linear(np.where(ok, kept @ self.beta, np.nan), found, np.where(ok, degrees, np.nan))
@@ -134,7 +135,8 @@ class AncovaFit:
 
     def coefficients_by(self, *, vcov: str | None = None, level: float = 0.95, side: str = "two") -> Estimates:
         """Coefficients with any covariance."""
-        found, lost = self.linear(np.eye(len(self.design.names)), vcov=vcov), self.design.aliased
+        found = self.linear(np.eye(len(self.design.names)), vcov=vcov, check=False)
+        lost = self.design.aliased
         values = [np.where(lost, np.nan, v) for v in (found.estimate, found.std_error, found.df)]
         table = with_inference(pd.DataFrame({"term": list(self.design.names)}), *values, level=level, side=side)
         covariance = np.where(lost[:, None] | lost[None, :], np.nan, found.vcov)
@@ -244,7 +246,8 @@ class AncovaFit:
             f"squares on {self.nobs} of {self.n_records} records. "
         )
         if self.default_vcov != "model":
-            text += f"Standard errors are robust to unequal variances ({self.default_vcov}; doi:10.1080/00031305.2000.10474549). "
+            text += f"Standard errors are robust to unequal variances ({self.default_vcov}; Long & Ervin 2000, "
+            text += "doi:10.1080/00031305.2000.10474549). "
         for note in self.notes:
             text += f"{note[0].upper()}{note[1:]}. "
         text += "Rows with a missing response are left out, which is valid when they are missing at random given the "

@@ -70,7 +70,13 @@ def hypotheses(
     if type == 2:
         return [(t, _plain_form(_type_two(design, t, gram), design, t)) for t in terms]
     full = _full_columns(design, used)
-    return [(t, _sum_form(design, t) @ _plain_form(_type_three(design, t, *full), design, t)) for t in terms]
+    return [(t, _turned(_plain_form(_type_three(design, t, *full), design, t), design, t)) for t in terms]
+
+
+def _turned(L: FloatArray, design: Design, term: Term) -> FloatArray:
+    """L in the form of `_sum_form`, where as many rows are estimable as the term has columns."""
+    form = _sum_form(design, term)
+    return form @ L if form.shape[1] == len(L) else L
 
 
 def _plain_form(L: FloatArray, design: Design, term: Term) -> FloatArray:

@@ -125,12 +125,20 @@ def crossover(
 def _sequences(
     frame: pd.DataFrame, subject: str, period: str, treatment: str, orders: Mapping[str, Sequence[Any]]
 ) -> pd.Series:
-    """Each subject's treatments in period order, joined."""
+    """Each subject's treatments in period order, joined; dropouts take the complete sequence that they began."""
     place = {p: i for i, p in enumerate(orders[period])}
     ordered = frame.assign(_place=frame[period].map(place).astype(float)).sort_values("_place", kind="stable")
     text = ordered[treatment].astype("object").map(level_text)
-    joined = text.groupby(ordered[subject], sort=False, observed=True).agg(" ".join)
-    return frame[subject].map(joined)
+    found = text.groupby(ordered[subject], sort=False, observed=True).agg(tuple)
+    longest = max(map(len, found))
+    complete = {s for s in found if len(s) == longest}
+
+    def whole(seen: tuple[str, ...]) -> str:
+        """A dropout's sequence, when only one complete sequence begins as it does."""
+        fits = [s for s in complete if s[: len(seen)] == seen]
+        return " ".join(fits[0] if len(fits) == 1 else seen)
+
+    return frame[subject].map(found.map(whole))
 
 
 def _check_pairs(frame: pd.DataFrame, response: str, subject: str) -> None:

@@ -59,12 +59,13 @@ class GeeFit:
         """The estimating equations were solved (else no fit is returned)."""
         return True
 
-    def linear(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Linear:
+    def linear(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None, check: bool = True) -> Linear:
         """Estimates of L b; df "normal" or "residual" (clusters minus coefficients, the default)."""
         chosen = choose("residual" if df is None else df, ("residual", "normal"), "df")
         V = self.covariances[choose(self.default_vcov if vcov is None else vcov, VCOV, "vcov")]
         L = np.atleast_2d(np.asarray(L, dtype=float))
-        ok, kept = estimable(L, self.design), L[:, ~self.design.aliased]
+        ok = estimable(L, self.design) if check else np.ones(len(L), dtype=bool)
+        kept = L[:, ~self.design.aliased]
         degrees = np.inf if chosen == "normal" else float(self.n_clusters - len(self.beta))
         found = np.where(ok[:, None] & ok[None, :], kept @ V @ kept.T, np.nan)
         return Linear(np.where(ok, kept @ self.beta, np.nan), found, np.where(ok, degrees, np.nan))
@@ -86,7 +87,8 @@ class GeeFit:
 
     def coefficients_by(self, *, df: str | None = None, vcov: str | None = None, level: float = 0.95) -> Estimates:
         """Coefficients with any covariance."""
-        found, lost = self.linear(np.eye(len(self.design.names)), df=df, vcov=vcov), self.design.aliased
+        found = self.linear(np.eye(len(self.design.names)), df=df, vcov=vcov, check=False)
+        lost = self.design.aliased
         values = [np.where(lost, np.nan, v) for v in (found.estimate, found.std_error, found.df)]
         table = with_inference(pd.DataFrame({"term": list(self.design.names)}), *values, level=level)
         return Estimates(table, self._meta(vcov, title="Coefficients", level=level), found.vcov)

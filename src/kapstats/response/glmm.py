@@ -267,6 +267,14 @@ class GlmmFit:
         """Responses (n, rows used), counts or category codes, drawn from the fitted model with new random effects."""
         return glmm_rows.simulate(self, n, seed)
 
+    def influence(self) -> Estimates:
+        """What leaving out each level of the grouping factor does to the coefficients, to first order.
+
+        Exact scores of every level times the inverse Hessian (one Newton step); for models with one grouping factor.
+        One row per level: `level`, `n`, `cook_distance`, `largest_term`, `largest_change` in standard errors.
+        """
+        return glmm_rows.influence(self)
+
     def lrt(self, reduced: GlmmFit) -> Estimates:
         """Likelihood-ratio test against a nested model of the same rows, family and number of quadrature points."""
         return glmm_rows.likelihood_ratio(self, reduced)

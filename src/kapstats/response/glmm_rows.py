@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
 from kapstats.formula.design import complete_rows, evaluate, level_text
+from kapstats.kernels.block_arrow import Factor
 from kapstats.kernels.families import inverse_link
-from kapstats.kernels.laplace import Mode
+from kapstats.kernels.laplace import Mode, Problem, laplace
+from kapstats.kernels.quadrature import quadrature
 from kapstats.response.glmm_means import integrated_mean, prior_variance
 from kapstats.response.lmm_variance import _mixture
 from kapstats.response.random_effects import bars
@@ -197,6 +200,46 @@ def _draw(model: GlmmFit, eta: FloatArray, rng: np.random.Generator) -> FloatArr
     if model.size is not None and np.isfinite(model.size):
         mean = rng.gamma(model.size, mean / model.size)
     return rng.poisson(mean).astype(float)
+
+
+def influence(model: GlmmFit) -> Estimates:
+    """See `GlmmFit.influence`."""
+    if len(model.problem.factors) > 1:
+        raise FormulaError("influence: levels of crossed or nested factors have no scores of their own; refit instead.")
+    factor, labels = model.problem.factors[0], model.data.random.levels[0]
+    fixed = slice(len(model.solved.theta), len(model.solved.theta) + len(model.solved.beta))
+    steps = -np.array([model._covariance @ _score(model, level) for level in range(factor.n_levels)])[:, fixed]
+    covariance = model._covariance[fixed, fixed]
+    change = steps / np.sqrt(np.diag(covariance))
+    names = np.array(model.design.names)[model.to_design[:, fixed].any(axis=1)]
+    largest = np.abs(change).argmax(axis=1)
+    frame = pd.DataFrame(
+        {
+            "level": pd.Series(list(labels), dtype="object"),
+            "n": np.bincount(factor.codes, minlength=factor.n_levels),
+            "cook_distance": np.einsum("li,ij,lj->l", steps, np.linalg.pinv(covariance), steps) / steps.shape[1],
+            "largest_term": names[largest],
+            "largest_change": change[np.arange(len(change)), largest],
+        }
+    )
+    return Estimates(frame, model._meta(title="Influence of single levels, one Newton step"))
+
+
+def _score(model: GlmmFit, level: int) -> FloatArray:
+    """Gradient of one level's -log L in (theta, beta, phi) at the estimates: minus what leaving it out removes."""
+    problem, at = model.problem, np.flatnonzero(model.problem.factors[0].codes == level)
+    factor, obs = problem.factors[0], problem.obs
+    own = Factor(np.zeros(len(at), dtype=np.int64), 1, factor.Z[at], factor.blocks)
+    y = obs.y[at] if obs.family != "cumulative" else np.append(obs.y[at], obs.n_categories - 1)
+    if obs.family == "cumulative":
+        at = np.append(at, at[:1])
+        own = Factor(np.zeros(len(at), dtype=np.int64), 1, factor.Z[at], factor.blocks)
+    weight = obs.weight[at].copy()
+    if obs.family == "cumulative":
+        weight[-1] = 0.0  # keeps the number of categories
+    part = Problem(replace(obs, y=y, size=obs.size[at], weight=weight), problem.X[at], problem.offset[at], (own,))
+    psi = model._parameters
+    return quadrature(part, psi, model.quadrature)[1] if model.quadrature > 1 else laplace(part, psi)[1]
 
 
 def likelihood_ratio(model: GlmmFit, reduced: GlmmFit) -> Estimates:

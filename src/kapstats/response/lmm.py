@@ -182,7 +182,8 @@ class LmmFit:
 
     def coefficients_by(self, *, df: str | None = None, level: float = 0.95, side: str = "two") -> Estimates:
         """Fixed effects with any df."""
-        found, lost = self.linear(np.eye(len(self.design.names)), df=df), self.design.aliased
+        found = self._answerer(df, None).linear(np.eye(len(self.design.names)), check=False)
+        lost = self.design.aliased
         values = [np.where(lost, np.nan, v) for v in (found.estimate, found.std_error, found.df)]
         frame = pd.DataFrame({"term": list(self.design.names)})
         table = with_inference(frame, *values, level=level, side=side)

@@ -37,9 +37,9 @@ class MixedAnswerer:
     small: SmallSample | None
     residual_df: float
 
-    def linear(self, L: FloatArray) -> Linear:
-        """Estimates of L b; NaN for rows that are not estimable."""
-        ok = estimable(L, self.design)
+    def linear(self, L: FloatArray, *, check: bool = True) -> Linear:
+        """Estimates of L b; NaN for rows that are not estimable (check=False: aliased columns taken as zero, as R)."""
+        ok = estimable(L, self.design) if check else np.ones(len(L), dtype=bool)
         kept = L[:, ~self.design.aliased]
         turned = kept @ self.turn
         estimate = np.where(ok, kept @ self.estimate, np.nan)
