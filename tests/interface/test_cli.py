@@ -189,3 +189,10 @@ def test_a_fault_of_ours_is_no_traceback(
     monkeypatch.setenv("KAPSTATS_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         main(["run", "--out", str(tmp_path / "out")])
+
+
+def test_certify_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["certify", "mmrm", "kap-parallel", "--replicates", "10", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"estimand", "truth", "bias", "coverage"} <= set(rows[0])
+    assert main(["certify", "mrmm", "kap-parallel", "--replicates", "10"]) == 2

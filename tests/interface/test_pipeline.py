@@ -268,12 +268,13 @@ def test_what_cannot_be_estimated_is_said_in_its_place(small: Trial) -> None:
 
 
 def test_hostile_labels_stay_text(small: Trial) -> None:
-    bad = '=HYPERLINK("http://x")<script>alert(1)</script>'
+    bad = r'=HYPERLINK("http://x")<script>alert(1)</script> $\frac{1$ \u202e'
     frames = {k: f.assign(TRT01P=f["TRT01P"].replace("KAP IV", bad)) for k, f in small.datasets.items()}
     done = run(parse(SMALL), Trial(**frames))
     assert "<script>alert" not in done.html
     cells = done.files["results/relapse-medians.csv"].decode()
     assert "'=HYPERLINK" in cells
+    assert r"$\frac{1$" in done.html
     assert not re.search(r'(?:src|href)\s*=\s*["\']?https?:', done.html)
 
 

@@ -64,6 +64,7 @@ RC: dict[str, Any] = {
     "grid.color": GRID,
     "grid.linewidth": 0.7,
     "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a label is a dollar sign
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.labelcolor": INK,
