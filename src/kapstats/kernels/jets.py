@@ -74,11 +74,13 @@ def chain2(x: Jet, y: Jet, f: Array, fx: Array, fy: Array, fxx: Array, fxy: Arra
 
 
 def exp(x: Jet) -> Jet:
+    """exp(x), held finite."""
     value = np.exp(np.minimum(x.v, 700.0))
     return chain(x, value, value, value)
 
 
 def log(x: Jet) -> Jet:
+    """log(x); NaN for negative x, which a line search refuses."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return chain(x, np.log(x.v), 1.0 / x.v, -1.0 / x.v**2)
 
@@ -90,6 +92,7 @@ def softplus(x: Jet) -> Jet:
 
 
 def log_normal_cdf(x: Jet) -> Jet:
+    """log Phi(x)."""
     value = log_ndtr(x.v)
     with np.errstate(over="ignore", invalid="ignore"):
         mills = np.exp(-0.5 * x.v**2 - 0.5 * np.log(2.0 * np.pi) - value)

@@ -48,6 +48,7 @@ class Observed:
 
     @property
     def exact(self) -> Bool:
+        """Rows whose event time is known exactly."""
         return self.left == self.right
 
 

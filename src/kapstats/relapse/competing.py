@@ -331,10 +331,12 @@ class FineGrayFit:
 
     @property
     def converged(self) -> bool:
+        """Whether the maximum is certified."""
         return self.kernel.converged
 
     @property
     def aic(self) -> float:
+        """Akaike's criterion."""
         return 2.0 * self.kernel.coef.size - 2.0 * self.kernel.loglik
 
     @property
@@ -344,6 +346,7 @@ class FineGrayFit:
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """What the reader of these numbers has to know."""
         return tuple(self.meta["warnings"])
 
     def summary(self) -> Estimates:
@@ -521,6 +524,7 @@ class CauseSpecificFit:
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """What the reader of these numbers has to know."""
         return tuple(dict.fromkeys(w for f in self.fits for w in f.warnings))
 
     def hazard_ratios(self) -> Estimates:

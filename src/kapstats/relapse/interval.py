@@ -58,6 +58,7 @@ class Turnbull:
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """What the reader of these numbers has to know."""
         return tuple(self.meta["warnings"])
 
     @property
@@ -67,6 +68,7 @@ class Turnbull:
 
     @property
     def converged(self) -> bool:
+        """Whether the maximum is certified."""
         return all(f.converged for f in self.fits)
 
     def certificate(self) -> Estimates:
@@ -299,14 +301,17 @@ class IntervalCoxFit:
 
     @property
     def loglik(self) -> float:
+        """Log-likelihood at the estimate."""
         return self.kernel.loglik
 
     @property
     def converged(self) -> bool:
+        """Whether the maximum is certified."""
         return self.kernel.converged
 
     @property
     def nobs(self) -> int:
+        """Rows used."""
         return len(self.surv)
 
     @property
@@ -316,10 +321,12 @@ class IntervalCoxFit:
 
     @property
     def bic(self) -> float:
+        """Bayesian criterion."""
         return float(np.log(self.nobs)) * self.kernel.coef.size - 2.0 * self.kernel.loglik
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """What the reader of these numbers has to know."""
         return tuple(self.meta["warnings"])
 
     def summary(self) -> Estimates:

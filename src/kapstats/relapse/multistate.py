@@ -35,10 +35,12 @@ class StateOccupation:
 
     @property
     def estimates(self) -> Estimates:
+        """The rows as `Estimates`."""
         return Estimates(self.frame, self.meta)
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """What the reader of these numbers has to know."""
         return tuple(self.meta["warnings"])
 
     def at(self, times: float | Sequence[float]) -> Estimates:

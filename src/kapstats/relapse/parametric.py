@@ -183,30 +183,37 @@ class ParametricFit:
 
     @property
     def distribution(self) -> str:
+        """Name of the family."""
         return str(self.meta["distribution"])
 
     @property
     def nobs(self) -> int:
+        """Rows used."""
         return len(self.surv)
 
     @property
     def converged(self) -> bool:
+        """Whether the maximum is certified."""
         return True
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """What the reader of these numbers has to know."""
         return tuple(self.meta["warnings"])
 
     @property
     def n_parameters(self) -> int:
+        """Free parameters."""
         return int(self.layout.free.sum())
 
     @property
     def aic(self) -> float:
+        """Akaike's criterion."""
         return 2.0 * self.n_parameters - 2.0 * self.loglik
 
     @property
     def bic(self) -> float:
+        """Bayesian criterion."""
         return float(np.log(self.nobs)) * self.n_parameters - 2.0 * self.loglik
 
     @property

@@ -199,10 +199,12 @@ class CountModel:
 
     @property
     def loglik(self) -> float:
+        """Log-likelihood at the estimate."""
         return self.kernel.loglik
 
     @property
     def converged(self) -> bool:
+        """Whether the maximum is certified."""
         return self.kernel.converged
 
     @property
@@ -212,13 +214,16 @@ class CountModel:
 
     @property
     def aic(self) -> float:
+        """Akaike's criterion."""
         return 2.0 * (self.kernel.coef.size + int(np.isfinite(self.kernel.theta))) - 2.0 * self.loglik
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """What the reader of these numbers has to know."""
         return tuple(self.meta["warnings"])
 
     def summary(self) -> Estimates:
+        """The rate ratios."""
         return self.rate_ratios()
 
     def rate_ratios(self) -> Estimates:
@@ -292,10 +297,12 @@ class MeanCumulativeFunction:
 
     @property
     def estimates(self) -> Estimates:
+        """The rows as `Estimates`."""
         return Estimates(self.frame, self.meta)
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        """What the reader of these numbers has to know."""
         return tuple(self.meta["warnings"])
 
     def curve(self, group: int = 0) -> Curve:

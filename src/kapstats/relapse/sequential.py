@@ -86,6 +86,7 @@ class GroupSequentialDesign:
 
     @property
     def stages(self) -> int:
+        """Number of analyses."""
         return len(self.information)
 
     @property
