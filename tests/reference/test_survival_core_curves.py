@@ -207,3 +207,24 @@ def test_bare_cnsr_names_the_remedy():
 
 def test_recorded_numbers_are_read_with_their_missing_values():
     assert np.isnan(numbers([None, 1])).tolist() == [True, False]
+
+
+def test_curves_are_drawn_with_numbers_at_risk_that_are_a_table_too():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    km = ks.kaplan_meier(BY_ARM, trial())
+    axes = km.plot()
+    assert len(axes.get_lines()) >= 3
+    table = km.at_risk([0, 16, 90]).frame
+    assert table["n_risk"].tolist()[:2] == [104, 62]
+    assert (table[table["time"] == 90]["n_event"].to_numpy() == [66, 52, 38]).all()
+
+
+def test_raw_text_arms_work_with_one_warning_that_names_the_reference():
+    data = trial().assign(arm=lambda d: d["arm"].astype(str))
+    for call in (ks.kaplan_meier, ks.logrank, ks.rmst):
+        with pytest.warns(ks.errors.KapstatsWarning, match="reference 'high'") as seen:
+            found = call(BY_ARM, data)
+        assert len(seen) == 1
+        assert found.meta["warnings"]

@@ -23,6 +23,9 @@ from kapstats.kernels.product_limit import limits
 if TYPE_CHECKING:
     from kapstats.relapse.cox_fit import CoxFit
 
+#: rows x times x coefficients that are held at once
+LARGEST = 100_000_000
+
 
 @dataclass(frozen=True, repr=False)
 class AdjustedSurvival(Estimates):
@@ -59,6 +62,7 @@ def predicted_survival(fit: CoxFit, newdata: FrameLike, times: Sequence[float] |
     new = frames.to_pandas(newdata)
     x, offset, stratum = _new_rows(fit, new)
     base, t = cr.baseline(fit.data, fit._b_used()), _times(fit, times)
+    _small_enough(fit, len(new), t)
     grid = _grid_points(fit, t, stratum)
     H, se_H = _hazard_at(fit, base, x, offset, grid, stratum)
     S = np.exp(-H)
@@ -89,6 +93,7 @@ def standardised_survival(
         raise FormulaError("adjusted_survival: rows are pieces of subjects; standardise over one row per subject.")
     wanted = list(levels) if levels is not None else _levels(fit, by)
     t = _times(fit, times)
+    _small_enough(fit, len(fit.surv), t)
     means, influence = zip(*(_standardised(fit, by, value, t) for value in wanted), strict=True)
     meta = {**fit.meta, "title": f"Survival standardised over {len(fit.surv)} rows", "scale": "natural"}
     meta |= {"method": fit.meta["method"] + "; g-formula, influence-function variance", "conf_type": conf_type}
@@ -127,6 +132,13 @@ def _difference(
 
 def _times(fit: CoxFit, times: Sequence[float] | None) -> FloatArray:
     return np.unique(fit.data.sets.time) if times is None else np.atleast_1d(np.asarray(times, dtype=float))
+
+
+def _small_enough(fit: CoxFit, rows: int, t: FloatArray) -> None:
+    """Refuse work that would fill the memory: rows x times x coefficients numbers."""
+    size = rows * len(t) * max(fit.n_parameters, 1)
+    if size > LARGEST:
+        raise FormulaError(f"{rows} rows at {len(t)} times need {8e-9 * size:.0f} GB; give fewer times=[...].")
 
 
 def _offset_mean(fit: CoxFit) -> float:

@@ -22,6 +22,7 @@ from kapstats.kernels.cox_newton import fit as fit_newton
 from kapstats.relapse.surv_data import SurvData
 
 RESIDUALS = ("martingale", "deviance", "score", "schoenfeld", "scaled-schoenfeld", "dfbeta", "dfbetas")
+ALIASES = {"scaled": "scaled-schoenfeld", "scaledsch": "scaled-schoenfeld"}
 TRANSFORMS = ("km", "rank", "identity", "log")
 
 
@@ -241,13 +242,14 @@ class CoxFit:
         """Residuals as R's residuals.coxph.
 
         kind : martingale, deviance (per row, or summed within the column `by`); score, dfbeta, dfbetas (one column per
-            coefficient); schoenfeld, scaled-schoenfeld (one row per event, with its time, in time order within strata)
+            coefficient); schoenfeld, scaled-schoenfeld or scaled (one row per event, in time order within strata)
         weighted : multiply by the case weights; None: for dfbeta and dfbetas, as R
 
         Returns
         -------
         DataFrame of the caller's kind, rows in the order of the rows used
         """
+        kind = ALIASES.get(kind.replace("_", "-"), kind.replace("_", "-"))
         choose(kind, RESIDUALS, "kind")
         self._needs_likelihood("residuals")
         if kind.endswith("schoenfeld"):
