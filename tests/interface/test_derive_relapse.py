@@ -138,6 +138,7 @@ def test_dates_and_an_origin_per_subject():
     )
     row = ks.derive_relapse(data, start="RANDDT").iloc[0]
     assert (row["AVAL"], row["LEFT"], row["ADT"]) == (14.0, 7.0, pd.Timestamp("2024-01-15"))
+    assert ks.derive_relapse(data.drop(columns="ADY")).loc[0, "AVAL"] == 14
     assert ks.derive_relapse(visits([7, 14, 21], [10, 25, 26]), start=7).loc[0, "LEFT"] == 0
 
 

@@ -141,3 +141,26 @@ def test_conventions_are_named(data):
     assert (r.meta["variance"], sas.meta["variance"]) == ("infinitesimal-jackknife", "aalen")
     assert "convention R" in r.meta["conventions"]
     assert "closed" in ks.turnbull("Surv(l, r, type='interval2') ~ 1", data, convention="R").meta["conventions"][0]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda d: ks.parametric_survival("Surv(t, s == 1) ~ arm + cluster(USUBJID)", d),
+        lambda d: ks.fine_gray("Surv(t, s) ~ arm + offset(x)", d),
+        lambda d: ks.interval_cox("Surv(l, r, type='interval2') ~ arm + strata(arm)", d),
+        lambda d: ks.gray_test("Surv(t, s) ~ arm + cluster(USUBJID)", d),
+        lambda d: ks.turnbull("Surv(l, r, type='interval2') ~ arm + frailty(USUBJID)", d),
+    ],
+)
+def test_terms_that_do_not_count_are_refused_not_ignored(call, data):
+    with pytest.raises(ks.errors.FormulaError, match="is not part of"):
+        call(data)
+
+
+def test_clusters_of_one_change_no_fine_gray_error(data):
+    plain = ks.fine_gray("Surv(t, s) ~ x", data)
+    alone = ks.fine_gray("Surv(t, s) ~ x + cluster(USUBJID)", data)
+    np.testing.assert_allclose(plain.vcov, alone.vcov, rtol=1e-10)
+    pairs = ks.fine_gray("Surv(t, s) ~ x + cluster(pair)", data.assign(pair=np.arange(len(data)) // 2))
+    assert abs(pairs.vcov[0, 0] / plain.vcov[0, 0] - 1) > 1e-6

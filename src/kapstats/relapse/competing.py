@@ -25,6 +25,7 @@ from kapstats.relapse.regression import (
     identifying,
     natural,
     newdata_frame,
+    refuse_terms,
     spread,
     warn,
 )
@@ -174,6 +175,7 @@ def cumulative_incidence(
     surv = unpack(formula, data, weights=weights, order=order, competing=True, censored=censored)
     if variance == "aalen" and (surv.weights is not None or surv.entry is not None):
         raise FormulaError('variance="aalen" has no weights and no delayed entry; use "infinitesimal-jackknife".')
+    refuse_terms(surv, "a cumulative incidence curve", allow=("strata",))
     codes = [_cause_code(surv, cause)] if cause is not None else list(range(1, len(surv.causes) + 1))
     groups = group_rows(surv.frame, [*group_terms(surv.formula), *surv.formula.strata], order)
     curves = tuple(_curve(surv, groups.codes == g) for g in range(len(groups)))
@@ -288,6 +290,7 @@ def gray_test(
     1
     """
     surv = unpack(formula, data, order=order, competing=True, censored=censored)
+    refuse_terms(surv, "Gray's test", allow=("strata",))
     if surv.entry is not None:
         raise FormulaError("Gray's test is defined for right-censored times; leave the entry time out.")
     groups = group_rows(surv.frame, group_terms(surv.formula), order)
@@ -300,7 +303,7 @@ def gray_test(
     notes: tuple[str, ...] = ()
     if not np.isfinite(found.statistic):
         notes = (warn(f"Gray's test: no event of cause {cause!r} where two groups are at risk; there is no test."),)
-    row = {"cause": cause, "statistic": found.statistic, "df": float(found.df), "p_value": found.p_value}
+    row = {"cause": cause, "statistic": found.statistic, "df": found.df, "p_value": found.p_value}
     by = f", stratified by {', '.join(surv.formula.strata)}" if surv.formula.strata else ""
     method = f"Gray's test{by}, rho = {rho:g}"
     meta = estimates.meta(
@@ -449,8 +452,9 @@ def fine_gray(
     choose(weighting, WEIGHTINGS, "weighting")
     by = [censoring_groups] if isinstance(censoring_groups, str) else list(censoring_groups or ())
     surv = unpack(formula, data, order=order, competing=True, censored=censored, extra=[f"`{c}`" for c in by])
-    if surv.formula.strata or surv.entry is not None:
-        raise FormulaError(f"{formula!r}: fine_gray takes no strata() and no entry time.")
+    refuse_terms(surv, "a Fine-Gray model", allow=("cluster",))
+    if surv.entry is not None:
+        raise FormulaError(f"{formula!r}: fine_gray takes no entry time.")
     assert surv.status is not None
     k = _cause_code(surv, cause)
     code = np.where(surv.status == 0, 0, np.where(surv.status == k, 1, 2))
@@ -617,8 +621,9 @@ def cause_specific(
 
     choose(ties, ("efron", "breslow"), "ties")
     surv = unpack(formula, data, order=order, competing=True, censored=censored)
-    if surv.entry is not None or surv.formula.strata:
-        raise FormulaError(f"{formula!r}: cause_specific takes no entry time and no strata().")
+    refuse_terms(surv, "cause_specific")
+    if surv.entry is not None:
+        raise FormulaError(f"{formula!r}: cause_specific takes no entry time.")
     assert surv.status is not None
     cov = covariates(surv, order)
     right = formula.split("~", 1)[1]

@@ -15,6 +15,8 @@ from kapstats._types import BoolArray, FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose, first_ids, nearest
 
 SUBJECT = "USUBJID"
+#: origins that are looked for when there are dates and no study days
+START_DATES = ("STARTDT", "RANDDT", "TRTSDT")
 DISCONTINUATION = ("censor", "event", "competing")
 
 
@@ -144,8 +146,9 @@ def derive_relapse(
     disposition : discontinuations: USUBJID, ADY (or ADT) and DCSREAS (or REASON)
     discontinuation : what a discontinuation before relapse is: "censor", "event" or "competing" (STATUS 2)
     parameter : the PARAMCD to use when it is not the definition's
-    start : origin of time: a number of days, or a column (day, or date with ADT); default day 0. Assessments on or
-        before the origin, and those flagged as baseline (ABLFL "Y"), are not at risk of relapse
+    start : origin of time: a number of days, or a column (day, or date with ADT); default day 0, or with dates and no
+        ADY the column STARTDT, RANDDT or TRTSDT. Assessments on or before the origin, and those flagged as baseline
+        (ABLFL "Y"), are not at risk of relapse
 
     Returns
     -------
@@ -211,6 +214,8 @@ def _of_parameter(frame: pd.DataFrame, definition: RelapseDefinition, parameter:
 
 def _origin(frame: pd.DataFrame, start: float | str | None) -> dict[Any, Any] | float:
     """Days to subtract, as a number or per subject (a day, or a date when the column holds dates)."""
+    if start is None and "ADY" not in frame.columns and "ADT" in frame.columns:
+        start = next((c for c in START_DATES if c in frame.columns), None)
     if not isinstance(start, str):
         return 0.0 if start is None else float(start)
     frames.require(frame, [start], "adqs")

@@ -23,6 +23,7 @@ from kapstats.relapse.regression import (
     identifying,
     natural,
     newdata_frame,
+    refuse_terms,
     spread,
     warn,
 )
@@ -135,7 +136,7 @@ class Turnbull:
         found = npmle.permutation_test(
             npmle.interval_scores(pooled, kind=scores), self.groups.codes, len(self.groups), stratum
         )
-        row = {"statistic": found.statistic, "df": float(found.df), "p_value": found.p_value}
+        row = {"statistic": found.statistic, "df": found.df, "p_value": found.p_value}
         name = {"logrank": "generalised log-rank", "wilcoxon": "generalised Wilcoxon"}[scores]
         method = f"{name} test for interval-censored data, permutation covariance"
         meta = {**self.meta, "method": method, "title": "Test of equal curves", "level": None,
@@ -223,6 +224,7 @@ def turnbull(
     convention = check_convention(convention)
     closed = (convention == "R") if closed is None else closed
     surv = unpack(formula, data, weights=weights, order=order, allow=("interval2",))
+    refuse_terms(surv, "a Turnbull curve", allow=("strata",))
     groups = group_rows(surv.frame, [*group_terms(surv.formula), *surv.formula.strata], order)
     check_level(level)
     fits = tuple(_fit_group(surv, groups.codes == g, closed, formula) for g in range(len(groups)))
@@ -434,8 +436,7 @@ def interval_cox(
         return _parametric(formula, data, model, knots, cuts, weights, level, order)
     grouped = model == "grouped"
     surv = unpack(formula, data, weights=weights, order=order, allow=("right",) if grouped else ("interval2",))
-    if surv.formula.strata or surv.formula.cluster:
-        raise FormulaError(f"{formula!r}: strata() and cluster() are not part of this model; use covariates.")
+    refuse_terms(surv, "interval-censored hazards")
     left, right = _grid_intervals(surv) if grouped else (surv.left, surv.right)
     assert left is not None
     assert right is not None

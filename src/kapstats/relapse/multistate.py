@@ -16,6 +16,7 @@ from kapstats.errors import DataError, FormulaError, first_ids
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.multistate import Occupation, occupation
+from kapstats.relapse.regression import refuse_terms
 from kapstats.relapse.surv_data import Groups, SurvData, group_rows, group_terms, unpack
 
 
@@ -144,6 +145,7 @@ def state_occupation(
     surv = unpack(formula, data, order=order, competing=True, censored=censored, extra=extra)
     if surv.entry is None:
         raise FormulaError(f"{formula!r}: write Surv(start, stop, status).")
+    refuse_terms(surv, "state occupation", allow=("strata",))
     found = _paths(surv, id, initial, starts)
     groups = group_rows(surv.frame, [*group_terms(surv.formula), *surv.formula.strata], order)
     states, origin, target, subject = found

@@ -25,6 +25,7 @@ from kapstats.relapse.regression import (
     identifying,
     natural,
     newdata_frame,
+    refuse_terms,
     spread,
 )
 from kapstats.relapse.surv_data import SurvData, unpack, who
@@ -444,6 +445,7 @@ def parametric_survival(
     choose(scale, ("hazard", "odds", "normal"), "scale")
     check_level(level)
     surv = unpack(formula, data, weights=weights, order=order, allow=("right", "counting", "interval2"))
+    refuse_terms(surv, "a parametric model", allow=("strata",))
     if surv.formula.strata and name not in ("weibull", "log-normal", "log-logistic"):
         raise FormulaError(f"strata() gives a scale per stratum, which {name} does not have.")
     observed = _observed(surv)

@@ -21,7 +21,7 @@ from kapstats.inference.intervals import check_level
 from kapstats.kernels.count_regression import CountFit, count_regression
 from kapstats.kernels.mean_cumulative import MeanCumulative, mean_cumulative
 from kapstats.relapse.cox import cox
-from kapstats.relapse.regression import coefficient_table, covariates, natural, spread
+from kapstats.relapse.regression import coefficient_table, covariates, natural, refuse_terms, spread
 from kapstats.relapse.surv_data import Groups, SurvData, check_convention, group_rows, group_terms, unpack
 
 MODELS = ("andersen-gill", "lwyy", "pwp-total", "pwp-gap", "wlw", "poisson", "negative-binomial")
@@ -249,6 +249,7 @@ def _counts(
     surv: SurvData, frame: pd.DataFrame, id: str, model: str, level: float, order: Mapping[str, Sequence[Any]] | None
 ) -> CountModel:
     """Counts and follow-up per subject, covariates as first seen; follow-up is the time at risk up to the last row."""
+    refuse_terms(surv, "a count model")
     first = frame.drop_duplicates(id).reset_index(drop=True)
     grouped = frame.groupby(id, sort=False, observed=True)
     y = grouped["EVENT__"].sum().reindex(first[id]).to_numpy(float)
@@ -384,6 +385,7 @@ def mean_cumulative_function(
     check_level(level)
     _response(parse(formula).response, formula)
     surv = unpack(formula, data, order=order, extra=[f"`{id}`"])
+    refuse_terms(surv, "a mean cumulative function", allow=("strata",))
     _with_episodes(surv, id)
     groups = group_rows(surv.frame, [*group_terms(surv.formula), *surv.formula.strata], order)
     subject = pd.factorize(surv.frame[id])[0].astype(np.int64)

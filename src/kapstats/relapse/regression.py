@@ -61,6 +61,16 @@ def covariates(
     return Covariates(X, names, aliased, design, tuple(notes))
 
 
+def refuse_terms(surv: SurvData, what: str, *, allow: Sequence[str] = ()) -> None:
+    """A FormulaError for special terms that the analysis `what` would otherwise leave out silently."""
+    parsed = surv.formula
+    given = {"strata": parsed.strata, "cluster": parsed.cluster, "frailty": parsed.frailty, "offset": parsed.offset}
+    extra = [name for name, value in given.items() if value and name not in allow]
+    if extra:
+        known = f" It takes {', '.join(f'{a}()' for a in allow)}." if allow else ""
+        raise FormulaError(f"{parsed.text!r}: {', '.join(f'{e}()' for e in extra)} is not part of {what}.{known}")
+
+
 def warn(message: str) -> str:
     """Warn, and give the text back for the result to keep."""
     python_warnings.warn(message, KapstatsWarning, stacklevel=4)

@@ -19,6 +19,7 @@ from kapstats.inference.intervals import check_level
 from kapstats.kernels import group_sequential as gs
 from kapstats.kernels import weighted_logrank as wl
 from kapstats.kernels.risk_sets import risk_sets
+from kapstats.relapse.regression import refuse_terms
 from kapstats.relapse.surv_data import SurvData, group_rows, group_terms, unpack
 
 SPENDING = ("obrien-fleming", "pocock", "hwang-shih-decani", "power", "classical-obrien-fleming", "classical-pocock")
@@ -507,6 +508,7 @@ def weighted_logrank_combination(
     check_level(level)
     surv = unpack(formula, data, order=order, extra=[f"`{entry}`"])
     groups = group_rows(surv.frame, group_terms(surv.formula), order)
+    refuse_terms(surv, "the combination test", allow=("strata",))
     if len(groups) != 2:
         raise DataError(f"{formula!r}: the combination test compares two arms; there are {len(groups)}.")
     begin = surv.frame[entry].to_numpy(float)
