@@ -26,8 +26,17 @@ def t_quantile(probability: float, df: Any) -> FloatArray:
     df = np.asarray(df, dtype=float)
     finite = np.where(np.isfinite(df) & (df > 0), df, 1.0)
     t = np.asarray(special.stdtrit(finite, probability))
+    t = t - _newton_step(t, finite, probability)  # older SciPy stops at 1e-11
     z = float(special.ndtri(probability))
     return np.where(np.isposinf(df), z, np.where(df > 0, t, np.nan))
+
+
+def _newton_step(t: FloatArray, df: FloatArray, probability: float) -> FloatArray:
+    """(P(T <= t) - probability) / density, zero where the density underflows."""
+    log_norm = special.gammaln((df + 1) / 2) - special.gammaln(df / 2) - np.log(df * np.pi) / 2
+    density = np.exp(log_norm - (df + 1) / 2 * np.log1p(t**2 / df))
+    near = (density > 1e-12) & (df < 1e6)
+    return np.where(near, (special.stdtr(df, t) - probability) / np.where(near, density, 1.0), 0.0)
 
 
 def t_tail(statistic: Any, df: Any) -> FloatArray:
