@@ -12,6 +12,7 @@ and its F tests from `kapstats.response.anova`. Nothing here knows which model i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import BoolArray, FloatArray
-from kapstats.errors import FormulaError, choose, nearest
+from kapstats.errors import FormulaError, KapstatsWarning, choose, nearest
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, level_text
 from kapstats.formula.grid import reference_grid
@@ -205,7 +206,23 @@ def names_of(columns: str | Sequence[str] | None) -> list[str]:
 def _answer(source: Source, frame: pd.DataFrame, level: float, side: str, describe: Mapping[str, Any]) -> LSMeans:
     found = source.ask(np.eye(len(source.L)))
     table = with_inference(frame, found.estimate, found.std_error, found.df, level=level, side=side)
-    return LSMeans(table, {**describe, "level": level, "side": side}, found.vcov, source=source)
+    said = (*describe.get("warnings", ()), *_said(found, "LS means"))
+    return LSMeans(table, {**describe, "level": level, "side": side, "warnings": said}, found.vcov, source=source)
+
+
+def _said(found: Linear, what: str) -> list[str]:
+    """What the reader has to know of missing numbers; means that are not estimable are also warned about."""
+    texts = []
+    lost = int(np.isnan(found.estimate).sum())
+    if lost:
+        texts.append(f"{lost} of {len(found.estimate)} {what} are not estimable: the design has no data to tell them.")
+        warnings.warn(texts[0], KapstatsWarning, stacklevel=5)
+    blank = int((np.isnan(found.df) & np.isfinite(found.estimate)).sum())
+    if blank:
+        texts.append(
+            f"{blank} of {len(found.estimate)} {what} have no valid degrees of freedom; their inference is NaN."
+        )
+    return texts
 
 
 def _mask(frame: pd.DataFrame, values: Mapping[str, Any]) -> BoolArray:
@@ -251,6 +268,7 @@ def contrast(
     means_compared = len(means.frame) // (family.max() + 1) if method == "pairwise" else None
     columns = _adjusted(found, family, adjust, level, side, graph, null, means_compared)
     describe = {**means.meta, "level": level, "side": side, "adjustment": adjust, "null": null}
+    describe["warnings"] = tuple(dict.fromkeys([*means.meta.get("warnings", ()), *_said(found, "contrasts")]))
     describe["conventions"] = (*means.meta.get("conventions", ()), _adjustment_note(adjust, np.bincount(family)))
     describe["title"] = f"Contrasts of {means.meta.get('title', 'LS means')}"
     return _scaled(Estimates(frame.assign(**columns), describe, found.vcov), standardize)

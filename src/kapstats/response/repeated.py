@@ -13,7 +13,7 @@ from scipy import linalg
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, first_ids
-from kapstats.formula.design import Design, build, complete_rows, evaluate, level_text
+from kapstats.formula.design import Design, _parse_terms, build, complete_rows, evaluate, level_text
 from kapstats.formula.split import SPATIAL, Covariance, Formula, parse
 from kapstats.kernels.covariance import Structure
 from kapstats.kernels.pattern_moments import Layout, layout
@@ -124,8 +124,6 @@ def check_formula(text: str) -> Formula:
 
 def _fixed_columns(parsed: Formula, frame: pd.DataFrame) -> list[str]:
     """Expressions of the fixed part, by building its terms on the first rows' columns."""
-    from kapstats.formula.design import _parse_terms
-
     return list(dict.fromkeys(e for term in _parse_terms(parsed.fixed, True, frame) for e in term))
 
 
