@@ -9,8 +9,8 @@ def test_every_listed_trial_loads_with_subjects_and_arms():
     for name in ks.datasets.list():
         trial = ks.datasets.load(name)
         assert trial.name == name
-        assert trial.n_subjects > 50
-        assert len(trial.arms) > 1
+        assert trial.n_subjects > 20
+        assert len(trial.arms) > (0 if "cohort" in name else 1)
         assert trial.adsl["USUBJID"].is_unique
         if name != "cdisc-pilot":
             assert trial.truth

@@ -31,11 +31,15 @@ FRAME = pd.DataFrame(
 TEXT = ["USUBJID", "SITEID", "TRT01P", "COMMENT", "RFSTDTC"]
 
 
+def texts(values: pd.Series) -> list[str | None]:
+    return [None if v is None or v != v else v for v in values]
+
+
 def assert_same(frame: pd.DataFrame) -> None:
     assert list(frame.columns) == list(FRAME.columns)
     for name in FRAME.columns:
         if name in TEXT:
-            assert frame[name].where(frame[name].notna(), None).tolist() == FRAME[name].tolist(), name
+            assert texts(frame[name]) == texts(FRAME[name]), name
         elif name == "TRTSDT":
             assert str(frame[name].dtype).startswith("datetime64")
             assert frame[name].astype("datetime64[ns]").equals(FRAME[name].astype("datetime64[ns]"))

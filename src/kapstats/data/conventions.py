@@ -50,7 +50,9 @@ def numbers(values: pd.Series) -> pd.Series:
     if not pd.api.types.is_float_dtype(parsed.dtype):
         return parsed
     exact = [float(v) if p == p else p for v, p in zip(values, parsed, strict=True)]
-    return pd.Series(exact, index=values.index, dtype=float)
+    found = pd.Series(exact, index=values.index, dtype=float)
+    beyond = np.isinf(found) & ~values.astype(str).str.contains("inf", case=False)  # 1e400 is no infinity
+    return found.mask(beyond)
 
 
 def with_dates(frame: pd.DataFrame) -> pd.DataFrame:
