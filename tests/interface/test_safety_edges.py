@@ -184,6 +184,23 @@ def test_times_by_hand(small):
     assert abs(every.time - 58 / 365.25) < 1e-12
 
 
+def test_sessions_by_hand():
+    """Subjects with 2 of 2, 0 of 2 and 1 of 1 sessions: 3/5, error from the residuals 0.8, -1.2, 0.4."""
+    from kapstats.safety.course import attenuation, per_session
+
+    adsl = pd.DataFrame({"USUBJID": list("abc"), "ROUTE": pd.Categorical(["IV"] * 3), "NSESS": [2, 2, 1]})
+    adae = pd.DataFrame({"USUBJID": list("aaac"), "AEDECOD": "Nausea", "TRTEMFL": "Y", "SESSION": [1.0, 2.0, 2.0, 1.0]})
+    ae = ks.incidence(adae, adsl, by="ROUTE", terms=["AEDECOD"])
+    row = per_session(ae, "Nausea").to_frame().iloc[0]
+    assert (row.x, row.n, row.subjects) == (3, 5, 3)
+    assert abs(row.estimate - 0.6) < 1e-12
+    assert abs(row.std_error - np.sqrt((0.8**2 + 1.2**2 + 0.4**2) * 3 / 2) / 5) < 1e-12
+    assert row.conf_low < 0.6 < row.conf_high
+    by_session = attenuation(ae, "Nausea").to_frame()
+    assert by_session.x.tolist() == [2, 1]
+    assert by_session.n.tolist() == [3, 2]
+
+
 def test_death_competes_and_the_data_cut_does_not(small):
     ae = ks.incidence(*small, by="ROUTE", terms=["AEDECOD"])
     with pytest.warns(KapstatsWarning, match="Kaplan-Meier"):

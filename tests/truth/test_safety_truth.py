@@ -196,6 +196,58 @@ def test_berry_berry_converges_and_flags_what_is_there():
     assert null[~true].mean() > 5 * null[true].mean()
 
 
+def sweeps_from_the_prior(generator, chains=3000, sweeps=15):
+    """z scores of quantities whose prior means are known, after states and data drawn from the prior have been swept.
+
+    A sampler that leaves the joint distribution of data and parameters alone keeps them at their prior (Geweke 2004).
+    """
+    from scipy.special import digamma, expit
+
+    group, n = np.array([0, 0, 0, 1, 1, 1]), np.full(6, 6.0)
+    top = generator.normal(0, np.sqrt(10), (2, chains, 1))
+    spread = 1 / generator.gamma(3.0, 1.0, (2, chains, 1))
+    alpha, beta = 1 + generator.exponential(10, (2, chains, 1))
+    means = top + np.sqrt(spread) * generator.normal(size=(2, chains, 2))
+    variances = 1 / generator.gamma(3.0, 1.0, (2, chains, 2))
+    share = np.clip(generator.beta(alpha, beta, (chains, 2)), 1e-12, 1 - 1e-12)
+    terms = means[:, :, group] + np.sqrt(variances[:, :, group]) * generator.normal(size=(2, chains, 6))
+    h = np.where(generator.random((chains, 6)) < share[:, group], 0.0, terms[1])
+    state = {"g": terms[0], "h": h, "mg": means[0], "mh": means[1], "sg": variances[0], "sh": variances[1]}
+    state |= {"pi": share, "mg0": top[0], "mh0": top[1], "tg": spread[0], "th": spread[1], "alpha": alpha, "beta": beta}
+    for _ in range(sweeps):
+        x = generator.binomial(6, expit(state["g"])).astype(float)
+        y = generator.binomial(6, expit(state["g"] + state["h"])).astype(float)
+        berry_berry._update_terms(state, (x, n, y, n), group, generator)
+        berry_berry._update_systems(state, group, np.bincount(group).astype(float), generator)
+        berry_berry._update_top(state, generator)
+    known = {
+        "null": ((state["h"] == 0).mean(axis=1), 0.5),
+        "pi": (state["pi"].mean(axis=1), 0.5),
+        "log sg": (np.log(state["sg"]).mean(axis=1), -digamma(3.0)),
+        "log sh": (np.log(state["sh"]).mean(axis=1), -digamma(3.0)),
+        "log th": (np.log(state["th"])[:, 0], -digamma(3.0)),
+        "mh0 squared": (state["mh0"][:, 0] ** 2, 10.0),
+        "mg0": (state["mg0"][:, 0], 0.0),
+        "alpha": (state["alpha"][:, 0], 11.0),
+        "beta": (state["beta"][:, 0], 11.0),
+    }
+    return {k: (v.mean() - truth) / (v.std(ddof=1) / np.sqrt(chains)) for k, (v, truth) in known.items()}
+
+
+def test_the_sampler_leaves_the_prior_alone(monkeypatch):
+    """Every step of the Berry-Berry sampler is right; a jump with wrong odds is caught."""
+    scores = sweeps_from_the_prior(np.random.default_rng(1))
+    assert max(abs(z) for z in scores.values()) < 4, scores
+    right = berry_berry._jump
+
+    def wrong(h, g, y, n_t, mh, sh, pi, generator):
+        return right(h, g, y, n_t, mh, sh, np.clip(1.5 * pi, 0, 1 - 1e-12), generator)
+
+    monkeypatch.setattr(berry_berry, "_jump", wrong)
+    scores = sweeps_from_the_prior(np.random.default_rng(1))
+    assert max(abs(z) for z in scores.values()) > 6
+
+
 def test_simultaneous_band_covers_the_whole_course():
     """All eight times at once; the pointwise limits do not."""
     from kapstats.safety.course import acute_course
@@ -203,7 +255,7 @@ def test_simultaneous_band_covers_the_whole_course():
     generator = np.random.default_rng(9)
     times, truth = np.arange(8) * 30, np.array([0, 5, 9, 7, 4, 2, 1, 0.5])
     inside = {"pointwise": [], "simultaneous": []}
-    for _ in range(60):
+    for _ in range(40):
         values = truth + generator.normal(size=(60, 1)) + 2 * generator.normal(size=(60, 8))
         frame = pd.DataFrame(
             {

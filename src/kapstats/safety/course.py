@@ -351,6 +351,50 @@ def attenuation(ae: Incidence, term: str | None = None, *, level: float = 0.95) 
     return Estimates(frame, _meta(ae, title, "wilson", level, f"{int(keep.sum())} of {rows.size} records in a session"))
 
 
+def per_session(ae: Incidence, term: str | None = None, *, level: float = 0.95) -> Estimates:
+    """Estimate the share of dosing sessions in which the event happened, in every group.
+
+    A ratio of sums over subjects, sum y_i / sum m_i, whose standard error treats the subject as the unit: sessions of
+    one subject are alike, and Wilson limits on sessions would be too narrow. Limits are on the logit scale.
+
+    Returns
+    -------
+    Estimates with the group, x (sessions with the event), n (sessions), subjects, estimate, std_error, conf_low,
+    conf_high. Without any event, or with one in every session, the limits are NaN.
+
+    References
+    ----------
+    Cochran (1977), Sampling Techniques, section 6.5.
+    """
+    rows = rows_of(ae, term)
+    frames.require(ae.records.events, ["SESSION"], "ADAE")
+    session = pd.to_numeric(ae.records.events["SESSION"]).to_numpy(dtype=float)[rows]
+    dosed = _sessions(ae)
+    last = dosed.shape[1]
+    keep = ~np.isnan(session) & (session >= 1) & (session <= last)
+    pair = np.unique(ae.records.subject[rows[keep]] * last + session[keep].astype(np.int64) - 1)
+    y = np.bincount(pair // last, minlength=len(dosed)).astype(float)
+    m = np.maximum(dosed.sum(axis=1), y)
+    parts = [_ratio_row(ae, i, arm, y, m, level) for i, arm in enumerate(ae.arms)]
+    title = f"{term or 'Adverse events'} per dosing session"
+    note = f"{int(keep.sum())} of {rows.size} records in a session"
+    return Estimates(pd.DataFrame(parts), _meta(ae, title, "ratio estimator, logit limits", level, note))
+
+
+def _ratio_row(ae: Incidence, i: int, arm: Any, y: FloatArray, m: FloatArray, level: float) -> dict[str, Any]:
+    own = (ae.records.arm == i) & (m > 0)
+    x, n, subjects = y[own].sum(), m[own].sum(), int(own.sum())
+    p = x / n if n else np.nan
+    spread = ((y[own] - p * m[own]) ** 2).sum() * subjects / max(subjects - 1, 1)
+    error = float(np.sqrt(spread)) / n if subjects > 1 else np.nan
+    low = high = np.nan
+    if 0 < p < 1:
+        limits = wald(np.log(p / (1 - p)), error / (p * (1 - p)), level=level)
+        low, high = (1 / (1 + np.exp(-float(limits[c]))) for c in ("conf_low", "conf_high"))
+    counts = {"x": int(x), "n": int(n), "subjects": subjects}
+    return {ae.by: arm, **counts, "estimate": p, "std_error": error, "conf_low": low, "conf_high": high}
+
+
 def _sessions(ae: Incidence) -> FloatArray:
     """(subjects, sessions) 1 where the subject was dosed."""
     subjects = ae.records.subjects
