@@ -39,7 +39,7 @@ def table(name: str) -> pd.DataFrame:
     if name not in tables():
         raise DataError(f"evidence: no table {name!r}.{nearest(name, tables())} There are: {', '.join(tables())}.")
     with (_folder() / f"{name}.csv").open("r", encoding="utf-8") as file:
-        return pd.read_csv(file, dtype=dict.fromkeys(_TEXT, "object"), float_precision="round_trip")
+        return pd.read_csv(file, dtype=dict.fromkeys(_TEXT, "object"))
 
 
 def _folder() -> resources.abc.Traversable:
