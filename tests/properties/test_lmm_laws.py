@@ -326,6 +326,21 @@ def test_aliased_columns_keep_their_place_and_their_terms_have_no_test() -> None
     assert fit.lsmeans("a", at={"a": [0, 1]})["estimate"].isna().all()
 
 
+def test_four_clusters_have_two_degrees_of_freedom() -> None:
+    rng = np.random.default_rng(1)
+    g = np.repeat(np.arange(4), 6)
+    y = rng.normal(size=24) + 2 * rng.normal(size=4)[g]
+    fit = ks.lmm("y ~ arm + (1 | g)", pd.DataFrame({"g": g, "arm": g % 2, "y": y}))
+    means = np.bincount(g, y) / 6
+    pooled = sum(means[[a, a + 2]].var(ddof=1) for a in (0, 1)) / 2
+    row = fit.coefficients.filter(term="arm").frame.iloc[0]
+    np.testing.assert_allclose([row["std_error"], row["df"]], [np.sqrt(pooled), 2.0], rtol=1e-6)
+    assert fit.anova()["df"][0] == pytest.approx(2.0)
+    uneven = pd.DataFrame({"g": np.repeat(np.arange(3), 6), "arm": np.repeat([0, 1, 1], 6), "y": y[:18]})
+    with pytest.warns(KapstatsWarning, match="no degrees of freedom above 2"):
+        assert np.isnan(ks.lmm("y ~ arm + (1 | g)", uneven).coefficients["p_value"]).any()
+
+
 def test_tables_go_back_as_the_callers_kind() -> None:
     polars = pytest.importorskip("polars")
     fit = quiet("y ~ a + x + (1 | g)", polars.DataFrame(design(1)))

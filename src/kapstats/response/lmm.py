@@ -26,6 +26,7 @@ from kapstats.kernels.random_effects_kr import VarianceDerivatives, derivatives,
 from kapstats.response import anova as term_tests
 from kapstats.response import lmm_rows, lmm_variance, lmm_words, residual_structure
 from kapstats.response.mixed_answers import KENWARD_ROGER, MixedAnswerer, check_vcov, resolve
+from kapstats.response.mmrm_fit import _warn_missing_df
 from kapstats.response.random_effects import ModelRows, bars, counts, prepare
 from kapstats.response.residual_structure import ResidualStructure
 
@@ -169,7 +170,9 @@ class LmmFit:
 
     def linear(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Linear:
         """Estimates of L b with covariance and df. L (k, columns of the design)."""
-        return self._answerer(df, vcov).linear(np.atleast_2d(np.asarray(L, dtype=float)))
+        found = self._answerer(df, vcov).linear(np.atleast_2d(np.asarray(L, dtype=float)))
+        _warn_missing_df(found, df or self.df)
+        return found
 
     def joint(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Joint:
         """F test of L b = 0."""
@@ -183,6 +186,7 @@ class LmmFit:
     def coefficients_by(self, *, df: str | None = None, level: float = 0.95, side: str = "two") -> Estimates:
         """Fixed effects with any df."""
         found = self._answerer(df, None).linear(np.eye(len(self.design.names)), check=False)
+        _warn_missing_df(found, df or self.df)
         lost = self.design.aliased
         values = [np.where(lost, np.nan, v) for v in (found.estimate, found.std_error, found.df)]
         frame = pd.DataFrame({"term": list(self.design.names)})

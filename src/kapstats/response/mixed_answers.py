@@ -52,7 +52,8 @@ class MixedAnswerer:
             return np.full(len(turned), np.inf if self.df == "normal" else self.residual_df)
         with np.errstate(divide="ignore", invalid="ignore"):
             df = kr.row_df((turned @ self.root)[None], self.small.scaled[None], self.small.w[None])[0]
-        return np.where(df > 2, df, np.nan) if self.df in KENWARD_ROGER else df
+        # two clusters per arm have exactly two degrees of freedom: not lost to rounding
+        return np.where(df > 2 * (1 - 1e-6), df, np.nan) if self.df in KENWARD_ROGER else df
 
     def joint(self, L: FloatArray) -> Joint:
         """F test of L b = 0 over the estimable, independent rows of L."""
@@ -68,7 +69,7 @@ class MixedAnswerer:
         return Joint(scale * f, rows, df, _f_tail(scale * f, rows, df))
 
     def _joint_df(self, turned: FloatArray, cov: FloatArray) -> tuple[float, float]:
-        if self.small is None:
+        if self.small is None or len(turned) == 1:
             return float(self._row_df(turned).min()), 1.0
         if self.df in KENWARD_ROGER:
             found = kr.kenward_roger(turned @ self.root, self.small.scaled, self.small.w)
