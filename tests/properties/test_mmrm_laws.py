@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -432,7 +433,7 @@ def test_simulation_repeats_and_has_the_fitted_covariance(fit: Any) -> None:
     np.testing.assert_allclose(np.cov(centred.T), fit.sigma, rtol=0.1)
 
 
-def test_statistics_files_minimum_and_chunks(data: pd.DataFrame, tmp_path: Path) -> None:
+def test_statistics_files_and_minimum(data: pd.DataFrame, tmp_path: Path) -> None:
     stats = ks.MmrmStatistics.from_data(FORMULA, data)
     read = ks.MmrmStatistics.load(stats.save(tmp_path / "site.npz"))
     np.testing.assert_array_equal(read.moments.gram, stats.moments.gram)
@@ -446,6 +447,20 @@ def test_statistics_files_minimum_and_chunks(data: pd.DataFrame, tmp_path: Path)
         stats.fit().residuals()
     with pytest.raises(DataError, match="cannot be added"):
         _ = stats + ks.MmrmStatistics.from_data(FORMULA.replace("us(", "cs("), data)
+
+
+def needs(*modules: str) -> None:
+    """Skip where an optional package is absent or does not fit the installed NumPy."""
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            pytest.skip(f"{name} cannot be imported")
+
+
+def test_chunks_of_a_parquet_file(data: pd.DataFrame, tmp_path: Path) -> None:
+    needs("pyarrow")
+    stats = ks.MmrmStatistics.from_data(FORMULA, data)
     ordered = data.sort_values("USUBJID", kind="stable")
     ordered.to_parquet(tmp_path / "rows.parquet")
     levels = {"TRT01P": ["Placebo", "Dose 1", "Dose 2"]}
@@ -457,7 +472,8 @@ def test_statistics_files_minimum_and_chunks(data: pd.DataFrame, tmp_path: Path)
 
 
 def test_callers_table_comes_back_and_is_not_changed(data: pd.DataFrame) -> None:
-    polars = pytest.importorskip("polars")
+    needs("pyarrow", "polars")
+    polars = importlib.import_module("polars")
     before = data.copy()
     table = polars.from_pandas(data)
     found = ks.mmrm(FORMULA, table).lsmeans("TRT01P", by="AVISIT").contrast().to_frame()
