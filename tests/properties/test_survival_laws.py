@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import kapstats as ks
 from kapstats.kernels import cox_exact, cox_newton, cox_penalty, cox_residuals
-from kapstats.kernels.product_limit import CONF_TYPES, limits, product_limit
+from kapstats.kernels.product_limit import CONF_TYPES, _jackknife, _row_jackknife, limits, product_limit
 from kapstats.kernels.risk_sets import merge_close, risk_sets
 from kapstats.kernels.weighted_logrank import group_counts, weight_function, weighted_scores
 
@@ -319,3 +319,17 @@ def test_times_that_differ_by_rounding_are_one_time():
     data = {"t": [0.3, 0.1 * 3, 0.5, 0.9], "e": [1, 1, 1, 0], "g": [0, 1, 0, 1]}
     assert len(ks.kaplan_meier("Surv(t, e) ~ 1", data).frame) == 3
     assert len(ks.kaplan_meier("Surv(t, e) ~ 1", data, convention="SAS").frame) == 4
+
+
+@FEW
+@given(seeds())
+def test_jackknife_of_rows_in_linear_time_equals_that_of_clusters(seed):
+    rng = np.random.default_rng(seed)
+    n = 50
+    entry, strata, w = rng.integers(0, 4, n).astype(float), rng.integers(2, size=n), rng.random(n) + 0.2
+    time, event = entry + rng.integers(1, 9, n), rng.random(n) < 0.6
+    sets = risk_sets(time, event, entry, strata, 2, every=True)
+    curve, w = product_limit(sets, w), w[sets.order]
+    step, unit = curve.n_event / curve.n_risk, np.where(curve.n_event > 0, 1 / curve.n_risk, 0.0)
+    slow = _jackknife(sets, w, np.arange(n), curve.n_risk, step)[1]
+    np.testing.assert_allclose(_row_jackknife(sets, w, step, unit), slow, rtol=1e-7, atol=1e-12)

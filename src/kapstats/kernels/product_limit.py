@@ -93,14 +93,36 @@ def _jackknife(
     with np.errstate(divide="ignore", invalid="ignore"):
         unit = np.where(step > 0, 1.0 / n, 0.0)
         relative = np.where(step > 0, unit / (1.0 - step), 0.0)
+    if len(codes) == len(compact) and len(codes) * sets.size > slab:
+        return _row_jackknife(sets, w, step, relative), _row_jackknife(sets, w, step, unit)
     sums = np.zeros((2, sets.size))
     width = max(1, slab // max(sets.size, 1))
     for low in range(0, len(codes), width):
         rows = np.flatnonzero((compact >= low) & (compact < low + width))
         change = _cluster_increments(sets, rows, w, compact[rows] - low, min(width, len(codes) - low), step)
         for out, scale in zip(sums, (relative, unit), strict=True):
-            out += (within_strata(np.add.accumulate, (change * scale).T, sets.start) ** 2).sum(axis=1)
+            moved = change.T * np.nan_to_num(scale, posinf=0.0)[:, None]
+            out += (within_strata(np.add.accumulate, moved, sets.start) ** 2).sum(axis=1)
     return np.sqrt(sums[0]), np.sqrt(sums[1])
+
+
+def _row_jackknife(sets: RiskSets, w: FloatArray, step: FloatArray, scale: FloatArray) -> FloatArray:
+    """The same when every row is its own cluster, in linear time: rows still at risk have moved the curve by
+    -w (C(t) - C(entry)), rows that left by their final influence; C the running sum of scale dH."""
+    with np.errstate(invalid="ignore"):
+        C = within_strata(np.add.accumulate, np.nan_to_num(scale * step, posinf=0.0), sets.start)
+    before = np.append(np.concatenate([[0.0], C])[:-1], 0.0)
+    before[sets.start] = 0.0
+    entered = before[sets.first]
+    followed = sets.last > sets.first
+    final = np.where(followed, entered - C[sets.last - 1], 0.0)
+    final[sets.event] += np.nan_to_num(scale[sets.last[sets.event] - 1], posinf=0.0)
+    left = np.bincount(sets.last, np.where(followed, (w * final) ** 2, 0.0), sets.size + 1)[1:].astype(float)
+    total = within_strata(np.add.accumulate, left, sets.start)
+    for power, factor in ((0, C**2), (1, -2.0 * C), (2, np.ones(sets.size))):
+        values = w**2 * entered**power
+        total = total + factor * (sets.at_risk(values) - np.bincount(sets.last, values, sets.size + 1)[1:])
+    return np.where(C > 0, np.sqrt(np.maximum(total, 0.0)), 0.0)
 
 
 def _cluster_increments(
