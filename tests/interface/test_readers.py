@@ -14,6 +14,7 @@ import pytest
 import kapstats as ks
 from kapstats.data.files import read_table
 from kapstats.data.xport import ibm_to_float
+from tests.interface import sas7bdat_writer
 
 FRAME = pd.DataFrame(
     {
@@ -76,6 +77,12 @@ def write_ndjson(path) -> None:
     path.write_text("\n".join(json.dumps(part) for part in [whole, *rows]), encoding="utf-8")
 
 
+def write_sas7bdat(path) -> None:
+    days = (FRAME["TRTSDT"] - pd.Timestamp("1960-01-01")).dt.days.astype(float)
+    labels = {"AGE": "Age (years)", "TRT01P": "Planned treatment"}
+    sas7bdat_writer.write(FRAME.assign(TRTSDT=days), path, labels, {"TRTSDT": "DATE"})
+
+
 WRITERS = {
     "pandas.csv": lambda p: with_text_dates().to_csv(p, index=False),
     "polars.csv": lambda p: pl.from_pandas(with_text_dates()).write_csv(p),
@@ -87,6 +94,7 @@ WRITERS = {
     "arrow.parquet": lambda p: pq.write_table(pa.Table.from_pandas(FRAME), p),
     "v5.xpt": lambda p: pyreadstat.write_xport(FRAME, str(p), file_format_version=5, table_name="ADSL"),
     "v8.xpt": lambda p: pyreadstat.write_xport(FRAME, str(p), file_format_version=8, table_name="ADSL"),
+    "sas.sas7bdat": write_sas7bdat,
     "one.json": lambda p: p.write_text(json.dumps(as_dataset_json()), encoding="utf-8"),
     "lines.ndjson": write_ndjson,
 }
@@ -130,6 +138,21 @@ def test_xpt_long_names_and_labels_of_version_8(tmp_path):
     read = read_table(path)
     assert list(read.columns) == list(frame.columns)
     assert read.attrs["labels"]["A_VARIABLE_NAME_OF_32_CHARACTERS"] == label
+
+
+def test_sas7bdat_agrees_with_the_readstat_library_and_a_cut_one_is_told(tmp_path):
+    path = tmp_path / "adsl.sas7bdat"
+    write_sas7bdat(path)
+    theirs, description = pyreadstat.read_sas7bdat(str(path))
+    ours = read_table(path)
+    assert ours.attrs["labels"] == {k: v for k, v in description.column_names_to_labels.items() if v}
+    np.testing.assert_array_equal(ours["SCORE"], theirs["SCORE"])
+    assert ours["TRT01P"].tolist() == theirs["TRT01P"].tolist()
+    raw = path.read_bytes()
+    for size in (100, 2000, len(raw) // 2, len(raw) - 1):
+        path.write_bytes(raw[:size])
+        with pytest.raises(ks.errors.DataError, match=r"no complete sas7bdat|truncated"):
+            read_table(path)
 
 
 def test_ibm_numbers_and_missing_values_by_hand():
