@@ -24,7 +24,8 @@ SINGLE_STEP = ("dunnett", "mvt", "tukey")
 STEPWISE = ("holm", "hochberg", "fixed-sequence", "graphical")
 ADJUSTMENTS = ("none", "bonferroni", "sidak", *STEPWISE[:2], *SINGLE_STEP, *STEPWISE[2:])
 
-_POINTS = 4093  # a prime; lattice points per shift
+_POINTS = 2039  # a prime; lattice points per shift
+_SINGULAR_POINTS = 20011
 _SHIFTS = 4
 
 
@@ -342,7 +343,7 @@ def _singular(c: float, r: FloatArray, df: float, two_sided: bool) -> float:
     """The probability for a singular correlation matrix, over as many coordinates as its rank."""
     factor = _echelon_root(r)
     rank = factor.shape[1]
-    u = _lattice(rank, _POINTS * 5)
+    u = _lattice(rank, _SINGULAR_POINTS)
     s = np.ones(len(u)) if not np.isfinite(df) else np.sqrt(2 * special.gammaincinv(df / 2, u[:, -1]) / df)
     last = np.array([np.flatnonzero(np.abs(row) > 1e-9)[-1] for row in factor])
     y, value = np.zeros((len(u), rank)), np.ones(len(u))
