@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import kapstats as ks
 from kapstats.estimates import Estimates, meta
 from kapstats.report.figures import (
     butterfly,
@@ -261,3 +262,15 @@ def test_labels_below_the_axis_move_up_together() -> None:
     names = [t for t in ax.texts if t.get_text() in ARMS and hasattr(t, "xy")]
     assert len(names) == len(ARMS)
     assert min(t.xy[1] for t in names) >= ax.get_ylim()[0] - 1e-9
+
+
+@pytest.mark.parametrize("kind", ["dot", "volcano", "forest", "butterfly"])
+def test_adverse_events_draw_themselves(kind: str) -> None:
+    adsl = pd.DataFrame({"USUBJID": range(8), "TRT01A": ["Placebo", "KAP IV"] * 4, "TRT01AN": [0, 1] * 4, "SAFFL": "Y"})
+    adae = pd.DataFrame({"USUBJID": [1, 3, 5, 7, 0], "AEDECOD": ["NAUSEA"] * 4 + ["RASH"], "TRTEMFL": "Y"})
+    ae = ks.incidence(adae, adsl, terms=["AEDECOD"])
+    ax = ae.plot(kind, ax=style.blank(6, 3))
+    words = drawn_text(ax) + [t for child in ax.child_axes for t in drawn_text(child)]
+    assert "Nausea" in words or "NAUSEA" in words
+    with pytest.raises(ks.errors.FormulaError, match="Did you mean 'dot'"):
+        ae.plot("dots")

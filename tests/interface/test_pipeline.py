@@ -402,3 +402,24 @@ def test_a_drafted_plan_runs(trial: Trial) -> None:
 def test_nothing_to_draft_is_an_error() -> None:
     with pytest.raises(DataError, match="Nothing to plan: ADSL"):
         draft(Trial(adsl={"USUBJID": ["1"], "TRT01P": ["KAP"]}))
+
+
+def test_a_term_under_two_classes_stays_two_rows() -> None:
+    adsl = pd.DataFrame(
+        {"USUBJID": list("abcd"), "TRT01A": ["Placebo", "KAP IV"] * 2, "TRT01AN": [0, 1] * 2, "SAFFL": "Y"}
+    )
+    adae = pd.DataFrame(
+        {"USUBJID": list("bdb"), "AEBODSYS": ["Skin", "Skin", "Eye"], "AEDECOD": ["Itch"] * 3, "TRTEMFL": "Y"}
+    )
+    plan = parse('[study]\ntitle = "t"\n[[analysis]]\nkind = "incidence"\nname = "ae"\ntitle = "AE"\n')
+    done = run(plan, Trial(adsl=adsl, adae=adae))
+    table = next(r.table for r in done.blocks[0].results if r.name == "differences")
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["Any adverse event", "Itch (Skin)", "Itch (Eye)"]
+    assert done.blocks[0].pictures
+
+
+def test_a_dataset_without_subjects_says_so(small: Trial) -> None:
+    lost = small.with_data(adtte=small.adtte.drop(columns=["USUBJID", "TRT01P"]))
+    with pytest.raises(DataError, match="USUBJID"):
+        run(parse(SMALL), lost)

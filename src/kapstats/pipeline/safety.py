@@ -15,6 +15,7 @@ from kapstats.pipeline.plan import Incidence
 from kapstats.pipeline.select import select
 from kapstats.pipeline.truth import with_truth
 from kapstats.report.block import Answer, Block, Picture, Result
+from kapstats.report.figures.adverse_events import with_event
 from kapstats.report.figures.style import name
 from kapstats.table import Table, interval, number, percent
 
@@ -104,11 +105,11 @@ def _anyone(counts: pd.DataFrame, ae: Any) -> Answer:
 
 def _largest(plan: Incidence, against: pd.DataFrame, ae: Any) -> tuple[Answer, ...]:
     """The largest risk difference of every group."""
-    narrow = against[against["level"] == _narrowest(against)]
-    if narrow.empty or not plan.terms:
+    narrow = _events(plan, against)
+    if narrow["estimate"].isna().all() or not plan.terms:
         return ()
     best = narrow.loc[narrow.groupby(ae.by, sort=False, observed=True)["estimate"].idxmax()]
-    lines = [(str(r[ae.by]), f"{r[plan.terms[-1]]} {_points(r, signed=True)}") for _, r in best.iterrows()]
+    lines = [(str(r[ae.by]), f"{r['event']} {_points(r, signed=True)}") for _, r in best.iterrows()]
     return (Answer(f"Largest difference to {name(ae.reference)}, percentage points.", tuple(lines)),)
 
 
@@ -122,16 +123,22 @@ def _points(row: pd.Series, *, signed: bool = False) -> str:
     return f"{'+' * (signed and estimate > 0)}{number(estimate, 1)} {interval(low, high, 1)}"
 
 
+def _events(plan: Incidence, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the narrowest terms, with a column ``event`` that names each."""
+    own = frame[frame["level"] == _narrowest(frame)].reset_index(drop=True)
+    return with_event(own, plan.terms) if plan.terms else own.assign(event="")
+
+
 def _table(plan: Incidence, counts: pd.DataFrame, against: pd.DataFrame, ae: Any) -> Table:
     """Terms down, groups across: risk difference in points with its interval, the truth in brackets."""
-    level, known = _narrowest(counts), "truth" in against
-    term = plan.terms[-1] if plan.terms else "level"
-    rows = []
-    for event in ["", *_frequent(plan, counts, term, level)]:
-        own = against[against["level"] == ("ANY" if event == "" else level)]
-        own = own if event == "" else own[own[term] == event]
-        cells = [_points(r) + (f" [{number(100 * r['truth'], 1)}]" if known else "") for _, r in own.iterrows()]
-        rows.append((event or "Any adverse event", *cells))
+    known = "truth" in against
+
+    def cells(own: pd.DataFrame) -> list[str]:
+        return [_points(r) + (f" [{number(100 * r['truth'], 1)}]" if known else "") for _, r in own.iterrows()]
+
+    compared = _events(plan, against)
+    rows = [("Any adverse event", *cells(against[against["level"] == "ANY"]))]
+    rows += [(event, *cells(compared[compared["event"] == event])) for event in _frequent(plan, counts)]
     columns = ("Adverse event", *(f"{name(arm)} - {name(ae.reference)}" for arm in ae.arms if arm != ae.reference))
     notes = [f"Risk difference in percentage points with {100 * plan.level:g}% interval ({plan.method})."]
     notes += ["In brackets: the true difference in the simulated population."] * known
@@ -139,39 +146,40 @@ def _table(plan: Incidence, counts: pd.DataFrame, against: pd.DataFrame, ae: Any
     return Table(columns, tuple(rows), title=f"Differences to {name(ae.reference)}", footnotes=tuple(notes))
 
 
-def _frequent(plan: Incidence, counts: pd.DataFrame, term: str, level: str) -> list[str]:
-    """Terms that reach the threshold in a group, largest percentage first."""
+def _frequent(plan: Incidence, counts: pd.DataFrame) -> list[str]:
+    """Events that reach the threshold in a group, largest percentage first."""
     from kapstats.report.figures.dot import most_frequent
 
-    part = counts[counts["level"] == level]
-    largest = part.groupby(term, observed=True)["percent"].transform("max")
-    return most_frequent(part[largest >= plan.min_percent], term, "", len(part)) if plan.terms else []
+    if not plan.terms:
+        return []
+    part = _events(plan, counts)
+    largest = part.groupby("event", observed=True)["percent"].transform("max")
+    return most_frequent(part[largest >= plan.min_percent], "event", "", len(part))
 
 
 def _pictures(plan: Incidence, counts: pd.DataFrame, against: pd.DataFrame, ae: Any) -> tuple[Picture, ...]:
     from kapstats.report.figures import dot, style, volcano
 
-    if not plan.terms:
+    terms = _frequent(plan, counts)[: plan.figure_terms]
+    if not terms:
         return ()
-    level, term = _narrowest(counts), plan.terms[-1]
-    shown, compared = counts[counts["level"] == level], against[against["level"] == level]
-    terms = _frequent(plan, counts, term, level)[: plan.figure_terms]
+    shown, compared = _events(plan, counts), _events(plan, against)
     axes = dot.dot(
-        shown, compared, term=term, by=ae.by, terms=terms, level=plan.level, reference=str(ae.reference),
+        shown, compared, term="event", by=ae.by, terms=terms, level=plan.level, reference=str(ae.reference),
         ax=style.blank(7.4, dot.height(len(terms), len(ae.arms))),
     )  # fmt: skip
     title = f"{plan.title}: the {len(terms)} most frequent, with differences to {name(ae.reference)}"
-    words = f"{title}, with {100 * plan.level:g}% confidence intervals. {_said(shown, terms[:5], term, ae)}"
+    words = f"{title}, with {100 * plan.level:g}% confidence intervals. {_said(shown, terms[:5], ae)}"
     first = Picture("dots", title, words, style.to_svg(axes, title=title, description=words))
-    axes = volcano.volcano(compared, term=term, by=ae.by, p="p_value", ax=style.blank(6.4, 4.0))
+    axes = volcano.volcano(compared, term="event", by=ae.by, p="p_value", ax=style.blank(6.4, 4.0))
     title = f"{plan.title}: which stand out from {name(ae.reference)}"
     words = f"{title}: risk difference against -log10 of the unadjusted p value, one mark per term and group."
     return first, Picture("volcano", title, words, style.to_svg(axes, title=title, description=words))
 
 
-def _said(shown: pd.DataFrame, terms: Sequence[str], term: str, ae: Any) -> str:
+def _said(shown: pd.DataFrame, events: Sequence[str], ae: Any) -> str:
     parts = []
-    for event in terms:
-        rows = shown[shown[term] == event]
+    for event in events:
+        rows = shown[shown["event"] == event]
         parts.append(f"{event}: " + ", ".join(f"{r[ae.by]} {percent(r['percent'])}" for _, r in rows.iterrows()))
     return "; ".join(parts) + "."

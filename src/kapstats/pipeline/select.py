@@ -46,7 +46,9 @@ def select(trial: Trial, dataset: str, population: str, where: Iterable[str], jo
     chosen = trial.population(population) if population else trial
     frame = getattr(chosen, dataset)
     lacking = [c for c in joined if c not in frame.columns and "adsl" in chosen and c in chosen.adsl.columns]
-    frame = chosen.joined(dataset, lacking) if lacking else frame
+    if lacking:
+        frames.require(frame, ["USUBJID"], dataset.upper())
+        frame = chosen.joined(dataset, lacking)
     steps = [f"{dataset.upper()}: {len(frame)} records" + (f" of subjects with {population}" if population else "")]
     for condition in where:
         keep = holds(frame, condition, dataset.upper())
