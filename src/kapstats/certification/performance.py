@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy.special import ndtr, ndtri
 
 from kapstats._types import FloatArray
 
@@ -54,13 +56,34 @@ def measures(results: FloatArray, truth: float, truth_mcse: float, level: float)
     return {name: out[name] for name in COLUMNS}
 
 
+def allowance(estimands: int) -> float:
+    """How many Monte-Carlo errors are not yet evidence when so many estimands are looked at (3 for one; Bonferroni).
+
+    Examples
+    --------
+    >>> round(allowance(1), 2), round(allowance(25), 2)
+    (3.0, 3.87)
+    """
+    return float(-ndtri(ndtr(-3.0) / max(estimands, 1)))
+
+
+def failing(frame: pd.DataFrame, level: float) -> list[bool]:
+    """Which rows of a certificate speak against the estimator, given how many there are."""
+    rows = frame.to_dict("records")
+    return [not certified(row, level, sure=allowance(len(rows))) for row in rows]
+
+
 def certified(row: dict[str, Any], level: float, margin: float = 0.1, bias: float = 0.05, sure: float = 3.0) -> bool:
     """Whether nothing speaks against the estimator.
 
     Bias beyond `bias` empirical standard errors, or an error rate of the interval more than the share `margin` above
-    the one promised (5.5% for 95% limits), is a failure once it exceeds `sure` Monte-Carlo errors. Coverage above the
-    level is not (exact intervals are conservative by design).
+    the one promised (5.5% for 95% limits), is a failure once it exceeds `sure` Monte-Carlo errors; so is a test that
+    rejects a true null as much too often (a test without an estimate is judged by that alone: the truth of its ratio
+    is one). Coverage above the level is no failure: exact intervals are conservative by design.
     """
     slack = sure * float(np.hypot(np.nan_to_num(row["bias_mcse"]), row["truth_mcse"]))
     fine = not abs(row["bias"]) > bias * row["empirical_se"] + slack
-    return fine and not row["coverage"] < level - margin * (1 - level) - sure * row["coverage_mcse"]
+    limit = (1 + margin) * (1 - level)
+    if row["truth"] == (1.0 if np.isnan(row["estimate"]) else 0.0):
+        fine = fine and not row["rejection"] > limit + sure * row["rejection_mcse"]
+    return fine and not row["coverage"] < 1 - limit - sure * row["coverage_mcse"]

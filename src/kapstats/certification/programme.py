@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats.certification.execution import BLOCK
-from kapstats.certification.performance import certified
+from kapstats.certification.performance import failing
 from kapstats.certification.study import certify
 from kapstats.simulation.scenario import Scenario, load
 
@@ -77,16 +77,16 @@ PROGRAMME: tuple[Certificate, ...] = (
     Certificate("logrank", "kap-parallel-null", 480, note="rejection is the type I error"),
     Certificate("rmst", "kap-withdrawal", 176),
     Certificate("rmst", "kap-parallel", 1200, 2_000),
-    Certificate("rmst", "kap-parallel", 240, control=True, note="about 20 responders per arm are too few"),
+    Certificate("rmst", "kap-parallel", 240, 5_000, control=True, note="about 20 responders per arm are too few"),
     Certificate("risk_difference", "kap-parallel", 240, 2_000),
     Certificate("risk_difference-newcombe", "kap-parallel", 240, 2_000),
     Certificate("risk_difference-wald", "kap-parallel", 240, 2_000, control=True, note="rare events"),
     Certificate("proportion", "kap-parallel", 240, 2_000),
     Certificate("proportion-wald", "kap-parallel", 240, 2_000, control=True, note="rare events"),
-    Certificate("aalen-johansen", "kap-cohort", 600, 2_000),
-    Certificate("1-km", "kap-cohort", 600, 2_000, control=True, note="stopping treatment counted as censoring"),
-    Certificate("risk_difference-standardised", "kap-registry", 2000, 500),
-    Certificate("risk_difference-pooled", "kap-registry", 2000, 500, control=True, note="routes pooled naively"),
+    Certificate("aalen-johansen", "kap-cohort", 600, 1_000),
+    Certificate("1-km", "kap-cohort", 600, 1_000, control=True, note="stopping treatment counted as censoring"),
+    Certificate("risk_difference-standardised", "kap-registry", 2000, 200),
+    Certificate("risk_difference-pooled", "kap-registry", 2000, 200, control=True, note="routes pooled naively"),
 )
 
 
@@ -101,7 +101,7 @@ def run(certificate: Certificate, folder: Path, executor: Any = None, chunks: Pa
 
 def verdict(certificate: Certificate, frame: pd.DataFrame, level: float = 0.95) -> bool:
     """Whether every estimand of the certificate passes."""
-    return all(certified(row, level) for row in frame.to_dict("records"))
+    return not any(failing(frame, level))
 
 
 def slice_of(certificate: Certificate, replicates: int = BLOCK) -> pd.DataFrame:

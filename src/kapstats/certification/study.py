@@ -253,7 +253,7 @@ def _answered(
             return [r for r in found if r is not None]
     shown = ", ".join(map(str, frame.columns[:6]))
     raise DataError(
-        f"certify: no row of the estimator's answer (columns {shown}) points to one row of the truth of {scenario.name};"
+        f"certify: no row of the estimator's answer (columns {shown}) means one row of the truth of {scenario.name};"
         f" the columns that identify it are {', '.join(KEYS)}. Tables of the truth: {', '.join(tables)}."
     )
 
