@@ -246,3 +246,18 @@ def test_reading_a_clean_folder_says_nothing(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ks.read_adam(tmp_path)
+
+
+@pytest.mark.parametrize("version", [5, 8])
+def test_the_pilot_from_transport_files_gives_the_same_tables(tmp_path, version):
+    pilot = ks.datasets.load("cdisc-pilot", ["adsl", "adtte", "adae"])
+    for name, frame in pilot.datasets.items():
+        path = str(tmp_path / f"{name}.xpt")
+        pyreadstat.write_xport(frame, path, file_format_version=version, table_name=name.upper())
+    again = ks.read_adam(tmp_path)
+    assert again.arms == pilot.arms
+    for make in (ks.baseline_table, ks.disposition, ks.exposure_table):
+        ours, theirs = (make(t).table().rows for t in (again, pilot))
+        assert [row[1:] for row in ours] == [row[1:] for row in theirs]
+    findings = [t.check().to_frame()[["dataset", "rule", "rows"]].to_dict("records") for t in (again, pilot)]
+    assert findings[0] == findings[1]

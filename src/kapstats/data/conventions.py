@@ -49,8 +49,11 @@ def numbers(values: pd.Series) -> pd.Series:
     parsed = pd.to_numeric(values, errors="coerce")
     if not pd.api.types.is_float_dtype(parsed.dtype):
         return parsed
-    exact = [float(v) if p == p else p for v, p in zip(values, parsed, strict=True)]
-    found = pd.Series(exact, index=values.index, dtype=float)
+    exact, known = np.full(len(parsed), np.nan), parsed.notna().to_numpy()
+    exact[known] = values.to_numpy(dtype=object)[known].astype(float)
+    found = pd.Series(exact, index=values.index)
+    if not np.isinf(exact).any():
+        return found
     beyond = np.isinf(found) & ~values.astype(str).str.contains("inf", case=False)  # 1e400 is no infinity
     return found.mask(beyond)
 
@@ -76,7 +79,8 @@ def iso_dates(values: pd.Series) -> pd.Series | None:
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
         return values
     there = values.dropna().astype(str)
-    if there.empty or not there.str.fullmatch(ISO_DATE_TIME).all():
+    distinct = pd.Series(there.unique())
+    if there.empty or not distinct.str.fullmatch(ISO_DATE_TIME).all():
         return None
     try:
         dates = pd.to_datetime(there, format="ISO8601")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pandas as pd
 from kapstats.data import conventions
 from kapstats.errors import DataError, first_ids
 
+NUMERAL = re.compile(r"\s*[-+]?(\d|\.\d|inf)", re.IGNORECASE)
 MISSING = ["", "NA", "NaN", "nan", "."]
 BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
@@ -75,6 +77,8 @@ def _typed(values: pd.Series, source: str) -> pd.Series:
     name, there = str(values.name), values.dropna()
     if conventions.is_text(name):
         return values
+    if not conventions.is_number(name) and len(there) and not NUMERAL.match(str(there.iloc[0])):
+        return _truth(values, there)  # the first value is no number: a text column, told at once
     stripped = there.str.strip()
     numbers = conventions.numbers(stripped)
     bad = there[numbers.isna()]
@@ -82,10 +86,15 @@ def _typed(values: pd.Series, source: str) -> pd.Series:
         raise DataError(
             f"{source}: {name} holds numbers, but {len(bad)} of {len(there)} values are text ({first_ids(bad)})."
         )
-    if len(there) and stripped.isin(["TRUE", "FALSE", "True", "False"]).all() and len(there) == len(values):
-        return stripped.str.upper() == "TRUE"
     if len(there) == 0:
         return values.astype(float) if conventions.is_number(name) else values
     if len(bad) or stripped.str.match(r"[-+]?0\d").any():
         return values
     return numbers.reindex(values.index)
+
+
+def _truth(values: pd.Series, there: pd.Series) -> pd.Series:
+    """A column of TRUE and FALSE without gaps as booleans, any other as it is."""
+    if len(there) < len(values) or not there.isin(["TRUE", "FALSE", "True", "False"]).all():
+        return values
+    return there.str.upper() == "TRUE"
