@@ -27,7 +27,15 @@ from kapstats.kernels.random_effects_kr import kenward_roger
 from tests.reference.dense_mixed import Dense
 
 SESSIONS = Path(__file__).parents[1] / "reference" / "mixed" / "kap_sessions.csv"
-FORMS = ["(1 | g)", "(x | g)", "(1 | g) + (1 | h)", "(x || g) + (1 | h)", "(1 | h/g)", "(0 + x | g) + (1 | h)"]
+FORMS = [
+    "(1 | g)",
+    "(x | g)",
+    "(1 | g) + (1 | h)",
+    "(x || g) + (1 | h)",
+    "(1 | h/g)",
+    "(0 + x | g) + (1 | h)",
+    "(1 | g) + (x | h)",
+]
 
 
 def design(seed: int, n: int = 60) -> pd.DataFrame:
@@ -197,11 +205,11 @@ def test_random_restarts_agree(seed: int) -> None:
 
 
 def test_exact_hessian_and_gradient() -> None:
-    fit = quiet("y ~ a + x + (x | g) + (1 | h)", design(2))
+    fit = quiet("y ~ a + x + (x | g) + (x | h)", design(2), weights="w")
     arrow, theta, step = fit.state.arrow, fit.state.solved.theta * 1.2 + 0.1, 1e-5
     for reml in (True, False):
         _, g, H, _ = kernel.profiled(arrow, theta, reml)
-        moved = [[kernel.value_and_gradient(theta + s * step * e, arrow, reml) for s in (1, -1)] for e in np.eye(4)]
+        moved = [[kernel.value_and_gradient(theta + s * step * e, arrow, reml) for s in (1, -1)] for e in np.eye(6)]
         np.testing.assert_allclose(g, [(p[0] - m[0]) / (2 * step) for p, m in moved], rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(H, [(p[1] - m[1]) / (2 * step) for p, m in moved], rtol=1e-5, atol=1e-5)
 
@@ -382,7 +390,7 @@ def small_problem(family: str, link: str, factors: int, seed: int = 1) -> tuple[
     all_factors = [
         Factor(np.repeat(np.arange(15), 6), 15, Z, (2,)),
         Factor(rng.integers(0, 5, n), 5, np.ones((n, 1)), (1,)),
-        Factor(rng.integers(0, 4, n), 4, Z, (1, 1)),
+        Factor(rng.integers(0, 4, n), 4, Z, (2,)),
     ]
     size = rng.integers(1, 5, n).astype(float) if family == "binomial" else np.ones(n)
     y = rng.binomial(size.astype(int), 0.5) if family == "binomial" else rng.integers(0, 4, n)

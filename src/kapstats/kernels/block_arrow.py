@@ -181,7 +181,9 @@ def eliminate(arrow: Arrow, T: Sequence[Array]) -> Eliminated:
     H = scale_rest(arrow, T, scale_rest(arrow, T, S[:-1, :-1]).T)
     H[np.arange(R), np.arange(R)] += 1.0
     L = linalg.cholesky(H, lower=True, check_finite=False)
-    half = scale_rest(arrow, T, linalg.solve_triangular(L, np.eye(R + p), lower=True, check_finite=False))
+    half = scale_rest(
+        arrow, [t.T for t in T], linalg.solve_triangular(L, np.eye(R + p), lower=True, check_finite=False)
+    )
     z = half @ S[:-1, -1]
     K_random = np.zeros((R + p, R + p))
     if R:
