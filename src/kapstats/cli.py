@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"kapstats {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_add_run, _add_check, _add_init, _add_simulate, _add_diff, _add_certify):
+    for add in (_add_run, _add_check, _add_init, _add_simulate, _add_diff, _add_audit, _add_reproduce, _add_certify):
         add(commands)
     return top
 
@@ -243,6 +243,40 @@ def _certify(given: argparse.Namespace) -> int:
     else:
         print(found.to_text())
     return FINE
+
+
+# ------------------------------------------------------------------------------------------------ audit, reproduce
+
+
+def _add_audit(commands: Any) -> None:
+    more = "Columns, any of: study arm term events n percent; mean sd n integer; estimate conf_low conf_high p_value."
+    one = _command(commands, "audit", _audit, "look for printed numbers that cannot be right", more)
+    one.add_argument("file", metavar="FILE.csv", help="printed results, one claim a row, digits as printed")
+    one.add_argument("--out", metavar="FILE", help="findings as .csv or .html")
+
+
+def _audit(given: argparse.Namespace) -> int:
+    from kapstats.evidence.commands import audit_file
+
+    text, code = audit_file(given.file, given.out)
+    print(text)
+    return code
+
+
+def _add_reproduce(commands: Any) -> None:
+    more = "Exit code 1 when a number that should come out to its last printed digit does not."
+    one = _command(commands, "reproduce", _reproduce, "recompute published results and compare digit by digit", more)
+    one.add_argument("ids", nargs="*", metavar="ID", help="entries of the gallery (default: all)")
+    one.add_argument("--all", action="store_true", help="all entries")
+    one.add_argument("--out", metavar="FILE.html", help="the evidence as one page")
+
+
+def _reproduce(given: argparse.Namespace) -> int:
+    from kapstats.evidence.commands import reproduce
+
+    text, code = reproduce(() if given.all else given.ids, given.out)
+    print(text)
+    return code
 
 
 def _json(value: Any) -> None:

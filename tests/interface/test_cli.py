@@ -94,6 +94,8 @@ NOWHERE = [
     ["init", "nowhere"],
     ["diff", "a", "b"],
     ["simulate", "kap-paralel", "--out", "x"],
+    ["audit", "nowhere.csv"],
+    ["reproduce", "elekt-e"],
 ]
 
 
@@ -139,7 +141,7 @@ def test_simulate_writes_a_trial_that_runs(tmp_path: Path) -> None:
 
 def test_every_command_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
-    assert {"run", "check", "init", "simulate", "diff"} <= set(commands)
+    assert set(commands) == {"run", "check", "init", "simulate", "diff", "audit", "reproduce", "certify"}
     for name, command in commands.items():
         text = command.format_help()
         assert len(text) > 200, name
@@ -196,3 +198,15 @@ def test_certify_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(capsys.readouterr().out)
     assert {"estimand", "truth", "bias", "coverage"} <= set(rows[0])
     assert main(["certify", "mrmm", "kap-parallel", "--replicates", "10"]) == 2
+
+
+def test_audit_and_reproduce(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    claims = tmp_path / "claims.csv"
+    claims.write_text("study,events,n,percent\nright,10,40,25.0\n")
+    assert main(["audit", str(claims)]) == 0
+    claims.write_text("study,events,n,percent\nright,10,40,25.0\nwrong,10,40,27.0\n")
+    assert main(["audit", str(claims), "--out", str(tmp_path / "found.csv")]) == 1
+    assert "wrong" in capsys.readouterr().out
+    assert (tmp_path / "found.csv").exists()
+    assert main(["reproduce", "elekt-d"]) == 0
+    assert "reproduced to their last digit" in capsys.readouterr().out
