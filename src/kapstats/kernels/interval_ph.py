@@ -62,20 +62,39 @@ class _State:
 
 
 def interval_ph(
-    left: Array, right: Array, X: Array, *, weights: Array | None = None, tolerance: float = 1e-10,
+    left: Array,
+    right: Array,
+    X: Array,
+    *,
+    weights: Array | None = None,
+    tolerance: float = 1e-10,
     max_iterations: int = 200,
 ) -> IntervalPH:
     """Fit to intervals (`left`, `right`] (n,), Inf = right-censored, and covariates `X` (n, p)."""
-    centre = X.mean(0)
+    centre, p = X.mean(0), X.shape[1]
     problem, c = _problem(left, right, X - centre, weights)
+    if problem.K == 0:  # one innermost interval holds everything: nothing is known about b
+        none = np.zeros(0)
+        return IntervalPH(np.full(p, np.nan), np.full((p, p), np.nan), 0.0, 0.0, none, none, none, 0.0, 0.0, 0, False)
     start = _start(problem, left, right, weights)
     null = _maximise(problem, start, np.zeros(0, np.int64), tolerance, max_iterations)
-    free = np.arange(X.shape[1])
-    state, gradient, kkt, iterations, converged = _maximise(problem, null[0], free, tolerance, max_iterations)
+    with np.errstate(over="ignore", invalid="ignore"):  # separated data run away; the result then says not converged
+        state, gradient, kkt, iterations, converged = _maximise(
+            problem, null[0], np.arange(p), tolerance, max_iterations
+        )
     finite = problem.K
     return IntervalPH(
-        state.coef, _profile_vcov(problem, state), state.loglik, null[0].loglik, c.left[:finite], c.right[:finite],
-        state.jump * np.exp(-centre @ state.coef), gradient, kkt, iterations, converged,
+        state.coef,
+        _profile_vcov(problem, state),
+        state.loglik,
+        null[0].loglik,
+        c.left[:finite],
+        c.right[:finite],
+        state.jump * np.exp(-centre @ state.coef),
+        gradient,
+        kkt,
+        iterations,
+        converged,
     )
 
 
@@ -152,7 +171,7 @@ def _gradient(problem: _Problem, coef: Array, jump: Array) -> tuple[Array, Array
     """e, u, finite w, a and the gradients in the coefficients (p,) and in all jumps (K,)."""
     e, u, w = _parts(problem, coef, jump)
     w = np.where(problem.bounded, w, 0.0)
-    a = np.where(problem.bounded, 1.0 / np.expm1(np.maximum(w, 1e-290)), 0.0)
+    a = np.where(problem.bounded, 1.0 / np.expm1(np.clip(w, 1e-290, 700.0)), 0.0)
     g_coef = problem.X.T @ (problem.weights * (a * w - u))
     size = problem.K + 1
     down = np.bincount(problem.before, problem.weights * e, size)
@@ -180,8 +199,20 @@ def _maximise(
                 return polished, gradient, kkt, iteration, True
             state = polished
             continue
-        state = _step(problem, state, free, (e, u, w, a, g_coef, g_jump))
+        joint = _step(problem, state, free, (e, u, w, a, g_coef, g_jump))
+        stuck = joint.loglik <= state.loglik + 1e-12 * abs(state.loglik)
+        state = _blockwise(problem, state, free) if stuck and free.size else joint
     return state, gradient, kkt, max_iterations, False
+
+
+def _blockwise(problem: _Problem, state: _State, free: Codes) -> _State:
+    """Coefficients with the jumps held, then jumps with the coefficients held: each is a concave problem."""
+    parts = _gradient(problem, state.coef, state.jump)
+    _, _, I_cc = _information(problem, np.flatnonzero(state.jump > 0), free, parts[:4])
+    direction = np.zeros_like(state.coef)
+    direction[free] = np.linalg.solve(_positive(I_cc), parts[4][free])
+    moved = _search(problem, state, direction, np.zeros_like(state.jump))
+    return _step(problem, moved, np.zeros(0, np.int64), _gradient(problem, moved.coef, moved.jump))
 
 
 def _step(problem: _Problem, state: _State, free: Codes, parts: tuple[Array, ...]) -> _State:

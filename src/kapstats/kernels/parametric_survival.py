@@ -297,17 +297,27 @@ def maximise(
     `held` are positions of `theta` that stay at their start (their rows of vcov are zero).
     """
     free = np.delete(np.arange(theta.size), [] if held is None else held)
+    with np.errstate(all="ignore"):  # a step too far gives numbers that are not finite; the search steps back
+        return _climb(family, matrices, data, theta, free, tolerance, max_iterations)
+
+
+def _climb(
+    family: Family, matrices: Matrices, data: Observed, theta: Array, free: Array, tolerance: float, max_iterations: int
+) -> Fit:
     value, gradient, hessian = log_likelihood(family, matrices, data, theta)
+    iteration = 0
     for iteration in range(1, max_iterations + 1):
+        if not _finite(value, gradient, hessian):
+            break
         step = np.zeros_like(theta)
         step[free], positive = _ascent(hessian[np.ix_(free, free)], gradient[free])
         decrement = float(gradient @ step)
         scale = 1.0
         new = log_likelihood(family, matrices, data, theta + step)
-        while not (np.isfinite(new[0]) and new[0] >= value - 1e-12 * max(1.0, abs(value))) and scale > 1e-10:
+        while not (_finite(*new) and new[0] >= value - 1e-12 * max(1.0, abs(value))) and scale > 1e-6:
             scale /= 2.0
             new = log_likelihood(family, matrices, data, theta + scale * step)
-        if scale <= 1e-10:
+        if scale <= 1e-6:
             break
         theta, (value, gradient, hessian) = theta + scale * step, new
         if positive and decrement < tolerance:
@@ -316,6 +326,10 @@ def maximise(
             proper = bool(np.all(np.diag(vcov)[free] > 0))
             return Fit(theta, vcov, value, float(np.abs(gradient[free]).max()), iteration, proper)
     return Fit(theta, np.full(hessian.shape, np.nan), value, float(np.abs(gradient[free]).max()), iteration, False)
+
+
+def _finite(value: float, gradient: Array, hessian: Array) -> bool:
+    return bool(np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(hessian).all())
 
 
 def _ascent(hessian: Array, gradient: Array) -> tuple[Array, bool]:

@@ -139,9 +139,14 @@ class Turnbull:
         row = {"statistic": found.statistic, "df": found.df, "p_value": found.p_value}
         name = {"logrank": "generalised log-rank", "wilcoxon": "generalised Wilcoxon"}[scores]
         method = f"{name} test for interval-censored data, permutation covariance"
-        meta = {**self.meta, "method": method, "title": "Test of equal curves", "level": None,
-                "sentence": f"{method}; {self.surv.sentence()}",
-                "score": dict(zip(self.groups.labels, found.score.tolist(), strict=True))}
+        meta = {
+            **self.meta,
+            "method": method,
+            "title": "Test of equal curves",
+            "level": None,
+            "sentence": f"{method}; {self.surv.sentence()}",
+            "score": dict(zip(self.groups.labels, found.score.tolist(), strict=True)),
+        }
         return Estimates(pd.DataFrame([row]), meta)
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
@@ -442,7 +447,10 @@ def interval_cox(
     assert right is not None
     cov = covariates(surv, order)
     _require_information(left, right, formula)
-    fit = ph.interval_ph(left, right, cov.X, weights=surv.weights)
+    try:
+        fit = ph.interval_ph(left, right, cov.X, weights=surv.weights)
+    except (ValueError, np.linalg.LinAlgError):  # the least-squares step met infinite numbers
+        raise ConvergenceError(f"{formula!r}: no finite maximum; the covariates separate the events.") from None
     if not fit.converged or not np.isfinite(fit.vcov).all() or np.abs(fit.coef * cov.X.std(0)).max() > 12:
         raise ConvergenceError(
             f"{formula!r}: no certified finite maximum (largest gradient {fit.max_gradient:.2g}). A level without "
@@ -475,7 +483,13 @@ def _require_information(left: FloatArray, right: FloatArray, formula: str) -> N
 
 
 def _interval_fit(
-    surv: SurvData, cov: Covariates, fit: ph.IntervalPH, left: FloatArray, right: FloatArray, model: str, conf: str,
+    surv: SurvData,
+    cov: Covariates,
+    fit: ph.IntervalPH,
+    left: FloatArray,
+    right: FloatArray,
+    model: str,
+    conf: str,
     level: float,
 ) -> IntervalCoxFit:
     names = {"semiparametric": "baseline by nonparametric maximum likelihood", "grouped": "one jump per visit"}
@@ -502,7 +516,12 @@ def _interval_fit(
 
 
 def _with_profile(
-    table: Estimates, surv: SurvData, cov: Covariates, fit: ph.IntervalPH, left: FloatArray, right: FloatArray,
+    table: Estimates,
+    surv: SurvData,
+    cov: Covariates,
+    fit: ph.IntervalPH,
+    left: FloatArray,
+    right: FloatArray,
     level: float,
 ) -> Estimates:
     limits, chi2 = ph.profile_limits(left, right, cov.X, fit, level=level, weights=surv.weights)
@@ -516,4 +535,3 @@ def _with_profile(
         conf_high=spread(limits[:, 1], cov.aliased),
     )
     return Estimates(changed, {**table.meta, "warnings": notes}, table.vcov)
-

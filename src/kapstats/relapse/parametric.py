@@ -597,11 +597,32 @@ def _maximise(layout: Layout, surv: SurvData, X: FloatArray, U: FloatArray, obse
         built = layout.build(scaled[rows], Z[rows], U[rows], time[rows])
         return [np.column_stack([M[:, free], M @ offset]) for M in built]
 
-    start = np.append(layout.start[free], 1.0)
-    fit = ml.maximise(layout.family, matrices, observed, start, held=np.array([start.size - 1]))
+    for first in _starts(layout, observed):
+        start = np.append(first[free], 1.0)
+        held, most = np.array([start.size - 1]), 60 if layout.distribution == "generalised-gamma" else 200
+        fit = ml.maximise(layout.family, matrices, observed, start, held=held, max_iterations=most)
+        if fit.converged:
+            break
     theta, V = offset.copy(), np.zeros((offset.size, offset.size))
     theta[free], V[np.ix_(free, free)] = fit.theta[:-1], fit.vcov[:-1, :-1]
     return replace(fit, theta=T @ theta, vcov=T @ V @ T.T)
+
+
+def _starts(layout: Layout, observed: ml.Observed) -> list[FloatArray]:
+    """Starting values in the order in which they are tried; the shape Q of the generalised gamma has several."""
+    if layout.distribution != "generalised-gamma":
+        return [layout.start]
+    time, seen = _midpoints(observed)
+    x = np.log(time[seen]) if seen.any() else np.log(time)
+    found = []
+    for Q, shift in ((0.5, 0.3), (1.0, 0.5), (0.0, 0.0)):
+        start = layout.start.copy()
+        spread_ = max(float(np.std(x)), 0.1)
+        start[0] = float(np.mean(x)) + shift * spread_
+        start[[n.startswith("Log(scale") for n in layout.names]] = np.log(spread_)
+        start[layout.names.index("Q")] = Q
+        found.append(start)
+    return found
 
 
 def _back(layout: Layout, centre: FloatArray, size: FloatArray) -> FloatArray:
