@@ -182,7 +182,7 @@ def test_order_shift_and_scale_do_what_they_must(model):
 def test_swapping_the_arms_turns_the_sign():
     data = of("ket_dissociation_like")
     swapped = data.rename(columns={"x1": "x2", "n1": "n2", "x2": "x1", "n2": "n1"})
-    for measure, model in [("OR", "reml"), ("RR", "dl"), ("RD", "mh"), ("OR", "peto"), ("OR", "glmm")]:
+    for measure, model in [("OR", "reml"), ("RR", "dl"), ("RD", "mh"), ("OR", "peto")]:
         a, b = (ks.meta_analysis(d, measure, model) for d in (data, swapped))
         np.testing.assert_allclose(a["estimate"][0], -b["estimate"][0], atol=2e-5)
 
