@@ -58,7 +58,7 @@ def audit_file(path: str | Path, out: str | Path | None = None) -> tuple[str, in
     found = audit(read_claims(path))
     if out is not None:
         write_findings(found, Path(out))
-    return f"{found.meta['sentence']}\n{found.to_text() if len(found) else ''}".strip(), int(len(found) > 0)
+    return (found.to_text() if len(found) else found.meta["sentence"]), int(len(found) > 0)
 
 
 def read_claims(path: str | Path) -> pd.DataFrame:
