@@ -184,7 +184,7 @@ class Estimates:
         return frames.restore(_ard(self.frame, self.meta), self.meta.get("frame_kind", "pandas"))
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
-        """A forest plot of the estimates with their confidence intervals."""
+        """The figure that fits the result (profile, curve or forest), with its confidence intervals."""
         from kapstats.report.figures.forest import plot
 
         return plot(self, ax=ax, **options)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
+import kapstats as ks
 from kapstats.errors import DataError, EstimabilityError, FormulaError, KapstatsWarning
 from kapstats.estimates import Estimates
 from kapstats.response.blinding import blinding_index
@@ -39,6 +40,15 @@ def test_each_strategy_changes_the_rows_it_says(strategy, expected):
     np.testing.assert_array_equal(out.loc[out["id"] == 2, "y"], expected)
     assert out.loc[out["id"] != 2, "y"].equals(events().loc[events()["id"] != 2, "y"])
     assert "rescue" in out.attrs["kapstats_estimand"]
+
+
+def test_the_estimand_travels_with_every_result_of_a_fit():
+    rng = np.random.default_rng(1)
+    data = pd.concat([events().assign(id=events()["id"] + 10 * k) for k in range(12)], ignore_index=True)
+    data = data.assign(y=data["y"] + rng.normal(size=len(data)), arm=pd.Categorical(data["id"] % 2, [0, 1]))
+    estimand = Estimand("KAP v placebo", "all", "CHG", {"rescue": "hypothetical", "stop": "treatment-policy"})
+    fit = ks.mmrm("y ~ arm*visit + us(visit | id)", estimand.apply(data, **ROLES))
+    assert fit.lsmeans("arm", by="visit").contrast("pairwise").meta["estimand"] == estimand.sentence()
 
 
 def test_strategies_do_not_depend_on_row_order():

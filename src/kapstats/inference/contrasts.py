@@ -196,7 +196,8 @@ def lsmeans(
     grid = reference_grid(design, over, asked, by=groups, weights=weights, at=at)
     source = Source(model, grid.L, tuple(asked), tuple(groups), df, vcov, sampling)
     title = f"LS means of {', '.join(asked)}" + (f" by {', '.join(groups)}" if groups else "")
-    return _answer(source, grid.frame, level, side, {**describe, "title": title, "weights": weights, "estimand": title})
+    told = {"title": title, "weights": weights, "estimand": describe.get("estimand") or title}
+    return _answer(source, grid.frame, level, side, {**describe, **told})
 
 
 def names_of(columns: str | Sequence[str] | None) -> list[str]:

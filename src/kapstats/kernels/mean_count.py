@@ -90,14 +90,14 @@ def negative_binomial(y: FloatArray, X: FloatArray, offset: FloatArray, iteratio
         beta = _poisson(y, X, offset)
     mu = np.exp(X @ beta + offset)
     weight = mu if infinite else mu / (1 + mu / size)
-    covariance = np.linalg.inv((X * weight[:, None]).T @ X)
+    covariance: FloatArray = np.asarray(np.linalg.inv((X * weight[:, None]).T @ X), dtype=np.float64)
     score = X.T @ ((y - mu) * weight / mu)
     scaled = float(np.max(np.abs(score) * np.sqrt(np.diag(covariance))))
     return NegativeBinomial(beta, covariance, size, _loglik(y, mu, size), scaled < 1e-6)
 
 
 def _poisson(y: FloatArray, X: FloatArray, offset: FloatArray) -> FloatArray:
-    beta = np.linalg.lstsq(X, np.log(y + 0.5) - offset, rcond=None)[0]
+    beta: FloatArray = np.asarray(np.linalg.lstsq(X, np.log(y + 0.5) - offset, rcond=None)[0], dtype=np.float64)
     for _ in range(100):
         new = _scored(beta, y, X, offset, np.inf)
         if np.max(np.abs(new - beta)) < 1e-12:

@@ -60,6 +60,7 @@ def meta(fit: MmrmFit, df: str, vcov: str) -> dict[str, Any]:
     conventions = [f"Covariance parameters: {information} information."] if information != "observed" else []
     return estimates.meta(
         method=f"MMRM ({method(fit, df, vcov)})",
+        estimand=d.estimand,
         sentence=sentence(fit, df, vcov),
         conventions=conventions,
         warnings=fit.warnings,

@@ -56,6 +56,7 @@ class Description:
     convention: str
     frame_kind: str
     fingerprint: str
+    estimand: str = ""
 
 
 @dataclass(frozen=True)
