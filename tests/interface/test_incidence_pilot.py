@@ -186,3 +186,64 @@ def test_errors_say_what_to_do(pilot):
         ks.incidence(adae, adsl, by="TRTA", reference="Placeb")
     with pytest.raises(DataError, match="several"):
         ks.incidence(adae, pd.concat([adsl, adsl]), by="TRTA")
+
+
+def recounted(adae, adsl, by, mask):
+    """Subjects of every group with a treatment-emergent record in `mask`, and all subjects, from sets."""
+    arm = dict(zip(adsl.USUBJID, adsl[by], strict=True))
+    hit = {s for s, te, m in zip(adae.USUBJID, adae.TRTEMFL, mask, strict=True) if te == "Y" and m}
+    there = sorted(set(arm.values()), key=str)
+    return {a: (sum(arm[s] == a for s in hit), sum(v == a for v in arm.values())) for a in there}
+
+
+def test_standard_tables_of_the_pilot(pilot):
+    """Deaths, serious and common events against sets of subjects; what AEACN cannot tell is no zero."""
+    adae, adsl = pilot
+    tables = ks.incidence(adae, adsl, by="TRT01A", terms=["AEDECOD"]).standard_tables(min_percent=10)
+    assert list(tables) == ["overview", "deaths", "serious", "discontinuation", "common"]
+    for name, mask, label in [
+        ("serious", adae.AESER == "Y", "Any serious event"),
+        ("deaths", (adae.AEOUT == "FATAL") | (adae.AESDTH == "Y"), "Any fatal event"),
+    ]:
+        row = next(r for r in tables[name].rows if r[0] == label)
+        counts = recounted(adae, adsl, "TRT01A", mask)
+        assert [int(cell.split()[0]) for cell in row[1:4]] == [counts[a][0] for a in ARMS]
+    dead = adsl[adsl.DTHFL == "Y"].groupby("TRT01A").size().reindex(ARMS, fill_value=0)
+    assert [int(cell.split()[0]) for cell in tables["deaths"].rows[0][1:4]] == dead.tolist()
+    left = adsl[adsl.DSRAEFL == "Y"].groupby("TRT01A").size().reindex(ARMS, fill_value=0)
+    assert [int(cell.split()[0]) for cell in tables["discontinuation"].rows[0][1:4]] == left.tolist() == [8, 44, 40]
+    assert len(tables["discontinuation"].rows) == 1
+    assert any("cannot tell" in note for note in tables["discontinuation"].footnotes)
+    for row in tables["common"].rows[1:]:
+        counts = recounted(adae, adsl, "TRT01A", row[0] == adae.AEDECOD)
+        assert [int(cell.split()[0]) for cell in row[1:4]] == [counts[a][0] for a in ARMS]
+        assert max(x / n for x, n in counts.values()) >= 0.10
+        for cell, arm in zip(row[4:], ARMS[1:], strict=True):
+            d = ks.risk_difference(*counts[arm], *counts["Placebo"])
+            shown = [float(v) for v in cell.replace("(", "").replace(")", "").replace(",", "").split()]
+            assert np.allclose(shown, [100 * d[c][0] for c in ("estimate", "conf_low", "conf_high")], atol=0.0501)
+    frequent = {t for t in set(adae.AEDECOD) if max(
+        x / n for x, n in recounted(adae, adsl, "TRT01A", t == adae.AEDECOD).values()) >= 0.10}  # fmt: skip
+    assert {row[0] for row in tables["common"].rows[1:]} == frequent
+
+
+def test_standard_tables_by_route():
+    """The synthetic trial: serious terms by route, discontinuations by ADSL's reason, deaths unknown."""
+    trial = ks.datasets.load("kap-parallel")
+    ae = ks.incidence(trial, by="ROUTE", terms=["AEDECOD"])
+    tables = ae.standard_tables()
+    groups = list(ae.arms)
+    for row in tables["serious"].rows[1:]:
+        counts = recounted(trial.adae, trial.adsl, "ROUTE", (trial.adae.AESER == "Y") & (row[0] == trial.adae.AEDECOD))
+        assert [int(cell.split()[0]) for cell in row[1:7]] == [counts[a][0] for a in groups]
+    left = trial.adsl[trial.adsl.DCSREAS == "ADVERSE EVENT"].groupby("ROUTE").size().reindex(groups, fill_value=0)
+    assert left.sum() > 0
+    assert [int(cell.split()[0]) for cell in tables["discontinuation"].rows[0][1:7]] == left.tolist()
+    assert tables["deaths"].rows == ()
+    assert any("DTHFL" in note for note in tables["deaths"].footnotes)
+    assert ae.only("serious").sizes == ae.sizes
+    with pytest.raises(DataError, match="cannot tell"):
+        ae.only("fatal")
+    with pytest.raises(FormulaError, match="'serious'"):
+        ae.only("seriuos")
+    assert all(len(row) == 7 for row in ae.table(min_percent=20).rows)

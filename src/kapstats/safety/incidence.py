@@ -78,7 +78,7 @@ class Incidence:
         return Estimates(self.frame, self.meta).to_ard()
 
     def table(self, min_percent: float = 0.0, sort: str = "descending", **options: Any) -> Table:
-        """Counts and percentages, one row a term and one column a group; see `kapstats.safety.layout.layout`."""
+        """n (%) by term and group, with differences if ``comparison=True``; see `kapstats.safety.layout.layout`."""
         from kapstats.safety.layout import layout
 
         return layout(self, min_percent=min_percent, sort=sort, **options)
@@ -107,6 +107,18 @@ class Incidence:
         from kapstats.report.figures.adverse_events import plot
 
         return plot(self, kind=kind, ax=ax, **options)
+
+    def only(self, kind: str) -> Incidence:
+        """The same counts of one kind of event: related, severe, serious, leading to discontinuation or fatal."""
+        from kapstats.safety.standard_tables import only
+
+        return only(self, kind)
+
+    def standard_tables(self, **options: Any) -> dict[str, Table]:
+        """Overview, deaths, serious, discontinuation, common; see `kapstats.safety.standard_tables.standard_tables`."""
+        from kapstats.safety.standard_tables import standard_tables
+
+        return standard_tables(self, **options)
 
     def overview(self, **options: Any) -> Estimates:
         """Any, related, severe, serious, discontinued, fatal; see `kapstats.safety.overview.overview`."""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kapstats._types import FloatArray, IntArray
 from kapstats.errors import FormulaError, nearest
-from kapstats.table import Table, number
+from kapstats.table import Table, interval, number
 
 if TYPE_CHECKING:
     from kapstats.safety.incidence import Incidence
@@ -26,6 +26,9 @@ def layout(
     events: bool = False,
     digits: int = 1,
     title: str | None = None,
+    comparison: bool = False,
+    method: str = "miettinen-nurminen",
+    level: float = 0.95,
 ) -> Table:
     """One row a term, one column a group: n (%), and the number of events with ``events=True``.
 
@@ -35,10 +38,16 @@ def layout(
         stays, and keeps its own count of everybody
     sort : descending (subjects over all groups but the reference), alphabetical, difference (largest minus reference),
         or the name of a group (descending in it). Ties are alphabetical; rows stay under their wider term
+    comparison : one more column for every group but the reference: its risk difference in percentage points with the
+        interval of `method` at `level`, as `Incidence.compare` gives it
 
     Returns
     -------
     Table whose footnotes state the population, the rule and the order.
+
+    References
+    ----------
+    FDA (2022), Standard Safety Tables and Figures: Integrated Guide (risk difference beside n and %).
     """
     score, said = _score(ae, sort)
     keys, subjects, n_events = _wide(ae)
@@ -46,12 +55,18 @@ def layout(
     order = [i for i in _ordered(keys, score(subjects), list(ae.terms)) if kept[i]]
     header = ("Adverse event", *(f"{arm} (N={n})" for arm, n in ae.sizes.items()))
     cells = [_cells(ae, keys.iloc[i], subjects[i], n_events[i], events, digits) for i in order]
+    if comparison:
+        named, columns = differences(ae, method, level, digits)
+        header = (*header, *named)
+        cells = [(*row, *(column[i] for column in columns)) for row, i in zip(cells, order, strict=True)]
     depth = [_depth(keys.iloc[i], list(ae.terms)) for i in order]
     notes = [
         str(ae.meta.get("sentence", "")),
         said,
         "n (%): subjects with an event, rounded half away from 0.",
     ]
+    if comparison:
+        notes.append(difference_note(ae.reference, method, level))
     if min_percent > 0:
         notes.append(f"Terms in at least {min_percent:g}% of a group.")
     return Table(
@@ -61,6 +76,30 @@ def layout(
         footnotes=tuple(n for n in (*notes, *ae.warnings) if n),
         indent=tuple(depth),
     )
+
+
+def differences(ae: Incidence, method: str, level: float, digits: int) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells of the risk differences, one column a group but the reference, rows as in the frame of `ae`."""
+    found = ae.compare(method, level=level).frame
+    names = list(dict.fromkeys(found["contrast"]))
+    columns = [difference_cells(found[found["contrast"] == name], digits) for name in names]
+    return [difference_header(name, level) for name in names], columns
+
+
+def difference_header(contrast: str, level: float) -> str:
+    """What stands over a column of risk differences."""
+    return f"{contrast}, points ({100 * level:g}% CI)"
+
+
+def difference_note(reference: Any, method: str, level: float) -> str:
+    """The footnote of columns of risk differences."""
+    return f"Risk difference against {reference} in percentage points, {100 * level:g}% interval: {method}."
+
+
+def difference_cells(found: pd.DataFrame, digits: int) -> list[str]:
+    """Risk differences (proportions, with limits) as text in percentage points; "NE" where there is none."""
+    rows = 100 * found[["estimate", "conf_low", "conf_high"]].to_numpy(dtype=float)
+    return ["NE" if np.isnan(d) else f"{number(d, digits)} {interval(a, b, digits)}" for d, a, b in rows]
 
 
 def _wide(ae: Incidence) -> tuple[pd.DataFrame, IntArray, IntArray]:
@@ -126,7 +165,7 @@ def _cells(
     for n, e, size in zip(subjects, n_events, ae.records.size, strict=True):
         percent = f" ({number(100 * n / size, digits)}%)" if n and size else ""
         texts.append(f"{n}{percent}" + (f" [{e}]" if events else ""))
-    return (path[-1] if path else ANY, *texts)
+    return (path[-1] if path else str(ae.meta.get("any", ANY)), *texts)
 
 
 def _depth(key: pd.Series, terms: list[str]) -> int:

@@ -28,7 +28,7 @@ def overview(ae: Incidence, *, method: str = "miettinen-nurminen", level: float 
 
     Rows: any event; related (AEREL); severe (AESEV SEVERE or grade 3 and above); serious (AESER); leading to
     discontinuation (AEACN DRUG WITHDRAWN or DISCONTINUED); fatal (AEOUT FATAL or AESDTH). A kind whose variables ADAE
-    lacks is left out, and said. A missing relationship counts as related.
+    lacks, or never fills in, is left out, and said. A missing relationship counts as related.
 
     Returns
     -------
@@ -39,8 +39,9 @@ def overview(ae: Incidence, *, method: str = "miettinen-nurminen", level: float 
     ----------
     FDA (2022), Standard Safety Tables and Figures: Integrated Guide, table 7.
     """
-    kinds = {name: mask for name, mask in _kinds(ae.records.events).items() if mask is not None}
-    absent = [name for name, mask in _kinds(ae.records.events).items() if mask is None]
+    every = kinds_of(ae.records.events)
+    kinds = {name: mask for name, mask in every.items() if mask is not None}
+    absent = [name for name, mask in every.items() if mask is None]
     if method not in pairs.DIFFERENCE:
         raise FormulaError(f"method={method!r} is not known. Choose one of: {', '.join(pairs.DIFFERENCE)}.")
     tail = rows.check_side("two", level)
@@ -49,7 +50,7 @@ def overview(ae: Incidence, *, method: str = "miettinen-nurminen", level: float 
     for name, mask in kinds.items():
         own = ae.records.subject[mask]
         subjects, events = distinct_counts(np.zeros(own.size, dtype=np.int64), own, ae.records.arm, 1, n_arms)
-        parts.append(_rows(ae, name, subjects[0], events[0], size, method, tail))
+        parts.append(compared(ae, name, subjects[0], events[0], size, method, tail))
     said = f"not in ADAE: {', '.join(absent)}" if absent else "all kinds are there"
     frame = pd.concat(parts, ignore_index=True)
     description = estimates.meta(
@@ -64,15 +65,16 @@ def overview(ae: Incidence, *, method: str = "miettinen-nurminen", level: float 
     return Estimates(frame, description)
 
 
-def _rows(
+def compared(
     ae: Incidence, kind: str, subjects: np.ndarray, events: np.ndarray, size: np.ndarray, method: str, tail: float
 ) -> pd.DataFrame:
+    """One row a group: its counts, and the risk difference against the reference."""
     base = ae.arms.index(ae.reference)
     x, n = subjects.astype(float), size.astype(float)
     table = (x, n, np.full_like(x, x[base]), np.full_like(x, n[base]))
     columns = pairs.columns_of(pairs.DIFFERENCE[method], table, MEASURES["risk-difference"][1], tail, "two")
     other = np.arange(x.size) != base
-    compared = {c: np.where(other, columns[c], np.nan) for c in ("estimate", "conf_low", "conf_high")}
+    differences = {c: np.where(other, columns[c], np.nan) for c in ("estimate", "conf_low", "conf_high")}
     return pd.DataFrame(
         {
             "kind": kind,
@@ -82,12 +84,13 @@ def _rows(
             "N": size,
             "percent": 100 * x / n,
             "contrast": [f"{arm} - {ae.reference}" if o else "" for arm, o in zip(ae.arms, other, strict=True)],
-            **compared,
+            **differences,
         }
     )
 
 
-def _kinds(events: pd.DataFrame) -> dict[str, BoolArray | None]:
+def kinds_of(events: pd.DataFrame) -> dict[str, BoolArray | None]:
+    """Which records are of which kind; None where the variables that say so are not there."""
     return {
         "any event": np.ones(len(events), dtype=bool),
         "related": _among(events, "AEREL", RELATED, missing=True),
@@ -102,6 +105,8 @@ def _among(events: pd.DataFrame, column: str, words: tuple[str, ...], missing: b
     if column not in events.columns:
         return None
     text = events[column].astype("object").fillna("").astype(str).str.upper().str.strip()
+    if not missing and len(text) and (text == "").all():
+        return None  # never filled in: nothing can be said, which is not nobody
     return (text.isin(words) | (missing & (text == ""))).to_numpy(dtype=bool)
 
 
