@@ -164,3 +164,11 @@ def test_clusters_of_one_change_no_fine_gray_error(data):
     np.testing.assert_allclose(plain.vcov, alone.vcov, rtol=1e-10)
     pairs = ks.fine_gray("Surv(t, s) ~ x + cluster(pair)", data.assign(pair=np.arange(len(data)) // 2))
     assert abs(pairs.vcov[0, 0] / plain.vcov[0, 0] - 1) > 1e-6
+
+
+def test_states_start_where_their_subjects_do(data):
+    from kapstats.report.figures import style
+
+    ax = FITS["states"](data).plot(ax=style.blank(6, 4))
+    starts = [float(line.get_ydata()[0]) for line in ax.lines if line.get_drawstyle() == "steps-post"]
+    assert starts == [1.0, 0.0, 0.0]

@@ -81,7 +81,8 @@ class StateOccupation:
         first = self.frame
         for name, value in (self.groups.frame.iloc[0].to_dict() if len(self.groups) > 1 else {}).items():
             first = first.loc[(first[name] == value).to_numpy()]
-        options = {"ylabel": "Probability of the state", "risk_table": False, **options}
+        begin = dict(zip(map(str, self.states), map(float, self.curves[0].initial), strict=True))
+        options = {"ylabel": "Probability of the state", "risk_table": False, "before": begin, **options}
         return draw(first, strata=["state"], level=self.meta["level"], ax=ax, **options)
 
     def explain(self) -> str:
