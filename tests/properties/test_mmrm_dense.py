@@ -128,6 +128,11 @@ def test_random_design(seed: int) -> None:
     assert check_against_twin(seed) == "equal"
 
 
+@pytest.mark.parametrize("seed", [20003, 20023, 20025, 20030, 20034, 20045])
+def test_random_design_of_seven_to_twelve_visits(seed: int) -> None:
+    assert check_against_twin(seed, most_visits=12) == "equal"
+
+
 @pytest.mark.parametrize("pathology", PATHOLOGIES)
 @pytest.mark.parametrize("seed", range(4))
 def test_pathological_design(seed: int, pathology: str) -> None:
