@@ -1,4 +1,4 @@
-"""Meta-analysis against metafor, and the laws that pooling obeys."""
+"""Meta-analysis against R 4.2.2 metafor 5.0-1, and the laws that pooling obeys."""
 
 import csv
 import math

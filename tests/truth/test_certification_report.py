@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kapstats.certification import programme, validation
+from kapstats.evidence import gallery
 
 FOLDER = Path(__file__).parents[2] / "docs" / "certificates"
 
@@ -15,7 +16,7 @@ FOLDER = Path(__file__).parents[2] / "docs" / "certificates"
 def page():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "ZIP_REPLICATES", 40)
-        return validation.page(validation.load(FOLDER))
+        return validation.page(validation.load(FOLDER), FOLDER / "reference-agreement.tsv")
 
 
 def test_every_certificate_is_on_the_page(page):
@@ -49,3 +50,17 @@ def test_an_estimand_that_fails_is_drawn_in_another_colour():
     passing, failing = (validation.coverage_picture([x for x in loaded if x[0].control == k]) for k in (False, True))
     assert validation.BAD not in passing
     assert validation.BAD in failing
+
+
+def test_agreement_with_other_software_and_published_results_are_on_the_page(page):
+    every = (FOLDER / "reference-agreement.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    assert f"{len(every)} comparisons" in page
+    assert all(row.split("\t")[3].split(",")[0] in page for row in every)
+    lines = gallery.run_all()
+    exact = lines[lines.kind == "exact"]
+    assert f"{int(exact.agrees.sum())} of {len(exact)} printed numbers" in page
+    assert all(entry.source.split("&")[0] in page for entry in gallery.ENTRIES)
+
+
+def test_the_page_stands_without_a_list_of_comparisons(tmp_path):
+    assert validation.reference_table(tmp_path / "nothing.tsv") == ""

@@ -1,6 +1,9 @@
-"""The validation report: every published certificate as tables and pictures in one HTML file without links outside.
+"""The validation report: certificates, agreement with other software and published results in one HTML file.
 
 python -m kapstats.certification.validation docs          # reads docs/certificates, writes docs/validation.html
+
+Certificates are the csv files there; the comparisons with other software, read off the tests by tools/coverage.py, are
+in reference-agreement.tsv beside them; published results are computed again from their inputs.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from kapstats.certification.performance import HIGH, LOW, failing
 from kapstats.certification.programme import PROGRAMME, Certificate, scenario, verdict
 from kapstats.certification.study import Task, rows_of_truth, wanted_rows, work
 from kapstats.estimates import versions
+from kapstats.evidence import gallery
 
 Loaded = list[tuple[Certificate, pd.DataFrame]]
 LEVEL = 0.95
@@ -82,6 +86,37 @@ def detail(certificate: Certificate, frame: pd.DataFrame) -> str:
         for record in frame[columns].itertuples(index=False)
     ]
     return f"<details><summary>{escape(certificate.name)}</summary>{html_table(columns, rows)}</details>"
+
+
+def reference_table(path: Path) -> str:
+    """Agreement with other software by file of tests, and folded every comparison; "" when there is no list."""
+    if not path.exists():
+        return ""
+    every = pd.read_csv(path, sep="\t")
+    rows = []
+    for (file, software), group in every.groupby(["file", "compared with"], sort=False):
+        names = sorted({n for held in group.estimators for n in held.split(", ")})
+        ends = [float(v) for held in group.tolerance for v in held.split(" to ")]
+        span = f"{min(ends):.0e} to {max(ends):.0e}".replace("e-0", "e-")
+        cases = f"{group.cases.sum():,}"
+        rows.append([", ".join(names), str(software), span, str(len(group)), cases, f"tests/{file}"])
+    head = ("estimators", "compared with", "tolerances", "comparisons", "cases", "file")
+    folded = html_table(every.columns.tolist(), every.astype(str).to_numpy().tolist())
+    total = f"{len(every)} comparisons, {every.cases.sum():,} cases"
+    return f"<p>{total}.</p>{html_table(head, rows)}<details><summary>Every comparison</summary>{folded}</details>"
+
+
+def gallery_table() -> str:
+    """Published results computed again from their inputs: how many printed numbers come out to the last digit."""
+    rows, exact, agree = [], 0, 0
+    for name in gallery.list():
+        found = gallery.run(name)
+        must = [line.agrees for line in found.lines if line.kind == "exact"]
+        exact, agree = exact + len(must), agree + sum(must)
+        others = f"{len(found.lines) - len(must)}"
+        rows.append([found.entry.id, found.entry.title, found.entry.source, f"{sum(must)} of {len(must)}", others])
+    head = ("id", "result", "source", "printed numbers reproduced", "others, shown for size")
+    return f"<p>{agree} of {exact} printed numbers are reproduced to their last digit.</p>{html_table(head, rows)}"
 
 
 # ------------------------------------------------------------------------------------------------ pictures
@@ -194,8 +229,8 @@ STYLE = (
 )
 
 
-def page(loaded: Loaded) -> str:
-    """The whole report."""
+def page(loaded: Loaded, agreement: Path) -> str:
+    """The whole report; `agreement` is the list of comparisons with other software."""
     summary = html_table(HEADER, [summary_row(c, f) for c, f in loaded])
     zips = "".join(zip_picture(*intervals(*z)) for z in ZIPS)
     made = ", ".join(f"{k} {v}" for k, v in versions().items())
@@ -214,6 +249,10 @@ def page(loaded: Loaded) -> str:
         f"<h2>Coverage against n</h2>{against_n(loaded)}"
         f'<h2>Single intervals</h2><div class="row">{zips}</div>'
         f"<h2>Every estimand</h2>{details}"
+        f"<h2>Agreement with other software</h2>{reference_table(agreement)}"
+        "<p>Read off the tests by <code>python tools/coverage.py</code>: a tolerance is the one the test applies.</p>"
+        f"<h2>Published results, reproduced</h2>{gallery_table()}"
+        "<p>Every number: <code>kapstats.evidence.gallery.run_all()</code>.</p>"
         "<h2>Run it again</h2><p><code>python -m kapstats.certification.programme docs/certificates --again"
         " --processes 2</code>, then <code>python -m kapstats.certification.validation docs</code>."
         f" One BLAS thread per process.</p><p>Page made with {escape(made)}.</p></body></html>\n"
@@ -223,7 +262,9 @@ def page(loaded: Loaded) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Write ``validation.html`` into the folder that holds ``certificates/``."""
     folder = Path(arguments[0])
-    (folder / "validation.html").write_text(page(load(folder / "certificates")), encoding="utf-8", newline="\n")
+    kept = folder / "certificates"
+    made = page(load(kept), kept / "reference-agreement.tsv")
+    (folder / "validation.html").write_text(made, encoding="utf-8", newline="\n")
     return 0
 
 
