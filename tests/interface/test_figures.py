@@ -14,19 +14,25 @@ from hypothesis import strategies as st
 import kapstats as ks
 from kapstats.estimates import Estimates, meta
 from kapstats.report.figures import (
+    adverse_events,
+    benefit_risk,
     butterfly,
     choose,
     course,
     dot,
     forest,
     kaplan_meier,
+    prevalence,
     profile,
+    severity,
     steps,
     style,
+    timeline,
     turnbull,
     volcano,
 )
 from kapstats.report.figures import cumulative_incidence as incidence
+from kapstats.safety.benefit_risk import benefit_risk as numbers_of
 
 ARMS = ["Placebo", "KAP IV", "KAP IM", "KAP Oral", "KAP Sublingual", "KAP Nasal"]
 
@@ -274,3 +280,77 @@ def test_adverse_events_draw_themselves(kind: str) -> None:
     assert "Nausea" in words or "NAUSEA" in words
     with pytest.raises(ks.errors.FormulaError, match="Did you mean 'dot'"):
         ae.plot("dots")
+
+
+def small_trial() -> ks.Incidence:
+    """Four subjects a group; six events with severities, days and minutes."""
+    adsl = pd.DataFrame({"USUBJID": range(8), "TRT01A": ["Placebo", "KAP IV"] * 4, "TRT01AN": [0, 1] * 4, "SAFFL": "Y",
+                         "TRTSDT": pd.Timestamp("2024-01-01"), "EOSDT": pd.Timestamp("2024-01-22"),
+                         "RESPFL": ["N", "Y", "N", "Y", "Y", "Y", "N", "N"]})  # fmt: skip
+    days = pd.to_datetime([f"2024-01-{d:02d}" for d in (1, 1, 8, 8, 3, 2)])
+    adae = pd.DataFrame({"USUBJID": [1, 3, 5, 1, 0, 1], "AEDECOD": ["NAUSEA"] * 4 + ["RASH", "RASH"], "TRTEMFL": "Y",
+                         "AESEV": ["MILD", "SEVERE", "MODERATE", "MODERATE", "MILD", "MILD"], "SESSION": 1,
+                         "ASTDT": days, "AENDT": [*days[:5] + pd.Timedelta(days=2), pd.NaT],
+                         "ONSETMIN": [0, 10, 20, 300, 0, 0], "DURMIN": [30, 30, 30, 30, 15, 15]})  # fmt: skip
+    return ks.incidence(adae, adsl, terms=["AEDECOD"])
+
+
+def test_stacked_severity_adds_up_to_the_subjects() -> None:
+    ae = small_trial()
+    frame, grade = adverse_events.worst(ae)
+    whole = severity.severity(frame, grade=grade, term="event", by="TRT01A", ax=style.blank(6, 3))
+    placebo, drug = whole.child_axes
+    assert [t.get_text() for t in placebo.get_yticklabels()] == ["Nausea", "Rash"]
+    lengths = np.array([p.get_width() for p in drug.patches]).reshape(3, 2)  # worst first
+    assert lengths.tolist() == [[25, 0], [50, 0], [0, 25]]
+    starts = np.array([p.get_x() for p in drug.patches]).reshape(3, 2)
+    assert starts.tolist() == [[0, 0], [25, 0], [75, 0]]
+    assert [p.get_alpha() for p in drug.patches[::2]] == [1.0, 0.625, 0.25]
+
+
+def test_timeline_runs_from_start_to_stop_and_marks_what_is_ongoing() -> None:
+    frame, grade = adverse_events.episodes(small_trial())
+    assert frame["USUBJID"].tolist() == [0, 1, 1, 1, 3, 5]
+    assert frame["start"].tolist() == [3, 1, 2, 8, 1, 8]
+    assert frame["stop"].fillna(-1).tolist() == [5, 3, -1, 10, 3, 10]
+    ax = timeline.timeline(frame, by="TRT01A", grade=grade, ax=style.blank(6, 3))
+    spans = [list(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2]
+    assert spans == [[3, 5], [1, 3], [2, 22], [8, 10], [1, 3], [8, 10]]
+    assert [list(line.get_xdata()) for line in ax.lines if line.get_marker() == ">"] == [[22]]
+    own, _ = adverse_events.episodes(small_trial(), subject=1)
+    assert own["event"].tolist() == ["NAUSEA", "RASH", "NAUSEA"]
+
+
+def test_prevalence_and_benefit_risk_draw_the_numbers() -> None:
+    ae = small_trial()
+    found = ae.prevalence("NAUSEA", minutes=[0, 10, 25, 40, 60]).frame
+    ax = prevalence.prevalence(found, group="TRT01A", ax=style.blank(6, 3))
+    assert [list(line.get_ydata()) for line in ax.lines if len(line.get_ydata()) == 5] == [[0] * 5, [25, 50, 75, 25, 0]]
+    numbers = numbers_of(ae, "RESPFL", "NAUSEA").frame
+    row = numbers.iloc[0]
+    direct = ks.risk_difference([3, 3], 4, [1, 0], 4)
+    drawn = row[["benefit", "benefit_low", "benefit_high", "harm", "harm_low", "harm_high"]].to_numpy(dtype=float)
+    assert np.allclose(drawn, direct.frame[["estimate", "conf_low", "conf_high"]].to_numpy().ravel(), atol=1e-12)
+    assert row.nnt.startswith("NNTB 2.0 (")
+    assert row.nnh.startswith("NNTH 1.3 (")
+    assert np.isclose(row.ratio, 0.5 / 0.75)
+    ax = benefit_risk.benefit_risk(numbers, by="TRT01A", ax=style.blank(5, 5))
+    assert [[0.5], [0.75]] in [[list(line.get_xdata()), list(line.get_ydata())] for line in ax.lines]
+    ticks = dict(zip(ax.get_xticks(), [t.get_text() for t in ax.get_xticklabels()], strict=True))
+    assert ticks[0.0] == "∞"
+    assert ticks[0.5] == "2"
+    given = ks.risk_difference(3, 4, 1, 4).frame.assign(contrast="KAP IV - Placebo")
+    again = numbers_of(ae, given, "NAUSEA").frame
+    assert again.nnt.tolist() == numbers.nnt.tolist()
+    with pytest.raises(ks.errors.DataError, match="no contrast in common"):
+        numbers_of(ae, given.assign(contrast="A - B"))
+
+
+@pytest.mark.parametrize("kind", ["severity", "timeline", "prevalence", "benefit-risk"])
+def test_the_clinical_figures_are_reached_from_the_counts(kind: str) -> None:
+    options = {"benefit": "RESPFL", "term": "NAUSEA"} if kind == "benefit-risk" else {}
+    ax = small_trial().plot(kind, ax=style.blank(6, 3), **options)
+    words = drawn_text(ax) + [t for child in ax.child_axes for t in drawn_text(child)]
+    assert "KAP IV" in words
+    with pytest.raises(ks.errors.FormulaError, match="RESPFL"):
+        small_trial().plot("benefit-risk")

@@ -164,3 +164,23 @@ def first_per_subject(ae: Incidence, follow: FollowUp, term: str | None) -> tupl
     np.minimum.at(first, ae.records.subject[rows], follow.onset[rows])
     happened = np.isfinite(first)
     return np.where(happened, first, follow.end), np.where(happened, 1, follow.cause)
+
+
+def days_of_events(ae: Incidence) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(events,) start and stop of every record and (subjects,) end of follow-up, in days; NaN where not known.
+
+    The days are those of `follow_up`: exact where both ends have a time of day, else the first day is day 1.
+    """
+    chosen = ae.records
+    start = _first_dose(chosen)
+    onset, _ = _onset(chosen, start, None)
+    stop = np.full(onset.size, np.nan)
+    name = next((c for c in ("AENDTM", "AENDT") if c in chosen.events.columns), None)
+    if name is not None and start is not None:
+        own = pd.Series(start.to_numpy()[chosen.subject])
+        stop = _days(collecting.as_moment(chosen.events[name]).reset_index(drop=True), own)
+    elif "AENDY" in chosen.events.columns:
+        stop = pd.to_numeric(chosen.events["AENDY"]).to_numpy(dtype=float)
+    known = any(c in chosen.subjects.columns for c in ENDS)
+    last = _end(chosen, start, None)[0] if known else np.full(len(chosen.subjects), np.nan)
+    return onset, stop, last

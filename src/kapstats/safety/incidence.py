@@ -103,7 +103,7 @@ class Incidence:
         )
 
     def plot(self, kind: str = "dot", ax: Any = None, **options: Any) -> Any:
-        """Draw the events: dot, volcano, forest or butterfly."""
+        """Draw dot, volcano, forest, butterfly, severity, timeline, prevalence or benefit-risk."""
         from kapstats.report.figures.adverse_events import plot
 
         return plot(self, kind=kind, ax=ax, **options)

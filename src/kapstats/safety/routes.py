@@ -303,7 +303,7 @@ def number_needed_to_harm(differences: Estimates) -> Estimates:
         conf_low=np.where(crosses, at_low, at_high),
         conf_high=np.where(crosses, at_high, at_low),
         through_infinity=crosses,
-        text=[_altman(*v) for v in zip(rd, low, high, strict=True)],
+        text=[altman(*v) for v in zip(rd, low, high, strict=True)],
     )
     description = {**differences.meta, "title": "Number needed to harm (Altman's interval)", "scale": "natural"}
     return Estimates(out, description)
@@ -312,7 +312,8 @@ def number_needed_to_harm(differences: Estimates) -> Estimates:
 _STATISTICS = ("estimate", "std_error", "df", "statistic", "p_value", "p_adjusted", "conf_low", "conf_high")
 
 
-def _altman(rd: float, low: float, high: float) -> str:
+def altman(rd: float, low: float, high: float) -> str:
+    """The number needed to harm (or to benefit) of a risk difference, with the reciprocals of its limits."""
     if np.isnan(rd) or np.isnan(low) or np.isnan(high):
         return "NE"
     point = _signed(rd)

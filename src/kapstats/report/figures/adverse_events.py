@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from kapstats.errors import FormulaError, choose
-from kapstats.report.figures import butterfly, dot, forest, style, volcano
+from kapstats.errors import DataError, FormulaError, choose
+from kapstats.report.figures import (
+    benefit_risk,
+    butterfly,
+    dot,
+    forest,
+    prevalence,
+    severity,
+    style,
+    timeline,
+    volcano,
+)
 
 if TYPE_CHECKING:
     from kapstats.safety.incidence import Incidence
 
-KINDS = ("dot", "volcano", "forest", "butterfly")
+KINDS = ("dot", "volcano", "forest", "butterfly", "severity", "timeline", "prevalence", "benefit-risk")
 
 
 def plot(ae: Incidence, kind: str = "dot", ax: Any = None, **options: Any) -> Any:
@@ -22,10 +33,19 @@ def plot(ae: Incidence, kind: str = "dot", ax: Any = None, **options: Any) -> An
     Parameters
     ----------
     kind : "dot" (percentages and differences), "volcano" (differences against evidence), "forest" (differences),
-        "butterfly" (two groups back to back; by default the reference and the last group)
+        "butterfly" (two groups back to back; by default the reference and the last group), "severity" (worst severity,
+        stacked), "timeline" (events over days by subject, or of one ``subject=``), "prevalence" (by minutes since dose;
+        ``term=``), "benefit-risk" (number needed to treat, by ``benefit=``, and to harm, by ``term=``)
     options : of the figure; ``limit`` is the number of terms drawn, ``method`` that of the comparison
+
+    Notes
+    -----
+    The numbers drawn: `percentages`, `differences`, `worst`, `episodes` of this module, `Incidence.prevalence` and
+    `kapstats.safety.benefit_risk.benefit_risk`.
     """
     choose(kind, KINDS, "kind")
+    if kind in _OTHERS:
+        return _OTHERS[kind](ae, ax, **options)
     if not ae.terms:
         raise FormulaError("plot: these counts have no terms; give terms=['AEDECOD'] to incidence.")
     compared = {k: options.pop(k) for k in ("method", "reference", "level", "adjust") if k in options}
@@ -74,6 +94,91 @@ def with_event(frame: pd.DataFrame, terms: Sequence[str]) -> pd.DataFrame:
     wider = frame[terms[-2]].astype(str)
     several = wider.groupby(own).transform("nunique") > 1
     return frame.assign(event=own.where(~several, own + " (" + wider + ")"))
+
+
+def worst(ae: Incidence, column: str | None = None) -> tuple[pd.DataFrame, str]:
+    """Narrowest terms with the percentage of subjects by worst severity, and the name of its column."""
+    found = ae.max_severity(column or ("AESEV" if "AESEV" in ae.records.events else None)).frame
+    grade = str(found.columns[list(found.columns).index("n_subjects") - 1])
+    frame = found[found["level"] == narrowest(ae)].reset_index(drop=True)
+    return with_event(frame, ae.terms) if ae.terms else frame.assign(event="Any adverse event"), grade
+
+
+def episodes(
+    ae: Incidence, *, term: str | None = None, subject: Any = None, limit: int = 20, column: str | None = None
+) -> tuple[pd.DataFrame, str | None]:
+    """Every event with its start and stop in days since the first dose, and the name of the severity column.
+
+    Parameters
+    ----------
+    term : only this term
+    subject : only this subject, all events in the order of their start; else the `limit` subjects with most events, by
+        group
+    column : severity; by default ASEVN, AESEV ..., whichever is there
+    """
+    from kapstats.safety.follow_up import days_of_events, rows_of
+    from kapstats.safety.severity import COLUMNS
+
+    records = ae.records
+    rows = rows_of(ae, term)
+    start, stop, last = days_of_events(ae)
+    who = records.subject[rows]
+    frame = pd.DataFrame({"USUBJID": records.subjects["USUBJID"].to_numpy()[who], "start": start[rows]})
+    frame["stop"], frame["follow_up"] = stop[rows], last[who]
+    frame[ae.by] = np.array(records.arms, dtype=object)[records.arm[who]]
+    frame["event"] = records.events[ae.terms[-1]].astype(str).to_numpy()[rows] if ae.terms else "Adverse event"
+    grade = column or next((c for c in COLUMNS if c in records.events), None)
+    if grade is not None:
+        frame[grade] = records.events[grade].to_numpy()[rows]
+    frame = frame[frame["start"].notna()]
+    if subject is not None:
+        return frame[frame["USUBJID"] == subject].sort_values(["start", "event"], ignore_index=True), grade
+    count = frame["USUBJID"].value_counts()
+    most = sorted(count.index, key=lambda s: (-count[s], str(s)))[:limit]
+    arm = {a: i for i, a in enumerate(records.arms)}
+    order = frame[ae.by].map(arm)
+    chosen = frame.assign(_arm=order)[frame["USUBJID"].isin(most)].sort_values(["_arm", "USUBJID", "start"])
+    return chosen.drop(columns="_arm").reset_index(drop=True), grade
+
+
+def _severity(ae: Incidence, ax: Any, *, column: str | None = None, **options: Any) -> Any:
+    frame, grade = worst(ae, column)
+    return severity.severity(frame, grade=grade, term="event", by=ae.by, ax=ax, **options)
+
+
+def _timeline(ae: Incidence, ax: Any, *, subject: Any = None, **options: Any) -> Any:
+    chosen = {k: options.pop(k) for k in ("term", "limit", "column") if k in options}
+    frame, grade = episodes(ae, subject=subject, **chosen)
+    if frame.empty:
+        raise DataError(f"timeline: no event with a known start{'' if subject is None else f' of {subject!r}'}.")
+    row = "USUBJID" if subject is None else "event"
+    return timeline.timeline(frame, row=row, by=ae.by, grade=grade, ax=ax, **options)
+
+
+def _prevalence(ae: Incidence, ax: Any, *, term: str | None = None, **options: Any) -> Any:
+    asked = {k: options.pop(k) for k in ("minutes", "session", "method", "level") if k in options}
+    found = ae.prevalence(term, **({"minutes": tuple(range(0, 241, 10))} | asked))
+    shown: dict[str, Any] = {"event": term or "an event", "level": float(found.meta["level"] or 0.95)} | options
+    return prevalence.prevalence(found.frame, group=ae.by, ax=ax, **shown)
+
+
+def _benefit_risk(ae: Incidence, ax: Any, *, benefit: Any = None, term: str | None = None, **options: Any) -> Any:
+    from kapstats.safety.benefit_risk import benefit_risk as numbers
+
+    if benefit is None:
+        raise FormulaError("benefit-risk: give benefit= an ADSL flag such as 'RESPFL', or risk differences.")
+    asked = {k: options.pop(k) for k in ("method", "level") if k in options}
+    found = numbers(ae, benefit, term, **asked)
+    words: dict[str, Any] = {"harm": term or "adverse event", "level": float(found.meta["level"] or 0.95)} | options
+    return benefit_risk.benefit_risk(found.frame, by=ae.by, ax=ax, **words)
+
+
+_OTHERS: dict[str, Callable[..., Any]] = {
+    "severity": _severity,
+    "timeline": _timeline,
+    "prevalence": _prevalence,
+    "benefit-risk": _benefit_risk,
+}
 
 
 def narrowest(ae: Incidence) -> str:
