@@ -33,6 +33,7 @@ def forest_of(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
     panel = next((c for c in others if 1 < frame[c].nunique() < len(frame)), None)
     level = estimates.meta.get("level") or 0.95
     chosen: dict[str, Any] = {"label": label, "panel": panel, "log": ratio, "level": level}
+    chosen |= estimates.meta.get("forest", {})
     return forest(frame, **(chosen | options), ax=ax)
 
 
