@@ -369,8 +369,24 @@ class CoxFit:
 
         return concordance(self)
 
-    def plot(self, ax: Any = None, **options: Any) -> Any:
-        """Forest plot of the hazard ratios."""
+    def smoothed_hazard(
+        self, newdata: FrameLike, times: Sequence[float] | None = None, *, bandwidth: float | None = None
+    ) -> Estimates:
+        """Hazard over time of each row of `newdata`: the jumps of the baseline hazard smoothed, with log limits.
+
+        The variance holds that of the jumps and of the coefficients. times, bandwidth : as in
+        ``KaplanMeier.smoothed_hazard``.
+        """
+        from kapstats.relapse.smooth_hazard import smoothed_cox_hazard
+
+        return smoothed_cox_hazard(self, newdata, times, bandwidth)
+
+    def plot(self, ax: Any = None, *, kind: str = "forest", newdata: FrameLike | None = None, **options: Any) -> Any:
+        """Forest plot of the hazard ratios; kind="hazard": hazard over time of the rows of `newdata`."""
+        if choose(kind, ("forest", "hazard"), "kind") == "hazard":
+            if newdata is None:
+                raise FormulaError("plot(kind='hazard'): newdata holds the rows whose hazards are drawn.")
+            return self.smoothed_hazard(newdata, bandwidth=options.pop("bandwidth", None)).plot(ax=ax, **options)
         return self.hazard_ratios().plot(ax=ax, **options)
 
     def explain(self) -> str:

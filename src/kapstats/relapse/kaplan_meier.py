@@ -173,8 +173,25 @@ class KaplanMeier:
             "Brookmeyer and Crowley (Biometrics 1982; 38: 29-41)."
         )
 
-    def plot(self, ax: Any = None, risk_table: bool = True, **options: Any) -> Any:
-        """The curves with bands, censoring marks and the numbers at risk below."""
+    def smoothed_hazard(self, times: Sequence[float] | None = None, *, bandwidth: float | None = None) -> Estimates:
+        """Hazard over time by group: the Nelson-Aalen jumps smoothed by Epanechnikov's kernel, with log limits.
+
+        h(t) = sum K_t(u) d(u) / n(u), variance sum K_t(u)^2 d(u) / n(u)^2 (Ramlau-Hansen 1983, Ann Stat 11: 453-466).
+        Near 0 and the group's last time the kernel is corrected so that a hazard linear in time is not biased.
+
+        Parameters
+        ----------
+        times : where; by default 101 points from 0 to the last time (a group stops at its own last time)
+        bandwidth : half width of the window in units of time; a fifth of the follow-up when not given
+        """
+        from kapstats.relapse.smooth_hazard import smoothed_hazard
+
+        return smoothed_hazard(self, times, bandwidth)
+
+    def plot(self, ax: Any = None, risk_table: bool = True, *, kind: str = "survival", **options: Any) -> Any:
+        """The curves with bands, censoring marks and the numbers at risk; kind="hazard": the smoothed hazard."""
+        if choose(kind, ("survival", "hazard"), "kind") == "hazard":
+            return self.smoothed_hazard(bandwidth=options.pop("bandwidth", None)).plot(ax=ax, **options)
         from kapstats.report.figures.kaplan_meier import kaplan_meier as draw
 
         strata = list(self.groups.frame.columns)

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import DataError, FormulaError, first_ids
+from kapstats.errors import DataError, FormulaError, choose, first_ids
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.multistate import Occupation, occupation
@@ -22,13 +22,14 @@ from kapstats.relapse.surv_data import Groups, SurvData, group_rows, group_terms
 
 @dataclass(frozen=True)
 class StateOccupation:
-    """Probabilities of being in each state, by group and time."""
+    """Probabilities of being in each state, by group and time; `episodes`: who was in which state from when to when."""
 
     frame: pd.DataFrame
     groups: Groups
     states: tuple[Any, ...]
     curves: tuple[Occupation, ...]
     meta: dict[str, Any]
+    episodes: pd.DataFrame
 
     def to_frame(self) -> Any:
         """Stratum columns, state time n_risk estimate std_error conf_low conf_high."""
@@ -74,8 +75,10 @@ class StateOccupation:
                 rows.append({**self.groups.frame.iloc[g].to_dict(), "state": state, "tau": tau, "estimate": area})
         return Estimates(pd.DataFrame(rows), {**self.meta, "title": f"Mean time in state up to {tau:g}"})
 
-    def plot(self, ax: Any = None, **options: Any) -> Any:
-        """Step curves of every state of the first group."""
+    def plot(self, ax: Any = None, *, kind: str = "probability", **options: Any) -> Any:
+        """Step curves of every state of the first group; kind="swimmer": the `episodes` of every subject as a lane."""
+        if choose(kind, ("probability", "swimmer"), "kind") == "swimmer":
+            return self._swimmer(ax, options)
         from kapstats.report.figures.cumulative_incidence import cumulative_incidence as draw
 
         first = self.frame
@@ -84,6 +87,15 @@ class StateOccupation:
         begin = dict(zip(map(str, self.states), map(float, self.curves[0].initial), strict=True))
         options = {"ylabel": "Probability of the state", "risk_table": False, "before": begin, **options}
         return draw(first, strata=["state"], level=self.meta["level"], ax=ax, **options)
+
+    def _swimmer(self, ax: Any, options: dict[str, Any]) -> Any:
+        from kapstats.report.figures.swimmer import swimmer
+
+        keys, rows = list(self.groups.frame.columns), self.episodes
+        if len(keys) > 1:
+            rows = rows.assign(group=rows[keys].astype(str).agg(", ".join, axis=1))
+        group = None if not keys else keys[0] if len(keys) == 1 else "group"
+        return swimmer(rows, subject=rows.columns[0], group=group, ax=ax, **options)
 
     def explain(self) -> str:
         """The methods paragraph."""
@@ -162,7 +174,29 @@ def state_occupation(
         method=method, level=level, title="State occupation", sentence=f"{method}; {surv.sentence()}",
         estimand="probability of the state at the time", data=surv.data_print, frame_kind=surv.kind,
     )
-    return StateOccupation(pd.concat(parts, ignore_index=True), groups, states, tuple(curves), meta)
+    episodes = _episodes(surv, id, groups, states, origin, target)
+    return StateOccupation(pd.concat(parts, ignore_index=True), groups, states, tuple(curves), meta, episodes)
+
+
+def _episodes(
+    surv: SurvData, id: str, groups: Groups, states: tuple[Any, ...], origin: IntArray, target: IntArray
+) -> pd.DataFrame:
+    """Stays in a state: subject, group columns, state, start, stop, entered (missing: follow-up ended in the state)."""
+    assert surv.entry is not None
+    named = np.array([*states, None], dtype=object)
+    frame = pd.DataFrame({"subject": surv.frame[id].to_numpy(), "group": groups.codes, "state": named[origin]})
+    frame = frame.assign(start=surv.entry, stop=surv.time, entered=pd.Series(named[target], dtype=object))
+    frame = frame.sort_values(["group", "subject", "start"], kind="stable").reset_index(drop=True)
+    goes_on = frame["entered"].isna() | (frame["entered"] == frame["state"])
+    new = (frame["subject"] != frame["subject"].shift()) | ~goes_on.shift(fill_value=False)
+    merged = frame.groupby(new.cumsum(), sort=False).agg(
+        {"subject": "first", "group": "first", "state": "first", "start": "first", "stop": "last"}
+    )
+    last = frame.groupby(new.cumsum(), sort=False)["entered"].apply(lambda v: v.iloc[-1])
+    keys = groups.frame.iloc[merged["group"].to_numpy()].reset_index(drop=True)
+    out = pd.concat([merged[["subject"]].reset_index(drop=True), keys], axis=1).rename(columns={"subject": id})
+    rest = merged[["state", "start", "stop"]].reset_index(drop=True)
+    return pd.concat([out, rest], axis=1).assign(entered=last.to_numpy())
 
 
 def _paths(

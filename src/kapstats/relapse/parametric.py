@@ -295,6 +295,17 @@ class ParametricFit:
         frame = identifying(rows, t).assign(**columns)
         return Estimates(frame, {**self.meta, "title": f"Predicted {type}", "scale": "identity"})
 
+    def _plot_hazard(self, newdata: Any, ax: Any, options: dict[str, Any]) -> Any:
+        from kapstats.report.figures.hazard import hazard as draw
+
+        if newdata is None:
+            raise FormulaError("plot(kind='hazard'): newdata holds the rows whose hazards are drawn.")
+        end = float(self._default_times()[-1])
+        times = options.pop("times", np.linspace(end / 200.0, end, 200).tolist())
+        found = self.predict(newdata, type="hazard", times=times)
+        keys = [c for c in found.columns if c not in ("time", "estimate", "conf_low", "conf_high")]
+        return draw(found.frame, strata=keys, level=self.meta["level"], ax=ax, **options)
+
     def _default_times(self) -> FloatArray:
         right = self.surv.right if self.surv.right is not None else self.surv.time
         finite = right[np.isfinite(right) & (right > 0)]
@@ -362,8 +373,13 @@ class ParametricFit:
         shortfall = np.where(self.surv.event, best - log_scale - log_f, -log_S)
         return np.sign(np.log(t) - location) * np.sqrt(2.0 * np.maximum(shortfall, 0.0))
 
-    def plot(self, ax: Any = None, **options: Any) -> Any:
-        """A forest of the hazard ratios, or of the time ratios where hazards are not proportional."""
+    def plot(self, ax: Any = None, *, kind: str = "forest", newdata: Any = None, **options: Any) -> Any:
+        """A forest of the hazard ratios, or of the time ratios where hazards are not proportional.
+
+        kind="hazard": the hazard of the rows of `newdata` over time, as ``predict(newdata, type="hazard")`` gives it.
+        """
+        if choose(kind, ("forest", "hazard"), "kind") == "hazard":
+            return self._plot_hazard(newdata, ax, options)
         only_aft = self.distribution in AFT and self.distribution not in BOTH
         return (self.time_ratios() if only_aft else self.hazard_ratios()).plot(ax=ax, **options)
 

@@ -11,7 +11,7 @@ from kapstats.errors import choose
 if TYPE_CHECKING:
     from kapstats.estimates import Estimates
 
-KINDS = ("forest", "profile", "kaplan_meier", "cumulative_incidence", "course", "volcano")
+KINDS = ("forest", "profile", "kaplan_meier", "cumulative_incidence", "course", "volcano", "hazard")
 
 
 def kind(estimates: Estimates) -> str:
@@ -45,7 +45,7 @@ def draw(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
 def _defaults(estimates: Estimates, name: str) -> dict[str, Any]:
     """Grouping columns and level, read off the result."""
     frame = estimates.frame
-    stop = "time" if name in ("kaplan_meier", "cumulative_incidence") else "estimate"
+    stop = "time" if name in ("kaplan_meier", "cumulative_incidence", "hazard") else "estimate"
     keys = list(frame.columns[: list(frame.columns).index(stop)])
     level = {"level": estimates.meta.get("level") or 0.95}
     if stop == "time":
