@@ -79,6 +79,7 @@ _EXPORTS: dict[str, str] = {
     "acute_course": "kapstats.safety.course",
     "safety_signals": "kapstats.safety.signals",
     "meta_analysis": "kapstats.evidence.meta_analysis",
+    "meta_regression": "kapstats.evidence.meta_regression",
     "subgroups": "kapstats.evidence.subgroups",
     "reconstruct_ipd": "kapstats.evidence.reconstruct",
     "audit": "kapstats.evidence.audit",

@@ -11,13 +11,14 @@ import pandas as pd
 from scipy import special
 
 from kapstats import estimates, frames
-from kapstats._types import BoolArray, FloatArray, FrameLike
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose, first_ids
+from kapstats._types import BoolArray, FloatArray, FrameLike, IntArray
+from kapstats.errors import ConvergenceError, DataError, FormulaError, KapstatsWarning, choose, first_ids
 from kapstats.kernels import meta
+from kapstats.kernels.beta_binomial import beta_binomial
 
 MODELS = {"fixed": "common", "fe": "common", "mh": "mantel-haenszel", "glmm": "glmm", "cm.el": "glmm"}
 INVERSE_VARIANCE = tuple(meta.TAU2)
-OTHERS = ("mantel-haenszel", "peto", "glmm", "glmm-approximate")
+OTHERS = ("mantel-haenszel", "peto", "glmm", "glmm-approximate", "beta-binomial")
 CI = {"hk": "hartung-knapp", "hksj": "hartung-knapp", "z": "normal", "wald": "normal"}
 RATIOS = ("OR", "RR")
 TWO_ARMS = ("RD", "OR", "RR", "AS")
@@ -34,6 +35,7 @@ class Studies:
     counts: dict[str, FloatArray]
     dropped: tuple[str, ...]
     notes: tuple[str, ...]
+    rows: IntArray  # positions of the studies used
 
 
 def meta_analysis(
@@ -61,7 +63,9 @@ def meta_analysis(
         "RR" for two arms and "logit" for one
     model : tau^2 by "reml", "dl", "ml", "pm", "eb", "sj", "he", "hs", or "common" (tau^2 = 0); "mantel-haenszel",
         "peto" (common effect, no correction of zero cells); "glmm" (exact conditional likelihood with a random study
-        effect for OR; binomial-normal for logit), "glmm-approximate" (its binomial approximation for rare events)
+        effect for OR; binomial-normal for logit), "glmm-approximate" (its binomial approximation for rare events),
+        "beta-binomial" (OR or logit: events of each arm vary between studies as a beta distribution, one
+        intra-study correlation; every study counts, without any event too)
     ci : "hartung-knapp" (t on k - 1), "hartung-knapp-adhoc" (never narrower than the normal one), "normal"; models
         other than inverse variance have the normal interval
     drop00 : leave out studies without any event in both arms (or with events only). By default they stay for RD and AS
@@ -186,7 +190,7 @@ def _two_arms(
     y, v = meta.two_by_two(c["x1"], c["n1"], c["x2"], c["n2"], measure, add)
     none = (c["x1"] + c["x2"] == 0) | (c["x1"] + c["x2"] == c["n1"] + c["n2"])
     both = none if measure != "RR" else c["x1"] + c["x2"] == 0
-    leave = measure in RATIOS if drop00 is None else drop00
+    leave = (measure in RATIOS and model != "beta-binomial") if drop00 is None else drop00
     zero = (c["x1"] == 0) | (c["x1"] == c["n1"]) | (c["x2"] == 0) | (c["x2"] == c["n2"])
     kept = ~both if leave else np.ones(len(y), dtype=bool)
     studies = _complete(names, y, v, c, kept, "no event in either arm, or nothing but events")
@@ -238,6 +242,7 @@ def _complete(
         counts={key: values[use] for key, values in counts.items()},
         dropped=tuple(n for n, u in zip(names, use, strict=True) if not u),
         notes=tuple(notes),
+        rows=np.flatnonzero(use),
     )
 
 
@@ -287,8 +292,11 @@ def _from_counts(s: Studies, measure: str, model: str, level: float) -> tuple[di
     """Mantel-Haenszel, Peto and the binomial mixed models: they need no correction of zero cells."""
     tau2, q, c = 0.0, np.nan, s.counts
     k = len(s.y)
+    extra: dict[str, Any] = {}
     if model.startswith("glmm"):
         estimate, se, tau2 = _glmm(s, measure, model)
+    elif model == "beta-binomial":
+        estimate, se, extra = _beta_binomial(s, measure)
     else:
         a, n1, b, n2 = (c[key] for key in ("x1", "n1", "x2", "n2"))
         if model == "peto":
@@ -316,7 +324,27 @@ def _from_counts(s: Studies, measure: str, model: str, level: float) -> tuple[di
     p_value = float(special.chdtrc(k - 1, q)) if q == q and k > 1 else np.nan
     i2 = max(0.0, 100 * (q - (k - 1)) / q) if q == q and q > 0 else (0.0 if q == q else np.nan)
     about = {"tau2": tau2, "i2": i2, "q": q, "q_df": k - 1, "q_p_value": p_value, "corrected": 0}
-    return row, {**about, "weights": np.full(len(s.y), np.nan)}
+    return row, {**about, **extra, "weights": np.full(len(s.y), np.nan)}
+
+
+def _beta_binomial(s: Studies, measure: str) -> tuple[float, float, dict[str, Any]]:
+    """Log odds ratio (or logit), its standard error, and rho (tau^2 does not exist in this model)."""
+    c, k = s.counts, len(s.y)
+    if measure == "logit" and {"x", "n"} <= set(c):
+        x, n, X = c["x"], c["n"], np.ones((k, 1))
+    elif measure == "OR" and "x1" in c:
+        x, n = np.r_[c["x1"], c["x2"]], np.r_[c["n1"], c["n2"]]
+        X = np.column_stack([np.ones(2 * k), np.repeat([1.0, 0.0], k)])
+        if 0 in (c["x1"].sum(), c["x2"].sum()):
+            raise ConvergenceError("beta-binomial: one arm has no event in any study; the odds ratio is not finite.")
+    else:
+        raise FormulaError("model='beta-binomial' takes measure='OR' with x1 n1 x2 n2, or measure='logit' with x n.")
+    fit = beta_binomial(x, n, X)
+    if not fit.converged:
+        raise ConvergenceError("beta-binomial: the likelihood has no maximum that could be certified.")
+    at = X.shape[1] - 1
+    about = {"rho": fit.rho, "loglik": fit.loglik, "tau2": np.nan}
+    return float(fit.coefficients[at]), float(np.sqrt(fit.covariance[at, at])), about
 
 
 def _glmm(s: Studies, measure: str, model: str) -> tuple[float, float, float]:
@@ -369,7 +397,10 @@ def _name(model: str) -> str:
 def _sentence(s: Studies, measure: str, model: str, ci: str, about: dict[str, Any]) -> str:
     text = f"{measure}, {_name(model)}, {ci} interval; {len(s.y)} studies"
     text += f", {len(s.dropped)} left out" if s.dropped else ""
-    text += f"; tau^2 {about['tau2']:.4g}" if model not in ("common", "mantel-haenszel", "peto") else ""
+    text += (
+        f"; tau^2 {about['tau2']:.4g}" if model not in ("common", "mantel-haenszel", "peto", "beta-binomial") else ""
+    )
+    text += f"; intra-study correlation {about['rho']:.4g}" if "rho" in about else ""
     return text + (f", I^2 {about['i2']:.1f}%." if about["i2"] == about["i2"] else ".")
 
 
