@@ -78,8 +78,18 @@ def _series_to_pandas(series: Any) -> pd.Series:
     if values is None:
         return cast("pd.Series", series.to_pandas()).reset_index(drop=True)
     if _is_categorical(series):
-        return pd.Series(pd.Categorical(values, categories=series.cat.get_categories().to_list()))
+        return pd.Series(pd.Categorical(values, categories=_categories(series)))
     return pd.Series(values, dtype="object")
+
+
+def _categories(series: Any) -> list[Any]:
+    """The stated order of levels: of an Enum its own, of a pyarrow dictionary that of the dictionary."""
+    fixed = getattr(series.dtype, "categories", None)
+    if fixed is not None:
+        return list(fixed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # narwhals offers no other call for a dictionary
+        return list(series.cat.get_categories().to_list())
 
 
 def _is_categorical(series: Any) -> bool:

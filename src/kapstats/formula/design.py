@@ -171,7 +171,16 @@ def _number(value: Any, text: str) -> Any:
 
 def _as_number(values: pd.Series, text: str) -> FloatArray:
     if not _is_numeric(values):
-        raise DataError(f"{text}: column {values.name!r} holds text ({first_ids(values.dropna(), 3)}), not numbers.")
+        dated = values.dtype.kind in "mM"
+        remedy = (
+            "Subtract a start date and give days, such as (date - start).dt.days."
+            if dated
+            else f"Convert it with pandas.to_numeric, or compare it with a label, such as {values.name} == 'Y'."
+        )
+        raise DataError(
+            f"{text}: column {values.name!r} holds {'dates' if dated else 'text'} "
+            f"({first_ids(values.dropna(), 3)}), not numbers. {remedy}"
+        )
     return values.to_numpy(dtype=float, na_value=np.nan)
 
 

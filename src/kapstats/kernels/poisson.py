@@ -116,8 +116,9 @@ def conditional_ratio(
     low, high = single(x1, x1 + x2, tail)
     scale = ratio(t2, t1)
     empty = x1 + x2 == 0
-    low = np.where(empty, 0.0, scale * ratio(low, 1 - low))
-    high = np.where(empty, np.inf, scale * ratio(high, 1 - high))
+    with np.errstate(invalid="ignore"):  # no time in a group: 0 times infinity, shown as NaN below
+        low = np.where(empty, 0.0, scale * ratio(low, 1 - low))
+        high = np.where(empty, np.inf, scale * ratio(high, 1 - high))
     known = (t1 > 0) & (t2 > 0)
     return np.where(known, low, np.nan), np.where(known, high, np.nan)
 

@@ -149,7 +149,7 @@ def limits(
     """
     z = ndtri(0.5 + level / 2.0)
     low_se = std_error if lower_std_error is None else lower_std_error
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         low, high = _transformed(survival, z * low_se, z * std_error, conf_type)
     flat = (survival >= 1.0) & (std_error == 0.0)
     empty = (survival <= 0.0) & ~(std_error == 0.0)

@@ -29,7 +29,15 @@ from kapstats.relapse.regression import (
     spread,
     warn,
 )
-from kapstats.relapse.surv_data import Groups, SurvData, check_convention, group_rows, group_terms, unpack
+from kapstats.relapse.surv_data import (
+    Groups,
+    SurvData,
+    check_convention,
+    checked_times,
+    group_rows,
+    group_terms,
+    unpack,
+)
 
 VARIANCES = ("infinitesimal-jackknife", "aalen")
 WEIGHTINGS = ("crr", "ipcw", "finegray")
@@ -64,7 +72,7 @@ class CumulativeIncidence:
 
     def at(self, times: float | Sequence[float]) -> Estimates:
         """Cumulative incidence at `times`: the value of each step curve there (0 before its first time)."""
-        t = np.sort(np.atleast_1d(np.asarray(times, float)))
+        t = np.sort(checked_times(times))
         parts = []
         keys = [*self.groups.frame.columns, "cause"]
         for _, rows in self.frame.groupby(keys, sort=False, observed=True):
@@ -192,7 +200,8 @@ def cumulative_incidence(
 
 def _cause_code(surv: SurvData, cause: Any) -> int:
     if cause not in surv.causes:
-        raise DataError(f"cause={cause!r} does not occur. The status holds the causes {first_ids(surv.causes, 8)}.")
+        held = f"The status holds the causes {first_ids(surv.causes, 8)}." if surv.causes else "No row has an event."
+        raise DataError(f"cause={cause!r} does not occur in {len(surv)} rows. {held}")
     return surv.causes.index(cause) + 1
 
 

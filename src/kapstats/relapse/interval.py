@@ -27,7 +27,15 @@ from kapstats.relapse.regression import (
     spread,
     warn,
 )
-from kapstats.relapse.surv_data import Groups, SurvData, check_convention, group_rows, group_terms, unpack
+from kapstats.relapse.surv_data import (
+    Groups,
+    SurvData,
+    check_convention,
+    checked_times,
+    group_rows,
+    group_terms,
+    unpack,
+)
 
 SCORES = ("logrank", "wilcoxon")
 MODELS = ("semiparametric", "grouped", "spline", "weibull", "exponential", "gompertz", "piecewise-exponential")
@@ -85,7 +93,7 @@ class Turnbull:
 
         `estimate` takes the mass of such an interval at its right end.
         """
-        t = np.atleast_1d(np.asarray(times, float))
+        t = checked_times(times)
         rows = []
         for g, fit in enumerate(self.fits):
             highest = npmle.survival_at(fit, t)

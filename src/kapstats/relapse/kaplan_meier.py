@@ -22,6 +22,7 @@ from kapstats.relapse.surv_data import (
     Groups,
     SurvData,
     check_convention,
+    checked_times,
     group_rows,
     group_terms,
     unpack,
@@ -109,14 +110,14 @@ class KaplanMeier:
 
     def at(self, times: float | Sequence[float]) -> Estimates:
         """Survival at `times`, the number at risk at the curve's next time (as R), events since the last of `times`."""
-        t = np.sort(np.atleast_1d(np.asarray(times, dtype=float)))
+        t = np.sort(checked_times(times))
         rows = [self._at_one(g, t) for g in range(len(self.groups))]
         return Estimates(pd.concat(rows, ignore_index=True), {**self.meta, "title": "Survival at given times"})
 
     def at_risk(self, times: Sequence[float]) -> Estimates:
         """Numbers at risk at `times`, events and censorings up to and including them: the table under a figure."""
         found = self.at(times).frame
-        counts = [self._cumulative(g, np.sort(np.asarray(times, dtype=float))) for g in range(len(self.groups))]
+        counts = [self._cumulative(g, np.sort(checked_times(times))) for g in range(len(self.groups))]
         frame = found[[*self.groups.frame.columns, "time", "n_risk"]].reset_index(drop=True)
         frame = pd.concat([frame, pd.concat(counts, ignore_index=True)], axis=1)
         return Estimates(frame, {**self.meta, "title": "Numbers at risk"})

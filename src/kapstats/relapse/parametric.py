@@ -13,7 +13,7 @@ from scipy.special import chdtrc, ndtri
 
 from kapstats import estimates
 from kapstats._types import BoolArray, FloatArray, FrameLike, IntArray
-from kapstats.errors import ConvergenceError, DataError, FormulaError, choose, first_ids
+from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, choose, first_ids
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import jets
@@ -44,6 +44,7 @@ FAMILIES = {
     "gompertz": ml.GOMPERTZ,
     "generalised-gamma": ml.GENERALISED_GAMMA,
 }
+FLAT = 1e8  # variance of a coefficient of a standardised covariate above which the likelihood has no maximum
 FIXED_LOG_SCALE = {"exponential": 0.0, "rayleigh": -np.log(2.0)}
 ALIASES = {
     "lognormal": "log-normal",
@@ -465,6 +466,11 @@ def parametric_survival(
     if surv.formula.strata and name not in ("weibull", "log-normal", "log-logistic"):
         raise FormulaError(f"strata() gives a scale per stratum, which {name} does not have.")
     observed = _observed(surv)
+    if not np.isfinite(observed.right).any():
+        raise EstimabilityError(
+            f"{formula!r}: none of the {len(surv)} rows has the event, so no distribution of times can be estimated. "
+            "Check which value means the event."
+        )
     cov = covariates(surv, order, empty=True)
     cured = None if cure is None else covariates(surv, order, fixed=cure, empty=True)
     layout = _layout(name, surv, observed, cov, cured, knots, scale, cuts)
@@ -472,7 +478,8 @@ def parametric_survival(
     if not fit.converged:
         raise ConvergenceError(
             f"{formula!r}, {name}: the likelihood has no certified maximum after {fit.iterations} steps "
-            f"(largest gradient {fit.gradient:.2g}); a group without events, or a family that does not fit."
+            f"(largest gradient {fit.gradient:.2g}); a group without events, or a family that does not fit. "
+            "Merge levels, leave the covariate out, or choose another distribution."
         )
     return _fit_object(name, surv, cov, cured, layout, fit, observed, scale, level)
 
@@ -619,6 +626,8 @@ def _maximise(layout: Layout, surv: SurvData, X: FloatArray, U: FloatArray, obse
         fit = ml.maximise(layout.family, matrices, observed, start, held=held, max_iterations=most)
         if fit.converged:
             break
+    flat = np.abs(np.diag(fit.vcov)[:-1]).max(initial=0.0) > FLAT  # a likelihood that rises for ever looks flat
+    fit = replace(fit, converged=fit.converged and not flat)
     theta, V = offset.copy(), np.zeros((offset.size, offset.size))
     theta[free], V[np.ix_(free, free)] = fit.theta[:-1], fit.vcov[:-1, :-1]
     return replace(fit, theta=T @ theta, vcov=T @ V @ T.T)

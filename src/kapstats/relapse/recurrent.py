@@ -22,7 +22,15 @@ from kapstats.kernels.count_regression import CountFit, count_regression
 from kapstats.kernels.mean_cumulative import MeanCumulative, mean_cumulative
 from kapstats.relapse.cox import cox
 from kapstats.relapse.regression import coefficient_table, covariates, natural, refuse_terms, spread
-from kapstats.relapse.surv_data import Groups, SurvData, check_convention, group_rows, group_terms, unpack
+from kapstats.relapse.surv_data import (
+    Groups,
+    SurvData,
+    check_convention,
+    checked_times,
+    group_rows,
+    group_terms,
+    unpack,
+)
 
 MODELS = ("andersen-gill", "lwyy", "pwp-total", "pwp-gap", "wlw", "poisson", "negative-binomial")
 EPISODE = "EPISODE"
@@ -312,7 +320,7 @@ class MeanCumulativeFunction:
 
     def at(self, times: float | Sequence[float]) -> Estimates:
         """Expected events per subject by each of `times`."""
-        t = np.sort(np.atleast_1d(np.asarray(times, float)))
+        t = np.sort(checked_times(times))
         parts = []
         for g, found in enumerate(self.curves):
             mean, error = (Curve(found.time, values, 0.0)(t) for values in (found.mean, found.std_error))

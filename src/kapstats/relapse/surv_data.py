@@ -142,7 +142,7 @@ def unpack(
     DataError
         Negative or infinite times, stop not after start, events other than 0/1, negative weights.
     """
-    parsed = parse(formula) if isinstance(formula, str) else formula
+    parsed = formula if isinstance(formula, Formula) else parse(formula)
     response = _response(parsed, tuple(allow))
     frame = frames.to_pandas(data)
     _refuse_bare_cnsr(response)
@@ -226,6 +226,17 @@ def unstated_order(groups: Groups) -> tuple[str, ...]:
     """Warn (and return the text) when groups that are compared stand in alphabetical order only."""
     text = frames.warn_sorted(groups.factors) if len(groups) > 1 else None
     return (text,) if text else ()
+
+
+def checked_times(times: float | Sequence[float]) -> FloatArray:
+    """Times at which a curve is asked for, as numbers; a missing time or a text has no answer."""
+    try:
+        found = np.atleast_1d(np.asarray(times, dtype=float))
+    except (TypeError, ValueError):
+        raise FormulaError(f"times={times!r}: give numbers in the unit of the time column, such as [30, 60].") from None
+    if np.isnan(found).any():
+        raise FormulaError(f"times={times!r}: {int(np.isnan(found).sum())} missing. Leave them out.")
+    return found
 
 
 def check_convention(convention: str | None) -> str | None:

@@ -250,14 +250,30 @@ class GlmmFit:
         """Conditional modes of the random effects: `group level term estimate std_error` (as R lme4's ranef)."""
         return glmm_rows.random_effects(self, group)
 
-    def predict(self, newdata: FrameLike | None = None, *, type: str = "response", random: bool = True) -> Estimates:
+    def predict(
+        self,
+        newdata: FrameLike | None = None,
+        *,
+        interval: str | None = None,
+        type: str = "response",
+        random: bool | None = None,
+        level: float = 0.95,
+    ) -> Estimates:
         """Predicted values for the rows of `newdata` (default: the rows used).
 
         type : "link", "response" (at the predicted random effects, or at zero) or "marginal" (random effects integrated
             out); of the cumulative family "response" gives one column per category, `p_<label>`
-        random : use the predicted random effects; a level that the fit did not see has effect zero
+        interval : None or "confidence": Wald limits of the link scale at random effects of zero, turned back; adds
+            std_error (of the scale shown, delta method), conf_low and conf_high. Not for "marginal", nor the cumulative
+            family; for a new observation use `simulate`
+        random : use the predicted random effects (default without interval); a level that the fit did not see has
+            effect zero
         """
-        return glmm_rows.predict(self, newdata, choose(type, ("link", "response", "marginal"), "type"), random)
+        choose(type, ("link", "response", "marginal"), "type")
+        if interval is None:
+            return glmm_rows.predict(self, newdata, type, random is None or random)
+        choose(interval, ("confidence",), "interval")
+        return glmm_rows.predict_interval(self, newdata, type, bool(random), level)
 
     def residuals(self, kind: str = "pearson") -> pd.Series:
         """Residuals of the rows used at the predicted random effects: "response", "pearson" or "deviance"."""

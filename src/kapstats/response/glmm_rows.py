@@ -14,8 +14,9 @@ from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
 from kapstats.formula.design import complete_rows, evaluate, level_text
+from kapstats.inference.intervals import wald
 from kapstats.kernels.block_arrow import Factor
-from kapstats.kernels.families import inverse_link
+from kapstats.kernels.families import inverse_link, mean_slope
 from kapstats.kernels.laplace import Mode, Problem, laplace
 from kapstats.kernels.quadrature import quadrature
 from kapstats.response.glmm_means import integrated_mean, prior_variance
@@ -119,6 +120,36 @@ def predict(model: GlmmFit, newdata: FrameLike | None, type: str, random: bool) 
     full.iloc[kept] = shown.to_numpy()
     scale = model.link if type == "link" else "identity"
     return Estimates(full, model._meta(title="Predictions", scale=scale, type=type, random=with_random))
+
+
+def predict_interval(
+    model: GlmmFit, newdata: FrameLike | None, type: str, random: bool, level: float
+) -> Estimates:
+    """Mean at random effects of zero with Wald limits of the link scale. See `GlmmFit.predict`."""
+    if type == "marginal" or random or model.family == "cumulative":
+        raise FormulaError(
+            "interval='confidence' is offered with type 'link' or 'response', random=False, and not for the cumulative "
+            "family; use lsmeans for marginal means."
+        )
+    frame = model.used if newdata is None else frames.to_pandas(newdata)
+    kept = complete_rows(frame, [*model.design.spec.columns, *model.data.formula.offset])[0]
+    rows = frame.iloc[kept].reset_index(drop=True)
+    found = model.linear(model.design.spec.matrix(rows))
+    offset = [np.zeros(len(rows)), *(evaluate(o, rows) for o in model.data.formula.offset)]
+    eta = found.estimate + np.sum(offset, axis=0)
+    limits = wald(eta, found.std_error, np.inf, level=level)
+    shown = pd.DataFrame({"estimate": eta, "std_error": found.std_error}).assign(
+        conf_low=limits["conf_low"], conf_high=limits["conf_high"]
+    )
+    if type == "response":
+        for column in ("estimate", "conf_low", "conf_high"):
+            shown[column] = inverse_link(model.link, shown[column].to_numpy(float))
+        shown["std_error"] *= np.abs(mean_slope(model.link, eta))
+    full = pd.DataFrame(np.nan, index=range(len(frame)), columns=list(shown.columns))
+    full.iloc[kept] = shown.to_numpy()
+    scale = model.link if type == "link" else "identity"
+    more = {"title": "Predictions", "scale": scale, "type": type, "random": False, "level": level}
+    return Estimates(full, model._meta(**more, interval="confidence"))
 
 
 def _linear_predictor(model: GlmmFit, rows: pd.DataFrame, random: bool) -> FloatArray:

@@ -14,7 +14,7 @@ from scipy import linalg
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import ConvergenceError, DataError, FormulaError, KapstatsWarning, choose
+from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, KapstatsWarning, choose
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, evaluate
 from kapstats.inference import contrasts
@@ -29,6 +29,8 @@ from kapstats.response.mixed_answers import KENWARD_ROGER, MixedAnswerer, check_
 from kapstats.response.mmrm_fit import _warn_missing_df
 from kapstats.response.random_effects import ModelRows, bars, counts, prepare
 from kapstats.response.residual_structure import ResidualStructure
+
+FLAT = 1e-9  # relative curvature below which a variance of random effects has no information
 
 
 @dataclass(frozen=True)
@@ -515,6 +517,12 @@ def _verdict(rows: ModelRows, state: LmmState) -> list[str]:
             f"from the starts {', '.join(f'{v:.6f}' for v in solved.objectives)}). Simplify the random effects."
         )
     at = [t for t, edge in enumerate(solved.at_boundary) if edge]
+    curvature = np.diag(solved.hessian) * np.abs(solved.theta).max(initial=0.0) ** 2
+    if not at and (curvature < FLAT).any():
+        raise EstimabilityError(
+            f"{rows.formula.text}: the likelihood does not depend on a variance of the random effects; they cannot "
+            "be told from the fixed effects (such as one subject per arm). Leave out one of the two."
+        )
     names = list(dict.fromkeys(term.text for term in rows.random.terms if term.factor in at))
     if not names:
         return []

@@ -207,14 +207,14 @@ class MmrmFit:
 
     @property
     def coefficients(self) -> Estimates:
-        """Fixed effects with the fit's default covariance and df; aliased ones are NaN."""
+        """Fixed effects with the fit's default covariance and df; aliased ones are NaN, zero for the others."""
         return self.coefficients_by()
 
     def coefficients_by(
         self, *, df: str | None = None, vcov: str | None = None, level: float = 0.95, side: str = "two"
     ) -> Estimates:
         """Fixed effects with any covariance and df."""
-        found = self._answerer(df, vcov).linear(np.eye(len(self.design.names)))
+        found = self._answerer(df, vcov).linear(np.eye(len(self.design.names)), check=False)
         found = Linear(
             *(np.where(self._aliased_mask(a.ndim), np.nan, a) for a in (found.estimate, found.vcov, found.df))
         )

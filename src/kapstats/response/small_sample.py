@@ -77,10 +77,10 @@ class Answerer:
     sandwich: robust.Sandwich | None
     w: FloatArray
 
-    def linear(self, L: FloatArray) -> Linear:
-        """Estimates of L b."""
+    def linear(self, L: FloatArray, *, check: bool = True) -> Linear:
+        """Estimates of L b; NaN where not estimable (check=False: aliased coefficients are zero, as in R)."""
         state = self.state
-        ok = state.estimable(L)
+        ok = state.estimable(L) if check else np.ones(len(L), dtype=bool)
         turned = state.turned(L[:, state.kept])
         estimate = np.where(ok, turned @ state.beta, np.nan)
         vcov = np.where(ok[:, None] & ok[None, :], turned @ self.covariance @ turned.T, np.nan)
