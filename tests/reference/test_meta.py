@@ -224,3 +224,23 @@ def test_leaving_one_out_is_pooling_the_others():
     direct = ks.meta_analysis(data.drop(index=2), "RD")
     assert got["term"][2] == "without S3"
     np.testing.assert_allclose(got["estimate"][2], direct["estimate"][0], rtol=1e-12)
+
+
+def test_the_result_draws_its_forest_and_its_funnel():
+    result = ks.meta_analysis(of("ket_dissociation_like"), "OR")
+    frame = result.to_frame()
+    forest = result.plot()
+    assert {"pooled", *frame["term"]} <= {text.get_text() for text in forest.texts}
+    funnel = result.plot(figure="funnel")
+    points = next(line for line in funnel.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(points.get_xdata(), frame["estimate"][1:])
+    np.testing.assert_allclose(points.get_ydata(), frame["std_error"][1:])
+    low, high = funnel.get_ylim()
+    assert low > high == 0  # precise studies on top
+    with pytest.raises(ks.errors.FormulaError, match="no row 'pooled'"):
+        small_study_effects(of("ket_dissociation_like"), "OR").plot(figure="funnel")
+    assert forest.get_xlabel().startswith("log OR")
+    ratios = result.exponentiate()
+    assert ratios.plot().get_xlabel().startswith("OR")
+    with pytest.raises(ks.errors.FormulaError, match="before exponentiate"):
+        ratios.plot(figure="funnel")

@@ -78,7 +78,8 @@ def meta_analysis(
         First row: ``term`` "pooled" with estimate, std_error, df, statistic, p_value, conf_low, conf_high, pred_low,
         pred_high (prediction interval for a new study) and k; then one row per study with its normal interval and
         ``weight`` in percent. Ratios are on the log scale (``.exponentiate()``). ``.meta``: tau2, se_tau2, tau2_low,
-        tau2_high (Q profile), i2, h2, q, q_df, q_p_value, k, k_dropped, dropped, corrected.
+        tau2_high (Q profile), i2, h2, q, q_df, q_p_value, k, k_dropped, dropped, corrected. ``.plot()`` is the forest,
+        ``.plot(figure="funnel")`` the funnel.
 
     Raises
     ------
@@ -136,6 +137,8 @@ def meta_analysis(
         k=k,
         k_dropped=len(given.dropped),
         dropped=given.dropped,
+        figure="forest",
+        forest={"label": "term", "digits": 2, "xlabel": f"log {measure}" if measure in RATIOS else measure},
         **about,
     )
     return estimates.Estimates(table, description)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kapstats.errors import choose
+from kapstats.errors import FormulaError, choose
 
 if TYPE_CHECKING:
     from kapstats.estimates import Estimates
 
-KINDS = ("forest", "profile", "kaplan_meier", "cumulative_incidence", "course", "volcano", "hazard")
+KINDS = ("forest", "profile", "kaplan_meier", "cumulative_incidence", "course", "volcano", "hazard", "funnel")
 
 
 def kind(estimates: Estimates) -> str:
@@ -31,9 +31,9 @@ def kind(estimates: Estimates) -> str:
     )
 
 
-def draw(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
-    """Draw `estimates` as the figure that fits and return the axes."""
-    name = kind(estimates)
+def draw(estimates: Estimates, ax: Any = None, *, figure: str | None = None, **options: Any) -> Any:
+    """Draw `estimates` as the figure that fits (or as `figure`, one of KINDS) and return the axes."""
+    name = kind(estimates) if figure is None else choose(figure, KINDS, "figure")
     if name == "forest":
         from kapstats.report.figures import forest
 
@@ -48,6 +48,10 @@ def _defaults(estimates: Estimates, name: str) -> dict[str, Any]:
     stop = "time" if name in ("kaplan_meier", "cumulative_incidence", "hazard") else "estimate"
     keys = list(frame.columns[: list(frame.columns).index(stop)])
     level = {"level": estimates.meta.get("level") or 0.95}
+    if name == "funnel":
+        if estimates.meta.get("scale") in ("natural", "ratio"):
+            raise FormulaError("funnel: standard errors stand on the log scale; plot before exponentiate().")
+        return {**level, "xlabel": estimates.meta.get("forest", {}).get("xlabel", "Effect")}
     if stop == "time":
         return {"strata": keys, **level}
     if name == "volcano":

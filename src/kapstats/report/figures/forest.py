@@ -34,6 +34,8 @@ def forest_of(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
     level = estimates.meta.get("level") or 0.95
     chosen: dict[str, Any] = {"label": label, "panel": panel, "log": ratio, "level": level}
     chosen |= estimates.meta.get("forest", {})
+    if ratio and "xlabel" in chosen:
+        chosen["xlabel"] = chosen["xlabel"].removeprefix("log ")
     return forest(frame, **(chosen | options), ax=ax)
 
 
