@@ -77,19 +77,20 @@ def _series_to_pandas(series: Any) -> pd.Series:
     values = series.to_list() if _is_categorical(series) or _is_text(series) else None
     if values is None:
         return cast("pd.Series", series.to_pandas()).reset_index(drop=True)
-    if _is_categorical(series):
-        return pd.Series(pd.Categorical(values, categories=_categories(series)))
-    return pd.Series(values, dtype="object")
+    order = _stated_order(series) if _is_categorical(series) else None
+    return pd.Series(values, dtype="object") if order is None else pd.Series(pd.Categorical(values, categories=order))
 
 
-def _categories(series: Any) -> list[Any]:
-    """The stated order of levels: of an Enum its own, of a pyarrow dictionary that of the dictionary."""
+def _stated_order(series: Any) -> list[Any] | None:
+    """Levels as an Enum or a pyarrow dictionary states them; a polars Categorical states none (order of appearance)."""
     fixed = getattr(series.dtype, "categories", None)
     if fixed is not None:
         return list(fixed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # narwhals offers no other call for a dictionary
-        return list(series.cat.get_categories().to_list())
+    native = series.to_native()
+    if not hasattr(native, "unify_dictionaries"):
+        return None
+    unified = native.unify_dictionaries()
+    return list(unified.chunk(0).dictionary.to_pylist()) if unified.num_chunks else []
 
 
 def _is_categorical(series: Any) -> bool:

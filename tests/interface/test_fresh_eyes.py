@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 
 import kapstats as ks
@@ -123,3 +124,14 @@ def test_predictions_of_a_glmm_have_limits_on_asking(visits):
         fit.predict(new, interval="prediction")
     with pytest.raises(FormulaError, match="random=False"):
         fit.predict(data, interval="confidence", random=True)
+
+
+def test_the_reference_level_of_other_kinds_of_tables_is_the_stated_one(times):
+    arm = pd.Categorical(np.tile(["Active", "Placebo"], 30), ["Placebo", "Low", "Active"], ordered=True)
+    frame = times.assign(ARM=arm, ARMN=np.where(arm == "Active", 2, 1))
+    found = ks.cox("Surv(T, E) ~ ARM", pa.Table.from_pandas(frame)).coefficients
+    assert found["term"].tolist() == ["ARMActive"]
+    table = pl.from_pandas(frame).with_columns(pl.col("ARM").cast(pl.String).cast(pl.Categorical))
+    assert ks.cox("Surv(T, E) ~ ARM", table).coefficients["term"].tolist() == ["ARMActive"]  # by ARMN
+    with pytest.warns(KapstatsWarning, match="reference 'Active'"):  # nothing states an order: said, not silent
+        ks.cox("Surv(T, E) ~ ARM", table.drop("ARMN"))
