@@ -78,7 +78,7 @@ class StateOccupation:
     def plot(self, ax: Any = None, *, kind: str = "probability", **options: Any) -> Any:
         """Step curves of every state of the first group; kind="swimmer": the `episodes` of every subject as a lane."""
         if choose(kind, ("probability", "swimmer"), "kind") == "swimmer":
-            return self._swimmer(ax, options)
+            return self._plot_swimmer(ax, options)
         from kapstats.report.figures.cumulative_incidence import cumulative_incidence as draw
 
         first = self.frame
@@ -88,7 +88,7 @@ class StateOccupation:
         options = {"ylabel": "Probability of the state", "risk_table": False, "before": begin, **options}
         return draw(first, strata=["state"], level=self.meta["level"], ax=ax, **options)
 
-    def _swimmer(self, ax: Any, options: dict[str, Any]) -> Any:
+    def _plot_swimmer(self, ax: Any, options: dict[str, Any]) -> Any:
         from kapstats.report.figures.swimmer import swimmer
 
         keys, rows = list(self.groups.frame.columns), self.episodes
