@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
 
@@ -312,11 +313,36 @@ def test_registry_limits_are_the_kernels():
     np.testing.assert_allclose(answer.high[0, : x.shape[2]], high)
 
 
+def test_whole_fits_are_the_librarys_own_calls():
+    two = programme.two_arms()
+    d = draw(two, n=40, seed=3, parts=["response"])
+    kr, z = (estimators.named(name).analyse(two, [d], 0.95) for name in ("lmm", "lmm-z"))
+    assert kr.estimate[0, 0] == z.estimate[0, 0]
+    assert kr.high[0, 0] - kr.low[0, 0] > z.high[0, 0] - z.low[0, 0]
+    several = [draw(two, n=60, seed=3, replicate=i, parts=["response"]) for i in range(4)]
+    jumped = estimators.named("impute-j2r-jackknife").analyse(two, several, 0.95)
+    mar = estimators.named("mmrm").analyse(two, several, 0.95)
+    gap = (jumped.estimate - mar.estimate).mean(axis=0)
+    assert gap[-1] > max(gap[0], 0.2)  # an active arm that jumps to placebo loses effect, more as more have left
+
+
+def test_a_fit_that_refuses_has_not_converged_and_the_others_stand():
+    d = [draw(KAP, n=240, seed=3, replicate=i, parts=["relapse"]) for i in range(2)]
+    nobody = dataclasses.replace(d[1], follow_up=dataclasses.replace(d[1].follow_up, right=np.full(240, np.inf)))
+    answer = estimators.named("parametric_survival-weibull").analyse(KAP, [d[0], nobody], 0.95)
+    assert answer.converged.tolist() == [[True] * 5, [False] * 5]
+    assert np.isnan(answer.estimate[1]).all()
+
+
 # ------------------------------------------------------------------------------------------------ what is published
 
 CERTIFICATES = Path(__file__).parents[2] / "docs" / "certificates"
 #: certificates whose first block costs too much for the suite
-HEAVY = ("risk_difference-standardised--kap-registry--n2000", "risk_difference-pooled--kap-registry--n2000")
+HEAVY = (
+    "risk_difference-standardised--kap-registry--n2000",
+    "risk_difference-pooled--kap-registry--n2000",
+    "impute-j2r-jackknife--kap-two-arms-null--n40",
+)
 PUBLISHED = [c for c in programme.PROGRAMME if (CERTIFICATES / f"{c.name}.csv").exists()]
 
 

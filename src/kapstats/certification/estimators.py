@@ -7,16 +7,18 @@ fail where the others pass.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import chdtrc, ndtr, ndtri
 
 from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.certification import mmrm_batch
-from kapstats.errors import choose
+from kapstats.errors import ConvergenceError, EstimabilityError, KapstatsWarning, choose
 from kapstats.kernels import one_proportion, score_intervals, two_proportions
 from kapstats.kernels.aalen_johansen import aalen_johansen
 from kapstats.kernels.cox_newton import cox_data
@@ -24,6 +26,9 @@ from kapstats.kernels.cox_newton import fit as cox_fit
 from kapstats.kernels.product_limit import limits, product_limit, restricted_mean
 from kapstats.kernels.risk_sets import risk_sets
 from kapstats.kernels.weighted_logrank import group_counts, quadratic, weight_function, weighted_scores
+from kapstats.relapse.parametric import parametric_survival
+from kapstats.response.imputation import impute
+from kapstats.response.lmm import lmm
 from kapstats.simulation.draw import Draw, present
 from kapstats.simulation.scenario import Scenario
 from kapstats.simulation.subjects import OLDER
@@ -363,6 +368,86 @@ def _any_rows(scenario: Scenario) -> list[Row]:
     return [{"quantity": "incidence", "TRT01P": a.label, "level": "ANY"} for a in scenario.arms]
 
 
+# ------------------------------------------------------------------------------------------------ whole fits
+
+NUMBERS = ("estimate", "std_error", "conf_low", "conf_high", "p_value")
+
+
+def _fits(one: Callable[[Scenario, Draw, float], pd.DataFrame]) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
+    """An estimator that is the library's own call, replicate by replicate; a fit that refuses has not converged."""
+
+    def numbers(scenario: Scenario, d: Draw, level: float) -> FloatArray | None:
+        try:
+            return one(scenario, d, level)[list(NUMBERS)].to_numpy(dtype=float)
+        except (ConvergenceError, EstimabilityError):
+            return None
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", KapstatsWarning)
+            found = [numbers(scenario, d, level) for d in draws]
+        shape = next((f.shape for f in found if f is not None), (1, len(NUMBERS)))
+        x = np.stack([np.full(shape, np.nan) if f is None else f for f in found])
+        estimate, error, low, high, p = np.moveaxis(x, 2, 0)
+        return Answer(estimate, error, low, high, p, np.isfinite(x[..., :4]).all(axis=2))
+
+    return analyse
+
+
+def _arms(scenario: Scenario, codes: IntArray) -> pd.Categorical:
+    return pd.Categorical.from_codes(codes, [a.label for a in scenario.arms])
+
+
+def _weibull(scenario: Scenario, d: Draw, level: float) -> pd.DataFrame:
+    """Log hazard ratios of a Weibull model of the interval between two visits in which the relapse fell."""
+    f = present(d.follow_up)
+    use = f.at_risk
+    frame = pd.DataFrame({"left": f.left[use], "right": f.right[use], "arm": _arms(scenario, d.subjects.arm[use])})
+    frame["right"] = frame["right"].where(np.isfinite(frame["right"]))
+    fit = parametric_survival("Surv(left, right, type='interval2') ~ arm", frame, distribution="weibull", level=level)
+    found = fit.hazard_ratios().frame.copy()
+    ratio = found["estimate"].to_numpy(dtype=float)
+    found["std_error"] = found["std_error"] / ratio
+    found[["estimate", "conf_low", "conf_high"]] = np.log(found[["estimate", "conf_low", "conf_high"]].astype(float))
+    return found
+
+
+def _last_visit(scenario: Scenario) -> list[Row]:
+    day = f"Day {present(scenario.response).days[-1]}"
+    return [row for row in _visit_rows(scenario) if row["AVISIT"] == day]
+
+
+def _sites(df: str) -> Callable[[Scenario, Draw, float], pd.DataFrame]:
+    """Change at the last visit with random sites: few clusters, so the degrees of freedom matter."""
+
+    def one(scenario: Scenario, d: Draw, level: float) -> pd.DataFrame:
+        base, seen = present(d.scores).base, present(d.disposition).observed[:, -1]
+        change = present(d.disposition).policy[:, -1] - base
+        frame = pd.DataFrame({"change": change, "base": base, "arm": _arms(scenario, d.subjects.arm)})
+        frame["site"] = [f"{s:02d}" for s in d.subjects.site]
+        fit = lmm("change ~ base + arm + (1 | site)", frame[seen])
+        found = fit.coefficients_by(df=df, level=level).frame
+        return found[found["term"].str.startswith("arm")]
+
+    return one
+
+
+def _jump_to_reference(scenario: Scenario, d: Draw, level: float) -> pd.DataFrame:
+    """Conditional-mean imputation under jump to reference with jackknife errors, the change at every visit."""
+    spec, scores = present(scenario.response), present(d.disposition)
+    visits, n = len(spec.days), d.n
+    change = np.where(scores.observed, scores.policy - present(d.scores).base[:, None], np.nan)
+    frame = pd.DataFrame({"id": np.repeat(np.arange(n), visits), "visit": np.tile(np.asarray(spec.days), n)})
+    frame["arm"] = _arms(scenario, np.repeat(d.subjects.arm, visits))
+    frame["base"], frame["change"] = np.repeat(present(d.scores).base, visits), change.ravel()
+    model = "change ~ base*visit + arm*visit + us(visit | id)"
+    plan = impute(
+        frame, formula=model, arm="arm", reference=scenario.reference.label, strategy="J2R", method="conditional-mean"
+    )
+    found = plan.analyse("arm", level=level).frame
+    return found[found["quantity"] == "difference"]
+
+
 # ------------------------------------------------------------------------------------------------ the registry
 
 _RELAPSE, _AE = ("relapse",), ("adverse_events",)
@@ -373,6 +458,13 @@ REGISTRY: dict[str, Estimator] = {
         Estimator("mmrm", ("response",), _visit_rows, _mmrm("kenward-roger")),
         Estimator("mmrm-satterthwaite", ("response",), _visit_rows, _mmrm("satterthwaite")),
         Estimator("mmrm-z", ("response",), _visit_rows, _mmrm("normal")),
+        Estimator("lmm", ("response",), _last_visit, _fits(_sites("kenward-roger"))),
+        Estimator("lmm-z", ("response",), _last_visit, _fits(_sites("normal"))),
+        Estimator("impute-j2r-jackknife", ("response",), _visit_rows, _fits(_jump_to_reference)),
+        Estimator(
+            "parametric_survival-weibull", _RELAPSE, _contrast_rows("hazard_ratio", lambda s: [{}]), _fits(_weibull),
+            log=True,
+        ),
         Estimator("kaplan_meier", _RELAPSE, _arm_rows("relapse_free", _milestones), _kaplan_meier("log-log")),
         Estimator("kaplan_meier-plain", _RELAPSE, _arm_rows("relapse_free", _milestones), _kaplan_meier("plain")),
         Estimator("rmst", _RELAPSE, _rmst_rows, _rmst),
