@@ -74,8 +74,9 @@ def cox(
 
     Returns
     -------
-    CoxFit : ``hazard_ratios() coefficients summary() zph() tests() residuals(kind) baseline() survival(newdata)
-        adjusted_survival(by) rmst()``
+    CoxFit
+        With ``hazard_ratios()``, ``coefficients``, ``summary()``, ``zph()``, ``tests()``, ``residuals(kind)``,
+        ``baseline()``, ``survival(newdata)``, ``adjusted_survival(by)``, ``average_hazard_ratio()`` and ``rmst()``
 
     Raises
     ------
