@@ -8,6 +8,7 @@ hexadecimal floating point: (-1)^s * 16^(e - 64) * f, with a 7-bit exponent and 
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pandas as pd
 
 from kapstats._types import FloatArray
 from kapstats.data.conventions import is_date, sas_dates
-from kapstats.errors import DataError
+from kapstats.errors import DataError, KapstatsWarning
 
 RECORD = 80
 MARK = b"HEADER RECORD*******"
@@ -52,6 +53,9 @@ def read(path: Path, encoding: str | None = None) -> pd.DataFrame:
         variables, start, count = _describe(raw, members[0], long_names, text)
         rows = _rows(raw[start:], sum(v.length for v in variables), count, path.name)
         columns = {v.name: _column(rows, v, text) for v in variables}
+        if count is None and not len(rows):  # version 5 states no number of rows
+            message = f"{path.name}: has no rows: it is empty, or the file was cut right behind its header. Check its size."
+            warnings.warn(message, KapstatsWarning, stacklevel=2)
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path.name}: its text is not {text} ({error.reason}). Say encoding='cp1252' (Windows) or 'latin-1'."
