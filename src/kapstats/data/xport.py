@@ -54,7 +54,7 @@ def read(path: Path, encoding: str | None = None) -> pd.DataFrame:
         rows = _rows(raw[start:], sum(v.length for v in variables), count, path.name)
         columns = {v.name: _column(rows, v, text) for v in variables}
         if count is None and not len(rows):  # version 5 states no number of rows
-            message = f"{path.name}: has no rows: it is empty, or the file was cut right behind its header. Check its size."
+            message = f"{path.name}: has no rows; it is empty, or cut right behind its header. Check the file's size."
             warnings.warn(message, KapstatsWarning, stacklevel=2)
     except UnicodeDecodeError as error:
         raise DataError(
