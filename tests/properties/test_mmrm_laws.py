@@ -97,6 +97,22 @@ def test_split_and_added_statistics_are_the_pooled_fit(seed: int) -> None:
 
 
 @fast
+@given(seeds, st.sampled_from(["us(AVISIT | USUBJID)", "csh(AVISIT | TRT01P / USUBJID)"]))
+def test_levels_that_no_row_holds_do_not_move_a_fit_from_statistics(seed: int, structure: str) -> None:
+    data = trial(seed)
+    formula = FORMULA[: FORMULA.index("us(")] + structure
+    levels = {"AVISIT": [0, 1, 2, 3, 9], "TRT01P": ["Never given", "Placebo", "Dose 1"]}
+    odd = data["USUBJID"].rank(method="dense").astype(int) % 2
+    parts = [ks.MmrmStatistics.from_data(formula, data[odd == k], levels=levels) for k in range(2)]
+    pooled, added = ks.mmrm(formula, data), sum(parts).fit()
+    a, b = added.coefficients.frame, pooled.coefficients.frame
+    assert a["term"].tolist() == b["term"].tolist()
+    np.testing.assert_allclose(a["estimate"], b["estimate"], rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(differences(added), differences(pooled), rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(added.loglik, pooled.loglik, rtol=1e-10)
+
+
+@fast
 @given(seeds)
 def test_nested_structures_order_the_likelihood(seed: int) -> None:
     data = trial(seed, n=80, m=4)

@@ -40,6 +40,7 @@ from kapstats.response.mmrm_fit import (
 )
 from kapstats.response.repeated import Visits, check_formula
 from kapstats.response.small_sample import State, resolve
+from kapstats.response.used_levels import on_used_levels
 
 ALIAS_TOLERANCE = 1e-5  # share of a column's norm; half the digits of a cross-product are rounding
 FORMAT = 1
@@ -240,6 +241,12 @@ class MmrmStatistics:
         """The MMRM of all parts, as `mmrm`; questions that need rows (robust covariances, residuals) are refused."""
         choose(information, ("observed", "expected"), "information")
         choose(convention, ("SAS", "R"), "convention")
+        return on_used_levels(self)._fit(reml, df, covariance, information, convention)
+
+    def _fit(
+        self, reml: bool, df: str | None, covariance: Sequence[str] | None, information: str, convention: str
+    ) -> MmrmFit:
+        """The fit, every level being held by a row."""
         own = check_formula(self.schema.formula).covariance
         assert own is not None
         chosen = df if df is not None else "kenward-roger" if reml else "satterthwaite"
@@ -261,7 +268,7 @@ class MmrmStatistics:
         )  # fmt: skip
         return MmrmFit(
             state, self._with_codes(design), self._stand_in(), visits, reml, chosen, "model", attempts,
-            tuple(say(texts)), description, None, None, self._means(),
+            tuple(say(texts)), description, None, None, self.means(),
         )  # fmt: skip
 
     def _said(self) -> list[str]:
@@ -322,7 +329,7 @@ class MmrmStatistics:
 
     # ------------------------------------------------------------------ the reference grid without rows
 
-    def _means(self) -> dict[str, float]:
+    def means(self) -> dict[str, float]:
         """Means of the covariates over the rows."""
         k = len(self.factor_columns)
         counts = self.cells[:, k].sum()
@@ -346,7 +353,7 @@ class MmrmStatistics:
         for i, c in enumerate(self.factor_columns):
             values = pd.Index(list(self.schema.levels[c]), dtype="object")
             columns[c] = pd.Categorical.from_codes(np.repeat(self.cells[:, i].astype(np.int64), counts), values)
-        for c, mean in self._means().items():
+        for c, mean in self.means().items():
             columns[c] = (mean if mean != 0 else 1.0) * rng.uniform(0.8, 1.2, counts.sum())
         return pd.DataFrame(columns)
 
