@@ -12,6 +12,7 @@ import pytest
 
 import kapstats as ks
 from kapstats.certification import estimators, execution, mmrm_batch, performance, programme, study
+from kapstats.certification.estimators import response, safety
 from kapstats.errors import DataError, FormulaError
 from kapstats.kernels import two_proportions
 from kapstats.simulation.draw import draw
@@ -178,7 +179,7 @@ def test_batch_statistics_equal_the_general_ones():
 def test_first_events_make_aalen_johansen_the_crude_proportion():
     d = [draw(KAP, n=120, seed=4, replicate=i) for i in range(2)]
     aj = estimators.named("aalen-johansen").analyse(KAP, d, 0.95)
-    x, n = estimators.counts(KAP, d)
+    x, n = safety.counts(KAP, d)
     np.testing.assert_allclose(aj.estimate, x[:, :, 0] / n, atol=1e-12)
     assert (estimators.named("1-km").analyse(KAP, d, 0.95).estimate >= aj.estimate - 1e-12).all()
 
@@ -305,7 +306,7 @@ def test_score_limits_pass_where_wald_limits_fail_for_rare_events():
 def test_registry_limits_are_the_kernels():
     d = [draw(KAP, n=60, seed=1)]
     answer = estimators.named("risk_difference-newcombe").analyse(KAP, d, 0.9)
-    x, n = estimators.counts(KAP, d)
+    x, n = safety.counts(KAP, d)
     low, high = two_proportions.newcombe(
         x[0, 1], np.full(x.shape[2], n[0, 1]), x[0, 0], np.full(x.shape[2], n[0, 0]), 0.05
     )
@@ -314,7 +315,7 @@ def test_registry_limits_are_the_kernels():
 
 
 def test_whole_fits_are_the_librarys_own_calls():
-    two = programme.two_arms()
+    two = response.two_arms()
     d = draw(two, n=40, seed=3, parts=["response"])
     kr, z = (estimators.named(name).analyse(two, [d], 0.95) for name in ("lmm", "lmm-z"))
     assert kr.estimate[0, 0] == z.estimate[0, 0]

@@ -198,7 +198,7 @@ def wanted_rows(known: Estimator, scenario: Scenario, truth: list[Row]) -> list[
     out = []
     for wanted in known.rows(scenario):
         match = [r for r in truth if _same(wanted, r)]
-        out.append(match[0] if match else {**wanted, "value": np.nan, "mc_error": np.nan})
+        out.append(match[0] if match else {"value": np.nan, "mc_error": np.nan, **wanted})
     return out
 
 

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import FloatArray
-from kapstats.certification.estimators import named
+from kapstats.certification.estimators import Certificate, named, scenario
 from kapstats.certification.performance import HIGH, LOW, failing
-from kapstats.certification.programme import PROGRAMME, Certificate, scenario, verdict
+from kapstats.certification.programme import PROGRAMME, verdict
 from kapstats.certification.study import Task, rows_of_truth, wanted_rows, work
 from kapstats.estimates import versions
 from kapstats.evidence import gallery

@@ -1,0 +1,36 @@
+"""Estimators by name, as they are certified: arrays of replicates in, estimates with limits out, kernels in between.
+
+An `Estimator` says which components of a scenario it needs, which rows of the truth it claims to estimate, and how it
+analyses a block of replicates. Some names are negative controls (``mmrm-z``, ``1-km`` ...): methods in use that must
+fail where the others pass.
+
+Each family is a module with ``ESTIMATORS``, the published ``CERTIFICATES`` of them, and, where they need scenarios that
+nobody else does, ``SCENARIOS``. A new family is a module in `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+from kapstats.certification.estimators import evidence, imputation, relapse, response, safety
+from kapstats.certification.estimators.common import Answer, Certificate, Estimator, Row
+from kapstats.errors import choose
+from kapstats.simulation.scenario import Scenario, load
+
+__all__ = ["CERTIFICATES", "FAMILIES", "REGISTRY", "Answer", "Certificate", "Estimator", "Row", "named", "scenario"]
+
+FAMILIES = (response, imputation, relapse, safety, evidence)
+
+REGISTRY: dict[str, Estimator] = {e.name: e for family in FAMILIES for e in family.ESTIMATORS}
+
+CERTIFICATES: tuple[Certificate, ...] = tuple(c for family in FAMILIES for c in family.CERTIFICATES)
+
+_SCENARIOS = {name: make for family in FAMILIES for name, make in getattr(family, "SCENARIOS", {}).items()}
+
+
+def named(name: str) -> Estimator:
+    """The estimator of that name."""
+    return REGISTRY[choose(name, REGISTRY, "estimator")]
+
+
+def scenario(name: str) -> Scenario:
+    """A scenario by name: one that only certificates use, or one of the library's own."""
+    return _SCENARIOS[name]() if name in _SCENARIOS else load(name)

@@ -1,0 +1,124 @@
+"""What every family of certified estimators shares: the shape of an answer, of an estimator and of a certificate, and
+the rows of the truth that are estimated."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr, ndtri
+
+from kapstats._types import BoolArray, FloatArray, IntArray
+from kapstats.errors import ConvergenceError, EstimabilityError, KapstatsWarning
+from kapstats.simulation.draw import Draw
+from kapstats.simulation.scenario import Scenario
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an estimator says of a block of replicates: all (replicates, rows); NaN where it says nothing."""
+
+    estimate: FloatArray
+    std_error: FloatArray
+    low: FloatArray
+    high: FloatArray
+    p: FloatArray
+    converged: BoolArray
+
+
+@dataclass(frozen=True, slots=True)
+class Estimator:
+    """`rows` lists the rows of the truth that are estimated, `analyse` takes a block of replicates and a level.
+
+    A row names what identifies it in the truth of the scenario; one that brings ``value`` and ``mc_error`` is its own
+    truth (found, as all truth, without an estimator).
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    rows: Callable[[Scenario], list[Row]]
+    analyse: Callable[[Scenario, Sequence[Draw], float], Answer]
+    log: bool = False
+    """estimates are logarithms of the values in the truth"""
+
+
+def wald(estimate: FloatArray, error: FloatArray, level: float, null: float = 0.0) -> Answer:
+    """Normal limits and p value; converged where both numbers are finite."""
+    z = ndtri(0.5 + level / 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * ndtr(-np.abs((estimate - null) / error))
+    good = np.isfinite(estimate) & np.isfinite(error)
+    return Answer(estimate, error, estimate - z * error, estimate + z * error, p, good)
+
+
+def rejects(low: FloatArray, high: FloatArray, null: float, level: float) -> FloatArray:
+    """A p value that stands for the decision of an interval: below or above 1 - level."""
+    with np.errstate(invalid="ignore"):
+        return np.where((low > null) | (high < null), 0.0, 1.0) + 0.0 * low
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One study. `control`: the method is known to fail here; a certificate that did not see it would be worthless."""
+
+    estimator: str
+    scenario: str
+    n: int
+    replicates: int = 10_000
+    control: bool = False
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """File name without its ending."""
+        return f"{self.estimator}--{self.scenario}--n{self.n}"
+
+
+def arm_rows(quantity: str, labels: Callable[[Scenario], list[Row]]) -> Callable[[Scenario], list[Row]]:
+    """Rows of a quantity per arm, one per label."""
+    return lambda s: [{"quantity": quantity, "TRT01P": a.label, **x} for a in s.arms for x in labels(s)]
+
+
+def contrast_rows(quantity: str, labels: Callable[[Scenario], list[Row]]) -> Callable[[Scenario], list[Row]]:
+    """Rows of a quantity per contrast with the reference arm, one per label."""
+
+    def rows(s: Scenario) -> list[Row]:
+        names = [f"{a.label} - {s.reference.label}" for a in s.arms[1:]]
+        return [{"quantity": quantity, "contrast": name, **x} for name in names for x in labels(s)]
+
+    return rows
+
+
+NUMBERS = ("estimate", "std_error", "conf_low", "conf_high", "p_value")
+
+
+def fits(one: Callable[[Scenario, Draw, float], pd.DataFrame]) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
+    """An estimator that is the library's own call, replicate by replicate; a fit that refuses has not converged."""
+
+    def numbers(scenario: Scenario, d: Draw, level: float) -> FloatArray | None:
+        try:
+            return one(scenario, d, level)[list(NUMBERS)].to_numpy(dtype=float)
+        except (ConvergenceError, EstimabilityError):
+            return None
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", KapstatsWarning)
+            found = [numbers(scenario, d, level) for d in draws]
+        shape = next((f.shape for f in found if f is not None), (1, len(NUMBERS)))
+        x = np.stack([np.full(shape, np.nan) if f is None else f for f in found])
+        estimate, error, low, high, p = np.moveaxis(x, 2, 0)
+        return Answer(estimate, error, low, high, p, np.isfinite(x[..., :4]).all(axis=2))
+
+    return analyse
+
+
+def arms_of(scenario: Scenario, codes: IntArray) -> pd.Categorical:
+    """Arms as an ordered column for a formula."""
+    return pd.Categorical.from_codes(codes, [a.label for a in scenario.arms])

@@ -1,0 +1,199 @@
+"""Adverse events: proportions, risk differences, incidence with competing events, routes of a registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from kapstats._types import FloatArray, IntArray
+from kapstats.certification.estimators.common import (
+    Answer,
+    Certificate,
+    Estimator,
+    Row,
+    arm_rows,
+    contrast_rows,
+    rejects,
+    wald,
+)
+from kapstats.kernels import one_proportion, score_intervals, two_proportions
+from kapstats.kernels.aalen_johansen import aalen_johansen
+from kapstats.kernels.product_limit import product_limit
+from kapstats.kernels.risk_sets import risk_sets
+from kapstats.simulation.draw import Draw, present
+from kapstats.simulation.scenario import Scenario
+from kapstats.simulation.subjects import OLDER
+from kapstats.simulation.truth import levels
+
+
+def term_rows(quantity: str, by_arm: bool) -> Callable[[Scenario], list[Row]]:
+    def labels(scenario: Scenario) -> list[Row]:
+        return [row for row, _ in levels(scenario)]
+
+    return arm_rows(quantity, labels) if by_arm else contrast_rows(quantity, labels)
+
+
+def counts(scenario: Scenario, draws: Sequence[Draw]) -> tuple[FloatArray, FloatArray]:
+    """Subjects with an event (replicates, arms, levels) and subjects treated (replicates, arms)."""
+    terms = len(present(scenario.adverse_events).terms)
+    member = np.zeros((terms, len(levels(scenario))))
+    for j, (_, inside) in enumerate(levels(scenario)):
+        member[inside, j] = 1
+    x, n = [], []
+    for d in draws:
+        e = present(d.events)
+        hit = np.zeros((d.n, terms))
+        hit[e.subject, e.term] = 1
+        group = (d.subjects.arm[:, None] == np.arange(len(scenario.arms))).astype(float)
+        x.append(group.T @ ((hit @ member) > 0))
+        n.append(group.sum(axis=0))
+    return np.stack(x), np.stack(n)
+
+
+def _proportion(limits_of: Callable[..., Any]) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        x, n = counts(scenario, draws)
+        total = np.broadcast_to(n[..., None], x.shape)
+        low, high = limits_of(x.ravel(), total.ravel(), (1 - level) / 2)
+        shape = (len(draws), -1)
+        p = (x / total).reshape(shape)
+        error = np.sqrt(p * (1 - p) / total.reshape(shape))
+        low, high = low.reshape(shape), high.reshape(shape)
+        return Answer(p, error, low, high, np.full(p.shape, np.nan), np.isfinite(low))
+
+    return analyse
+
+
+def _risk_difference(limits_of: Callable[..., Any]) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        x, n = counts(scenario, draws)
+        x1, n1 = x[:, 1:], np.broadcast_to(n[:, 1:, None], x[:, 1:].shape)
+        x2, n2 = np.broadcast_to(x[:, :1], x1.shape), np.broadcast_to(n[:, :1, None], x1.shape)
+        table = [np.ascontiguousarray(v).ravel() for v in (x1, n1, x2, n2)]
+        low, high = (v.reshape(len(draws), -1) for v in limits_of(*table, (1 - level) / 2))
+        d = two_proportions.difference(*table).reshape(len(draws), -1)
+        error = two_proportions.wald_difference_error(*table).reshape(len(draws), -1)
+        return Answer(d, error, low, high, rejects(low, high, 0.0, level), np.isfinite(low))
+
+    return analyse
+
+
+def _class_rows(scenario: Scenario) -> list[Row]:
+    """Any event, and every organ class."""
+    return [r for r in term_rows("risk_difference", False)(scenario) if r["level"] in ("ANY", "SOC")]
+
+
+def stratified_counts(scenario: Scenario, d: Draw) -> tuple[FloatArray, FloatArray]:
+    """Subjects with an event (strata, arms, classes) and subjects (strata, arms), by sex and age group."""
+    e, groups = present(d.events), [inside for row, inside in levels(scenario) if row["level"] in ("ANY", "SOC")]
+    hit = np.zeros((d.n, len(present(scenario.adverse_events).terms)), dtype=bool)
+    hit[e.subject, e.term] = True
+    any_of = np.stack([hit[:, inside].any(axis=1) for inside in groups], axis=1)
+    stratum = 2 * d.subjects.female + (d.subjects.age >= OLDER)
+    in_arm = d.subjects.arm[:, None] == np.arange(len(scenario.arms))
+    cell = (stratum[:, None] == np.arange(4))[:, :, None] & in_arm[:, None]
+    return np.einsum("isa,il->sal", cell.astype(float), any_of.astype(float)), cell.sum(axis=0).astype(float)
+
+
+def _between_routes(standardised: bool) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
+    """Risk differences of a registry: pooled over everybody, or within sex and age group and standardised to all."""
+
+    def one(scenario: Scenario, d: Draw) -> tuple[FloatArray, FloatArray]:
+        x, n = stratified_counts(scenario, d)
+        if not standardised:
+            x, n = x.sum(axis=0, keepdims=True), n.sum(axis=0, keepdims=True)
+        weight = (n.sum(axis=1) / n.sum())[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p = x / n[..., None]
+            variance = p * (1 - p) / n[..., None]
+        gap, error = p[:, 1:] - p[:, :1], variance[:, 1:] + variance[:, :1]
+        share = weight[..., None]
+        return (share * gap).sum(axis=0).ravel(), np.sqrt((share**2 * error).sum(axis=0)).ravel()
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        found = [one(scenario, d) for d in draws]
+        return wald(np.stack([f[0] for f in found]), np.stack([f[1] for f in found]), level)
+
+    return analyse
+
+
+def first_events(scenario: Scenario, d: Draw) -> tuple[FloatArray, IntArray]:
+    """Session of the first event of any kind (n,), and its cause (n,): 1 the event, 2 treatment stopped before it,
+    0 all sessions given without an event."""
+    taken, e = present(d.sessions), present(d.events)
+    sessions = taken.given.shape[1]
+    first = np.full(d.n, np.inf)
+    np.minimum.at(first, e.subject, e.session + 1.0)
+    last = taken.given.sum(axis=1).astype(float)
+    cause = np.where(np.isfinite(first), 1, np.where(last < sessions, 2, 0))
+    return np.where(np.isfinite(first), first, last + 0.5 * (cause == 2)), cause
+
+
+def _any_event(by: str) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
+    """Probability of any event by the end of treatment: Aalen-Johansen, or 1 - Kaplan-Meier (stopping as censoring)."""
+
+    def one(time: FloatArray, cause: IntArray) -> tuple[float, float]:
+        if by == "aalen-johansen":
+            curve = aalen_johansen(time, cause, 2)
+            return float(curve.cif[-1, 0]), float(curve.se_cif[-1, 0])
+        km = product_limit(risk_sets(time, cause == 1))
+        return 1 - float(km.survival[-1]), float(km.std_error[-1])
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        found = np.full((len(draws), len(scenario.arms), 2), np.nan)
+        for i, d in enumerate(draws):
+            time, cause = first_events(scenario, d)
+            for a in range(len(scenario.arms)):
+                rows = d.subjects.arm == a
+                if (cause[rows] == 1).any():
+                    found[i, a] = one(time[rows], cause[rows])
+        return _log_log(found[..., 0], found[..., 1], level)
+
+    return analyse
+
+
+def _log_log(f: FloatArray, error: FloatArray, level: float) -> Answer:
+    """Limits of a cumulative incidence on the log(-log) scale of the incidence."""
+    z = ndtri(0.5 + level / 2)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        width = z * error / (f * np.log(f))
+        low, high = f ** np.exp(-width), f ** np.exp(width)
+    bounds = np.minimum(low, high), np.maximum(low, high)
+    good = np.isfinite(bounds[0]) & (f > 0) & (f < 1)
+    return Answer(f, error, bounds[0], bounds[1], np.full(f.shape, np.nan), good)
+
+
+def _any_rows(scenario: Scenario) -> list[Row]:
+    return [{"quantity": "incidence", "TRT01P": a.label, "level": "ANY"} for a in scenario.arms]
+
+
+_PARTS = ("adverse_events",)
+_INCIDENCE, _DIFFERENCE = term_rows("incidence", True), term_rows("risk_difference", False)
+
+ESTIMATORS: tuple[Estimator, ...] = (
+    Estimator("proportion", _PARTS, _INCIDENCE, _proportion(one_proportion.clopper_pearson)),
+    Estimator("proportion-wilson", _PARTS, _INCIDENCE, _proportion(one_proportion.wilson)),
+    Estimator("proportion-wald", _PARTS, _INCIDENCE, _proportion(one_proportion.wald)),
+    Estimator("risk_difference", _PARTS, _DIFFERENCE, _risk_difference(score_intervals.difference_limits)),
+    Estimator("risk_difference-newcombe", _PARTS, _DIFFERENCE, _risk_difference(two_proportions.newcombe)),
+    Estimator("risk_difference-wald", _PARTS, _DIFFERENCE, _risk_difference(two_proportions.wald_difference)),
+    Estimator("risk_difference-standardised", _PARTS, _class_rows, _between_routes(True)),
+    Estimator("risk_difference-pooled", _PARTS, _class_rows, _between_routes(False)),
+    Estimator("aalen-johansen", _PARTS, _any_rows, _any_event("aalen-johansen")),
+    Estimator("1-km", _PARTS, _any_rows, _any_event("1-km")),
+)
+
+CERTIFICATES: tuple[Certificate, ...] = (
+    Certificate("risk_difference", "kap-parallel", 240),
+    Certificate("risk_difference-newcombe", "kap-parallel", 240),
+    Certificate("risk_difference-wald", "kap-parallel", 240, control=True, note="rare events"),
+    Certificate("proportion", "kap-parallel", 240),
+    Certificate("proportion-wald", "kap-parallel", 240, control=True, note="rare events"),
+    Certificate("aalen-johansen", "kap-cohort", 600, 1_000),
+    Certificate("1-km", "kap-cohort", 600, 1_000, control=True, note="stopping treatment counted as censoring"),
+    Certificate("risk_difference-standardised", "kap-registry", 2000, 200),
+    Certificate("risk_difference-pooled", "kap-registry", 2000, 200, control=True, note="routes pooled naively"),
+)
