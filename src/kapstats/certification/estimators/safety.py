@@ -26,7 +26,7 @@ from kapstats.kernels.risk_sets import risk_sets
 from kapstats.simulation.draw import Draw, present
 from kapstats.simulation.scenario import Scenario
 from kapstats.simulation.subjects import OLDER
-from kapstats.simulation.truth import levels
+from kapstats.simulation.truth.safety import levels
 
 
 def term_rows(quantity: str, by_arm: bool) -> Callable[[Scenario], list[Row]]:
