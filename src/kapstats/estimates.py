@@ -144,7 +144,7 @@ class Estimates:
     def table(self, digits: int = 2, *, title: str | None = None, columns: Iterable[str] | None = None) -> Table:
         """The rows as a `Table`: limits in one column, p values as printed, missing numbers as NE."""
         frame = self.frame if columns is None else self.frame[list(columns)]
-        built = [_column(frame, name, digits, self.meta.get("level")) for name in frame.columns if name != "conf_high"]
+        built = [_column(frame, name, digits, self.meta.get("level")) for name in frame.columns]
         shown = [column for column in built if column is not None]
         text = [self.meta.get("sentence", ""), *map(str, self.meta.get("conventions", ())), *self.warnings]
         return Table(
@@ -206,8 +206,10 @@ Cells = tuple[str, list[str], str]
 
 
 def _column(frame: pd.DataFrame, name: str, digits: int, level: float | None) -> Cells | None:
-    """Header, cells and alignment of one column; conf_low stands for the whole interval."""
+    """Header, cells and alignment of one column; conf_low stands for the whole interval where both limits are there."""
     values = frame[name]
+    if name == "conf_high" and "conf_low" in frame:
+        return None
     if name == "conf_low" and "conf_high" in frame:
         header = f"{100 * level:g}% CI" if level else "CI"
         return header, [interval(a, b, digits) for a, b in zip(values, frame["conf_high"], strict=True)], "right"
@@ -222,7 +224,15 @@ def _column(frame: pd.DataFrame, name: str, digits: int, level: float | None) ->
     return HEADERS.get(name, name), ["" if v is None or v != v else str(v) for v in values], side
 
 
-HEADERS = {"estimate": "Estimate", "std_error": "SE", "df": "df", "statistic": "Statistic", "contrast": "Contrast"}
+HEADERS = {
+    "estimate": "Estimate",
+    "std_error": "SE",
+    "df": "df",
+    "statistic": "Statistic",
+    "contrast": "Contrast",
+    "conf_low": "Lower limit",
+    "conf_high": "Upper limit",
+}
 
 
 def _float(value: float, name: str, decimals: int) -> str:

@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+import kapstats as ks
 from kapstats import frames
 from kapstats.errors import DataError, FormulaError, KapstatsWarning
 from kapstats.estimates import Curve, Estimates, meta
@@ -139,3 +140,9 @@ def test_fingerprint_sees_values_names_and_order():
     assert same == frames.fingerprint(frame)
     others = [frame.iloc[::-1], frame.rename(columns={"a": "c"}), frame.assign(a=[1, 3])]
     assert len({same, *map(frames.fingerprint, others)}) == 4
+
+
+def test_a_single_limit_is_printed():
+    text = ks.zero_events(100).table(digits=4).to_text()
+    assert "Upper limit" in text
+    assert "0.0295" in text
