@@ -21,6 +21,8 @@ from kapstats.formula.design import Design
 class ImputationPlan:
     """What is imputed, from which model, and how.
 
+    Parameters
+    ----------
     formula : the imputation model, an MMRM with `us` covariance, such as
         ``"CHG ~ BASE*AVISIT + TRT01P*AVISIT + us(AVISIT | USUBJID)"``
     arm, reference : the arm column and its reference level

@@ -270,8 +270,8 @@ def number_needed_to_harm(differences: Estimates) -> Estimates:
     """Number needed to harm from risk differences, with Altman's interval.
 
     1/RD; a negative difference is a number needed to benefit. Limits are the reciprocals of those of the difference;
-    when they have different signs the interval runs through infinity, from NNTB 1/|low| over infinity to NNTH 1/high,
-    and conf_low, conf_high hold these two ends with ``through_infinity`` True.
+    when they have different signs the interval runs through infinity, from NNTB 1/abs(low) over infinity to
+    NNTH 1/high, and conf_low, conf_high hold these two ends with ``through_infinity`` True.
 
     Parameters
     ----------
