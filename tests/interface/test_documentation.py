@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(
     m.name for m in pkgutil.walk_packages(kapstats.__path__, "kapstats.") if not m.name.endswith("__main__")
 )
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(p for p in (ROOT / "docs").rglob("*.md") if not p.relative_to(ROOT / "docs").parts[0].startswith("_")),
+]
 BLOCK = re.compile(r"^```(?:\{code-block\} )?python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 
 
@@ -41,3 +44,28 @@ def test_code_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     script.write_text("\n".join(BLOCK.findall(page.read_text(encoding="utf-8"))), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(script), run_name="__page__")
+
+
+def test_every_public_name_is_in_the_reference():
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"auto(?:function|class|module):: (kapstats[\w.]+)", text))
+    missing = [n for n, m in kapstats._EXPORTS.items() if not {f"{m}.{n}", m, f"{m}.run"} & listed]
+    assert missing == []
+
+
+def test_a_notebook_becomes_a_page(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    pages = importlib.import_module("docs_pages")
+    outputs = [
+        {"data": {"text/html": ["<style>a</style><table>\n", "\n", "<tr></tr></table>"]}},
+        {"data": {"image/png": "AA\n"}},
+        {"output_type": "stream", "text": ["said\n"]},
+        {"data": {"text/plain": "3"}},
+    ]
+    cells = [{"cell_type": "markdown", "source": ["# Title"]}, {"cell_type": "code", "source": "1", "outputs": outputs}]
+    text = pages.page({"cells": cells})
+    assert text.startswith("# Title\n\n```python\n1\n```\n\n")
+    assert "<table>\n<tr></tr></table>" in text
+    assert "base64,AA\"" in text
+    assert "```text\nsaid\n```" in text
+    assert "<style>" not in text

@@ -1,0 +1,59 @@
+"""Pages of the documentation that are made from other files: called by docs/conf.py before Sphinx reads.
+
+The notebooks become pages with the outputs they were executed with; the gallery of reproduced results becomes one HTML
+file beside the validation report.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+def write() -> None:
+    """Write docs/_notebooks/*.md and docs/_extra/gallery.html, each only when it changed."""
+    from kapstats.evidence import gallery
+    from kapstats.evidence.gallery.page import write_page
+
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        _keep(DOCS / "_notebooks" / f"{path.stem}.md", page(json.loads(path.read_text(encoding="utf-8"))))
+    extra = DOCS / "_extra"
+    extra.mkdir(exist_ok=True)
+    write_page([gallery.run(name) for name in gallery.list()], extra / "gallery.html")
+
+
+def page(notebook: dict[str, Any]) -> str:
+    """A notebook as Markdown: prose as it is, code as blocks, outputs as they were."""
+    return "\n\n".join(part for cell in notebook["cells"] for part in _cell(cell)) + "\n"
+
+
+def _cell(cell: dict[str, Any]) -> list[str]:
+    source = "".join(cell["source"])
+    if cell["cell_type"] != "code":
+        return [source]
+    return [f"```python\n{source}\n```", *(text for output in cell["outputs"] if (text := _output(output)))]
+
+
+def _output(output: dict[str, Any]) -> str:
+    data = output.get("data", {})
+    if "image/png" in data:
+        picture = "".join(data["image/png"]).replace("\n", "")
+        address = f"data:image/png;base64,{picture}"
+        return f'<p class="picture"><img alt="Figure drawn by the code above" src="{address}"></p>'
+    if "text/html" in data:
+        table = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.S)
+        lines = [line for line in table.splitlines() if line.strip()]  # a blank line would end the HTML block
+        return "\n".join(['<div class="output">', *lines, "</div>"])
+    text = "".join(output.get("text", data.get("text/plain", ""))).rstrip()
+    return f"```text\n{text}\n```" if text else ""
+
+
+def _keep(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
