@@ -16,6 +16,7 @@ from scipy.special import chdtrc
 
 Array = npt.NDArray[Any]
 Codes = npt.NDArray[np.int64]
+ROUNDING = 1e-14
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,10 @@ def _infinitesimal_jackknife(
         drift = before / safe * D[:, k] / safe + F[:, k] * b * hazard
         jump = (F[:, k] * b)[at] + np.where(cause == k + 1, (before / safe)[at], 0.0)
         A = _MartingaleSum(drift, jump, at, first, cause > 0, weight)
-        variance = A.product(A) - 2.0 * F[:, k] * A.product(B) + F[:, k] ** 2 * B.product(B)
-        se_F[:, k] = np.sqrt(np.maximum(variance, 0.0))
+        own, shared = A.product(A), F[:, k] ** 2 * B.product(B)
+        variance = own - 2.0 * F[:, k] * A.product(B) + shared
+        lost = variance <= ROUNDING * (own + shared)  # nothing is left but the rounding of the three terms
+        se_F[:, k] = np.sqrt(np.where(lost, 0.0, variance))
     return S * np.sqrt(np.maximum(B.product(B), 0.0)), se_F
 
 
@@ -177,6 +180,8 @@ def _gray_stratum(time: Array, cause: Codes, group: Codes, G: int, rho: float) -
     cell = np.bincount((at * G + group) * 3 + cause, minlength=grid.size * G * 3).reshape(-1, G, 3).astype(float)
     Y = cell.sum(2)[::-1].cumsum(0)[::-1]
     some = cell[:, :, 1:].sum((1, 2)) > 0
+    if not cell[:, :, 1].any():
+        return np.zeros(G), np.zeros((G, G))
     Y, D1, D2 = Y[some], cell[some, :, 1], cell[some, :, 2]
     risk = Y > 0
     safe = np.where(risk, Y, 1.0)

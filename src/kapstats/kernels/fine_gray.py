@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kapstats.kernels.cox_newton import Evaluation, independent, maximise
+
 Array = npt.NDArray[Any]
 Codes = npt.NDArray[np.int64]
 
@@ -33,6 +35,14 @@ class FineGray:
     residual: Array
     iterations: int
     converged: bool
+
+
+class NoMaximum(ArithmeticError):
+    """The likelihood has no finite maximum: `columns` (p,) marks the coefficients that the data do not determine."""
+
+    def __init__(self, columns: npt.NDArray[np.bool_]) -> None:
+        super().__init__("no finite maximum")
+        self.columns = columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +79,26 @@ class _Sums:
 
 
 def fine_gray(
-    time: Array, cause: Codes, X: Array, *, group: Codes | None = None, weighting: str = "crr",
-    tolerance: float = 1e-12, max_iterations: int = 50,
+    time: Array, cause: Codes, X: Array, *, group: Codes | None = None, weighting: str = "crr"
 ) -> FineGray:
     """Fit to `time` (n,), `cause` (n,) coded 0 censored, 1 of interest, 2 competing, and covariates `X` (n, p).
 
     `group` (n,) separates the censoring distributions. `weighting` "ipcw" keeps events at t in the risk set of the
     censorings at t and adds psi; "crr" is the same but integrates q of a censoring group over that group's own events,
     as cmprsk 2.2-11 does (no difference with one group); "finegray" removes tied events from the risk set of the
-    censorings and treats the weights as known.
+    censorings and treats the weights as known. Raises `NoMaximum` where a coefficient is infinite or free.
     """
     order = np.argsort(time, kind="stable")
     centre = X.mean(0)
     groups = np.zeros(time.size, np.int64) if group is None else group
     layout = _layout(time[order], cause[order], X[order] - centre, groups[order], weighting)
     null = _sums(layout, np.zeros(X.shape[1]))
-    coef, sums, iterations, converged = _newton(layout, null, tolerance, max_iterations)
+    span = np.ptp(X, axis=0)
+    best = maximise(lambda b: _evaluation(layout, b), np.zeros(X.shape[1]), span=span)
+    coef, sums = best.b, _sums(layout, best.b)
+    infinite = best.infinite | ~_informative(layout, null, span)
+    if infinite.any():
+        raise NoMaximum(infinite)
     bread = np.linalg.inv(sums.information)
     eta = _score_residuals(layout, sums)
     influence = eta if weighting == "finegray" else eta + _censoring_residuals(layout, sums)
@@ -93,7 +107,7 @@ def fine_gray(
     score_null = float(null.score @ np.linalg.solve(null.information, null.score))
     return FineGray(
         coef, bread @ (influence.T @ influence) @ bread, bread, sums.loglik, null.loglik, score_null, layout.u,
-        layout.d / sums.S0 * np.exp(-sums.shift - centre @ coef), residual, iterations, converged,
+        layout.d / sums.S0 * np.exp(-sums.shift - centre @ coef), residual, best.iterations, best.converged,
     )
 
 
@@ -167,21 +181,18 @@ def _tail(values: Array) -> Array:
     return np.concatenate([np.cumsum(values[::-1], axis=0)[::-1], np.zeros((1, values.shape[1]))])
 
 
-def _newton(layout: _Layout, start: _Sums, tolerance: float, max_iterations: int) -> tuple[Array, _Sums, int, bool]:
-    """Newton-Raphson with step halving; converged when the decrement U' I^-1 U is below `tolerance`."""
-    coef, now = np.zeros(layout.X.shape[1]), start
-    for iteration in range(1, max_iterations + 1):
-        step = np.linalg.solve(now.information, now.score)
-        decrement = float(step @ now.score)
-        scale = 1.0
-        new = _sums(layout, coef + step)
-        while not new.loglik >= now.loglik - 1e-9 * abs(now.loglik) and scale > 1e-4:
-            scale /= 2.0
-            new = _sums(layout, coef + scale * step)
-        coef, now = coef + scale * step, new
-        if decrement < tolerance and scale == 1.0:
-            return coef, now, iteration, True
-    return coef, now, max_iterations, False
+def _informative(layout: _Layout, null: _Sums, span: Array) -> npt.NDArray[np.bool_]:
+    """Columns (p,) that vary inside the weighted risk sets and are no combination of earlier ones there."""
+    varies = np.diag(null.information) > 1e-12 * span**2 * layout.d.sum()
+    information = np.where(varies[:, None] & varies, null.information, 0.0)
+    return independent(information)
+
+
+def _evaluation(layout: _Layout, coef: Array) -> Evaluation:
+    """Log-likelihood, score and information as Newton's method asks for them."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        now = _sums(layout, coef)
+    return Evaluation(now.loglik, now.score, now.information)
 
 
 def _score_residuals(layout: _Layout, sums: _Sums) -> Array:

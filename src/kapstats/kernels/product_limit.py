@@ -195,6 +195,12 @@ def crossing(time: FloatArray, curve: FloatArray, probability: float, tolerance:
     return float((time[at] + time[int(np.argmax(below)) if below.any() else -1]) / 2.0)
 
 
+def by_height(time: FloatArray, curve: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Times and values sorted from the highest value to the lowest, NaN last: how R reads a curve that rises again."""
+    order = np.argsort(-curve, kind="stable")
+    return time[order], curve[order]
+
+
 def area(time: FloatArray, survival: FloatArray, tau: float) -> FloatArray:
     """Area under the right-continuous step curve from each of its times (and from 0) to `tau`: (K + 1,).
 

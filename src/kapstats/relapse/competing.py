@@ -471,19 +471,20 @@ def fine_gray(
     groups = group_rows(surv.frame, by, order).codes if by else None
     try:
         found = fg.fine_gray(surv.time, code, cov.X, group=groups, weighting=weighting)
-    except np.linalg.LinAlgError:
-        raise ConvergenceError(_no_maximum(formula)) from None
-    notes = list(cov.warnings)
-    if not found.converged or not np.isfinite(found.vcov).all() or np.abs(found.coef * cov.X.std(0)).max() > 15:
-        raise ConvergenceError(_no_maximum(formula))
+    except fg.NoMaximum as lost:
+        names = np.array(cov.names)[~cov.aliased][lost.columns]
+        raise ConvergenceError(_no_maximum(formula, names.tolist())) from None
+    if not found.converged:
+        raise ConvergenceError(_no_maximum(formula, ["the covariates"]))
     vcov = found.vcov if surv.cluster is None else _clustered(found, surv.cluster)
-    return _fine_gray_fit(surv, cov, found, spread(vcov, cov.aliased), cause, weighting, by, level, tuple(notes))
+    return _fine_gray_fit(surv, cov, found, spread(vcov, cov.aliased), cause, weighting, by, level, cov.warnings)
 
 
-def _no_maximum(formula: str) -> str:
+def _no_maximum(formula: str, names: Sequence[str]) -> str:
     return (
-        f"{formula!r}: the subdistribution likelihood has no finite maximum; a covariate separates the events from the "
-        "rest, or a group has no event. Merge levels or leave the covariate out."
+        f"{formula!r}: the subdistribution likelihood has no finite maximum in {', '.join(names)}: a covariate "
+        "separates the events from the rest or is constant at every event, or a group has no event. Merge levels or "
+        "leave it out."
     )
 
 

@@ -18,6 +18,7 @@ from kapstats.kernels import cox_residuals as cr
 from kapstats.kernels.risk_sets import risk_sets
 from kapstats.relapse import cox_diagnosis as diagnosis
 from kapstats.relapse.cox_fit import CoxFit
+from kapstats.relapse.regression import single_levels
 from kapstats.relapse.surv_data import SurvData, check_convention, unpack
 
 TIES = ("efron", "breslow", "exact", "kalbfleisch-prentice")
@@ -176,6 +177,7 @@ def _fit(surv: SurvData, design: Design, plan: _Plan, robust: bool, meta: dict[s
     infinite = _spread(best.infinite, usable, False)
     direction = _spread(best.b, usable, 0.0)
     found = [
+        *filter(None, [single_levels(design)]),
         *diagnosis.empty_strata(surv),
         *diagnosis.aliased(names, ~usable),
         *diagnosis.monotone(list(names), X, surv.event, direction, infinite),

@@ -94,7 +94,9 @@ class KaplanMeier:
     def quantile(self, q: float | Sequence[float] = 0.5) -> Estimates:
         """Times by which a share `q` has had the event, with limits read off the pointwise band (NaN: not reached).
 
-        Where S rests on 1 - q over an interval the midpoint is given, as R's quantile and SAS do.
+        Where S rests on 1 - q over an interval the midpoint is given, as R's quantile and SAS do. A limit that rises
+        again late is read at its first crossing; under convention="R" it is read as R does, with the limit's values
+        sorted by height.
         """
         shares = np.atleast_1d(np.asarray(q, dtype=float))
         if ((shares <= 0) | (shares > 1)).any():
@@ -102,8 +104,9 @@ class KaplanMeier:
         rows = []
         for g, p in itertools.product(range(len(self.groups)), shares):
             part = self.frame.loc[self._rows(g)]
-            time = part["time"].to_numpy(float)
-            at = [pl.crossing(time, part[c].to_numpy(float), p) for c in ("estimate", "conf_low", "conf_high")]
+            time, curves = part["time"].to_numpy(float), [part[c].to_numpy(float) for c in LIMITS]
+            pairs = [pl.by_height(time, c) if self.meta["convention"] == "R" else (time, c) for c in curves]
+            at = [pl.crossing(*pair, p) for pair in pairs]
             rows.append({**self._key(g), "quantile": p, **self._counts(g)} | dict(zip(LIMITS, at, strict=True)))
         title = "Median time" if np.all(shares == 0.5) else "Quantiles of time"
         return Estimates(pd.DataFrame(rows), {**self.meta, "title": title})
@@ -217,16 +220,14 @@ class KaplanMeier:
         return {"n": self.meta["group_n"][group], "n_events": self.meta["group_events"][group]}
 
     def _contrast(self, group: int, zero: int) -> str:
-        texts = [" ".join(map(str, self._key(g).values())) for g in (group, zero)]
-        return f"{texts[0]} - {texts[1]}"
+        return f"{self.groups.names[group]} - {self.groups.names[zero]}"
 
     def _reference(self, ref: int | str | None) -> int:
         if len(self.groups) < 2:
             raise FormulaError("A difference needs two groups; name a grouping column on the right-hand side.")
         if ref is None:
             return 0
-        texts = [" ".join(map(str, self._key(g).values())) for g in range(len(self.groups))]
-        return texts.index(choose(str(ref), texts, "ref"))
+        return self.groups.names.index(choose(str(ref), self.groups.names, "ref"))
 
     def _at_one(self, group: int, times: FloatArray) -> pd.DataFrame:
         part = self.frame.loc[self._rows(group)]
@@ -412,6 +413,7 @@ def _meta(
         data=surv.data_print,
         frame_kind=surv.kind,
         conf_type=conf_type,
+        convention=convention,
         group_n=tuple(_whole(n).tolist()),
         group_events=tuple(_whole(events).tolist()),
     )

@@ -95,7 +95,8 @@ def logrank(
     ----------
     formula : ``Surv(time, event) ~ group + strata(a, b)``; delayed entry is allowed
     rho, gamma : Fleming-Harrington weights S(t-)^rho (1 - S(t-))^gamma, S the pooled Kaplan-Meier estimate
-    weights : None (rho, gamma), "gehan" (n), "tarone-ware" (sqrt n), "peto-peto", "modified-peto-peto", "max-combo"
+    weights : None or "fleming-harrington" (rho, gamma), "gehan" (n), "tarone-ware" (sqrt n), "peto-peto",
+        "modified-peto-peto", "max-combo"
     combo : (rho, gamma) pairs of the max-combo (two groups)
     trend : True for a trend over scores 0, 1, 2 ... in group order, or the scores
     pairwise : one row per pair of groups, p values adjusted by `adjust`
@@ -133,6 +134,9 @@ def logrank(
     convention = check_convention(convention)
     name = choose(weights or "fleming-harrington", WEIGHTS, "weights")
     choose(side, ("two", "less", "greater"), "side")
+    if weights is not None and weights != "fleming-harrington" and (rho or gamma):
+        given = f"rho={rho:g}, gamma={gamma:g}"
+        raise FormulaError(f"weights={weights!r} does not use {given}: those are of 'fleming-harrington'. Give one.")
     surv = unpack(formula, data, order=order, merge_times=convention != "SAS", landmark=landmark)
     groups = group_rows(surv.frame, group_terms(surv.formula), order)
     _check(surv, groups)
@@ -246,8 +250,7 @@ def _max_combo(counts: wl.Counts, groups: Groups, plan: _Plan, meta: dict[str, A
 
 def _pairwise(surv: SurvData, groups: Groups, plan: _Plan, adjust: str, meta: dict[str, Any]) -> LogRank:
     """One test per pair of groups on the rows of the two, as R's pairwise_survdiff."""
-    names = [" ".join(map(str, row)) for row in groups.frame.itertuples(index=False, name=None)]
-    rows, tables = [], []
+    names, rows, tables = groups.names, [], []
     for a, b in itertools.combinations(range(len(groups)), 2):
         keep = np.flatnonzero((groups.codes == a) | (groups.codes == b))
         part = Groups(groups.frame.iloc[[a, b]].reset_index(drop=True), (groups.codes[keep] == b).astype(np.int64), {})

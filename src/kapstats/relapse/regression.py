@@ -47,11 +47,12 @@ def covariates(
         raise FormulaError(f"{surv.formula.text!r}: random effects have no place in this model.")
     design = build(surv.formula.fixed if fixed is None else fixed, surv.frame, order=order)
     columns = [i for i, name in enumerate(design.names) if name != INTERCEPT]
+    alone = single_levels(design)
     if not columns and not empty:
-        raise FormulaError(f"{surv.formula.text!r}: name at least one covariate, such as TRT01P.")
+        raise FormulaError(f"{surv.formula.text!r}: {alone or 'name at least one covariate, such as TRT01P.'}")
     aliased = design.aliased[columns]
     names = tuple(design.names[i] for i in columns)
-    notes = list(design.warnings)
+    notes = [*design.warnings, *([warn(alone)] if alone else [])]
     if aliased.any():
         lost = ", ".join(n for n, a in zip(names, aliased, strict=True) if a)
         notes.append(warn(f"Not estimable, because the columns before determine them: {lost}. Their rows are NaN."))
@@ -59,6 +60,12 @@ def covariates(
     if not np.isfinite(X).all():
         raise DataError(f"{surv.formula.text!r}: {int((~np.isfinite(X)).any(1).sum())} rows have infinite covariates.")
     return Covariates(X, names, aliased, design, tuple(notes))
+
+
+def single_levels(design: Design) -> str:
+    """Which factors of the formula hold one level only in the rows used, and so no coefficient; empty text if none."""
+    alone = [f"{name} (only {str(f.values[0])!r})" for name, f in design.factors.items() if len(f.values) == 1]
+    return f"No coefficient for {', '.join(alone)}: a factor with one level compares nothing." if alone else ""
 
 
 def refuse_terms(surv: SurvData, what: str, *, allow: Sequence[str] = ()) -> None:

@@ -144,10 +144,6 @@ def _meta(
     )
 
 
-def _names(groups: Groups) -> list[str]:
-    return [" ".join(map(str, row)) for row in groups.frame.itertuples(index=False, name=None)] or ["all"]
-
-
 def _unadjusted(surv: SurvData, groups: Groups, tau: float, meta: dict[str, Any]) -> Estimates:
     sets = risk_sets(surv.time, surv.event, surv.entry, groups.codes, len(groups))
     curve = product_limit(sets, surv.weights)
@@ -158,7 +154,7 @@ def _unadjusted(surv: SurvData, groups: Groups, tau: float, meta: dict[str, Any]
             restricted_mean(sets.time[part], curve.n_event[part], curve.n_risk[part], curve.survival[part], tau)
         )
     mean, variance = np.array(found).T
-    level, names = meta["level"], _names(groups)
+    level, names = meta["level"], groups.names
     rows = [
         _plain("rmst", groups.frame.iloc[[g]], names[g], mean[g], np.sqrt(variance[g]), level) for g in range(len(mean))
     ]
@@ -222,7 +218,7 @@ def _adjusted(
         gone = ", ".join(n for n, a in zip(design.names, design.aliased, strict=True) if a)
         raise EstimabilityError(f"covariates: {gone} is a linear combination of the others; leave it out.")
     X = np.column_stack([design.X[:, :1], dummies, design.X[:, 1:]])
-    level, names, k = meta["level"], _names(groups), len(groups)
+    level, names, k = meta["level"], groups.names, len(groups)
     rows, models = [], {}
     for quantity, link, sign in CONTRASTS if method == "ipcw" else CONTRASTS[:1]:
         model = _model(surv, groups, X, tau, link, method)
@@ -265,7 +261,7 @@ def _least_squares(X: FloatArray, y: FloatArray) -> rm.MeanModel:
 
 
 def _arm_rows(
-    groups: Groups, names: list[str], X: FloatArray, model: rm.MeanModel, level: float
+    groups: Groups, names: Sequence[str], X: FloatArray, model: rm.MeanModel, level: float
 ) -> list[dict[str, Any]]:
     k = len(groups)
     L = np.repeat(X.mean(axis=0)[None], k, axis=0)
@@ -279,6 +275,8 @@ def _collect(rows: list[dict[str, Any]], groups: Groups, meta: dict[str, Any]) -
     frame = pd.DataFrame(rows)
     frame = frame.reindex(columns=[*order, *(c for c in frame.columns if c not in order)])
     for c in groups.frame.columns:
-        if not pd.api.types.is_numeric_dtype(frame[c].dtype):
+        if pd.api.types.is_integer_dtype(groups.frame[c].dtype):
+            frame[c] = pd.Series([None if np.isnan(v) else int(v) for v in frame[c]], dtype=object)
+        elif not pd.api.types.is_numeric_dtype(frame[c].dtype):
             frame[c] = frame[c].astype("object").where(frame[c].notna(), "")
     return Estimates(frame, meta)

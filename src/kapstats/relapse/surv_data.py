@@ -43,9 +43,18 @@ class Groups:
     @property
     def labels(self) -> tuple[str, ...]:
         """``TRT01P=KAP, SEX=F`` per group; empty text when there are no columns."""
-        names = list(self.frame.columns)
+        columns = list(self.frame.columns)
+        return tuple(", ".join(f"{n}={v}" for n, v in zip(columns, row, strict=True)) for row in self._texts())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """``KAP F`` per group, the way a contrast names it; empty text when there are no columns."""
+        return tuple(" ".join(row) for row in self._texts())
+
+    def _texts(self) -> list[list[str]]:
+        """The values as text, whole numbers without a decimal point."""
         rows = self.frame.itertuples(index=False, name=None)
-        return tuple(", ".join(f"{n}={v}" for n, v in zip(names, row, strict=True)) for row in rows)
+        return [[f"{v:g}" if isinstance(v, float) and v.is_integer() else str(v) for v in row] for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
