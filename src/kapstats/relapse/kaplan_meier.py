@@ -106,7 +106,7 @@ class KaplanMeier:
             part = self.frame.loc[self._rows(g)]
             time, curves = part["time"].to_numpy(float), [part[c].to_numpy(float) for c in LIMITS]
             pairs = [pl.by_height(time, c) if self.meta["convention"] == "R" else (time, c) for c in curves]
-            at = [pl.crossing(*pair, p) for pair in pairs]
+            at = [pl.crossing(t, c, p) for t, c in pairs]
             rows.append({**self._key(g), "quantile": p, **self._counts(g)} | dict(zip(LIMITS, at, strict=True)))
         title = "Median time" if np.all(shares == 0.5) else "Quantiles of time"
         return Estimates(pd.DataFrame(rows), {**self.meta, "title": title})
