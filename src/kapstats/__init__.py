@@ -32,7 +32,7 @@ _EXPORTS: dict[str, str] = {
     "gee": "kapstats.response.gee",
     "crossover": "kapstats.response.crossover",
     "impute": "kapstats.response.imputation",
-    "tipping_point": "kapstats.response.imputation",
+    "tipping_point": "kapstats.response.tipping_point",
     "ImputationPlan": "kapstats.response.imputation",
     "Estimand": "kapstats.response.estimand",
     "blinding_index": "kapstats.response.blinding",

@@ -6,9 +6,11 @@ import pytest
 
 from kapstats.errors import DataError, FormulaError, KapstatsWarning
 from kapstats.inference.pooling import rubin
-from kapstats.kernels import gibbs
+from kapstats.kernels import downdating, gibbs, pattern_moments
 from kapstats.kernels.reference_based import STRATEGIES, conditional, joint_covariance, joint_mean
-from kapstats.response.imputation import ImputationPlan, impute, tipping_point
+from kapstats.response import imputation_model
+from kapstats.response.imputation import ImputationPlan, impute
+from kapstats.response.tipping_point import tipping_point
 
 MODEL = "y ~ base*visit + arm*visit + us(visit | id)"
 
@@ -45,6 +47,28 @@ def test_jackknife_by_downdating_is_the_brute_force_jackknife(strategy, cluster)
     k = len(slow)
     expected = np.sqrt((k - 1) / k * ((slow - slow.mean(0)) ** 2).sum(0))
     np.testing.assert_allclose(fast["std_error"], expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("structure", ["us", "toeph", "cs"])
+def test_refits_from_the_cross_products_of_all_are_the_refits_in_full(structure):
+    """Subjects without outcomes, rare patterns and a covariance by arm included; most need no refit in full."""
+    data = trial(120, missing=0.4)
+    data.loc[data["id"] == 3, "y"] = np.nan
+    data.loc[(data["id"] == 8) & (data["visit"] == 2), "y"] = np.nan
+    formula = MODEL.replace("us(visit | id)", f"{structure}(visit | arm / id)")
+    imputed = impute(data, formula=formula, arm="arm", reference="P")
+    z, arranged = imputation_model._layout(imputed.wide)
+    stats, shape = pattern_moments.moments(z, arranged), imputation_model._structure(imputed.wide)
+    fast = downdating.leave_one_out(z, arranged, stats, shape, imputed.model.fits, 120)
+    slow = imputation_model.refit(imputed.wide, 1.0 - np.eye(120), imputed.model)
+    kept = fast.converged
+    assert slow.kept.all()
+    assert kept.mean() > 0.9
+    np.testing.assert_allclose(fast.beta[kept], slow.beta[kept], atol=3e-8)
+    np.testing.assert_allclose(fast.sigma[kept], slow.sigma[kept], atol=3e-8)
+    joined = imputation_model.refit_without(imputed.wide, imputed.model)
+    assert joined.kept.all()
+    np.testing.assert_allclose(joined.beta, slow.beta, atol=3e-8)
 
 
 def test_a_callable_gives_what_the_built_in_analysis_gives():

@@ -47,6 +47,12 @@ def rubin(estimates: FloatArray, std_errors: FloatArray, complete_df: FloatArray
     return Pooled(estimates.mean(axis=0), np.sqrt(total), df, between, within)
 
 
+def resampled(estimate: FloatArray, std_error: FloatArray) -> Pooled:
+    """An estimate (k,) with the standard error of resampled trials, and no degrees of freedom."""
+    nothing = np.full(len(estimate), np.nan)
+    return Pooled(estimate, std_error, np.full(len(estimate), np.inf), nothing, nothing)
+
+
 def jackknife_error(replicates: FloatArray) -> FloatArray:
     """Standard error (k,) from the K leave-one-out estimates (K, k): sqrt((K - 1) / K * sum of squares)."""
     k = len(replicates)

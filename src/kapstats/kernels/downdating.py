@@ -62,7 +62,9 @@ class _Point:
     jac: Floats
 
 
-def leave_one_out(z: Floats, arranged: Layout, stats: PatternMoments, structure: Structure, fits: Fits, n: int) -> Refits:
+def leave_one_out(
+    z: Floats, arranged: Layout, stats: PatternMoments, structure: Structure, fits: Fits, n: int
+) -> Refits:
     """Refits without subject 0 .. n - 1 in turn. z (N, c) are the rows behind `stats`; `fits` holds the fit to all.
 
     A subject without rows leaves the fit as it was. A refit that is not `converged` has to be made in another way.
@@ -75,25 +77,26 @@ def leave_one_out(z: Floats, arranged: Layout, stats: PatternMoments, structure:
         inverse = _curvature(stats, fits, point, n)
         for _ in range(ROUNDS):
             step = -np.einsum("kij,kj->ki", inverse, point.gradient)
-            decrement = -(step * point.gradient).sum(axis=1)
+            decrement: Floats = -(step * point.gradient).sum(axis=1)
             theta[active] += step
             before, point = point.gradient, _evaluate(shared, theta[active], active)
             beta[active] = point.beta
             inverse = _broyden(inverse, step, point.gradient - before)
-            done = np.abs(decrement) < DECREMENT
-            converged[active[done]] = True
-            active, inverse, point = active[~done], inverse[~done], _keep(point, ~done)
+            left = np.flatnonzero(~(np.abs(decrement) < DECREMENT))  # NaN stays
+            converged[active] = True
+            converged[active[left]] = False
+            active, inverse, point = active[left], inverse[left], _keep(point, left)
             if not len(active):
                 break
     except np.linalg.LinAlgError:
         converged[active] = False
     sigma = sigma_of(structure, theta)
-    finite = np.isfinite(sigma).all((1, 2, 3)) & np.isfinite(beta).all(1)
+    finite: Bools = np.asarray(np.isfinite(sigma).all((1, 2, 3)) & np.isfinite(beta).all(1))
     lowest = np.linalg.eigvalsh(np.where(finite[:, None, None, None], sigma, 0.0))[..., 0].min(axis=1)
     return Refits(theta, beta, sigma, converged & finite & (lowest > 0))
 
 
-def _keep(point: _Point, those: Bools) -> _Point:
+def _keep(point: _Point, those: Ints) -> _Point:
     return replace(point, beta=point.beta[those], gradient=point.gradient[those])
 
 
@@ -108,8 +111,8 @@ def _evaluate(shared: _Trial, theta: Floats, active: Ints) -> _Point:
     own = _own_rows(shared, active)
     for k, at, who, block in own:
         total[who] -= np.swapaxes(block, 1, 2) @ omega[who, k][:, at[:, None], at] @ block
-    phi = np.linalg.inv(total[:, :q, :q])
-    beta = np.einsum("kij,kj->ki", phi, total[:, :q, q])
+    phi: Floats = np.asarray(np.linalg.inv(total[:, :q, :q]))
+    beta: Floats = np.einsum("kij,kj->ki", phi, total[:, :q, q])
     inner = _inner(beta, phi)
     f, count = _traces(stats, inner), np.repeat(stats.count, len(theta), axis=0)
     share = []
@@ -126,11 +129,12 @@ def _evaluate(shared: _Trial, theta: Floats, active: Ints) -> _Point:
 
 def _own_rows(shared: _Trial, active: Ints) -> list[tuple[int, Ints, Ints, Floats]]:
     """Per pattern: its number, its visits, the places in `active` of its subjects and their rows (n_p, k, c)."""
+    place_of = np.full(max(int(who.max(initial=-1)) for who in (*shared.arranged.subjects, active)) + 1, -1)
+    place_of[active] = np.arange(len(active))
     out = []
     for k, (rows, who) in enumerate(zip(shared.arranged.rows, shared.arranged.subjects, strict=True)):
-        here = np.isin(who, active)
-        place = np.searchsorted(active, who[here])
-        out.append((k, np.flatnonzero(shared.stats.seen[k]), place, shared.z[rows[here]]))
+        here = place_of[who] >= 0
+        out.append((k, np.flatnonzero(shared.stats.seen[k]), place_of[who[here]], shared.z[rows[here]]))
     return out
 
 

@@ -13,13 +13,14 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import ConvergenceError, FormulaError, KapstatsWarning, choose, nearest
+from kapstats.errors import ConvergenceError, FormulaError, KapstatsWarning, choose, first_ids, nearest
 from kapstats.estimates import Estimates, meta
 from kapstats.inference.intervals import with_inference
-from kapstats.inference.pooling import Pooled, bootstrap_error, jackknife_error, rubin
+from kapstats.inference.pooling import Pooled, bootstrap_error, jackknife_error, resampled, rubin
 from kapstats.kernels import reference_based
 from kapstats.response.imputation_analysis import Analysis, Ancova, Custom
-from kapstats.response.imputation_data import ImputationPlan, Wide, as_long, shift_of, widen
+from kapstats.response.imputation_data import ImputationPlan, Wide, as_long, widen
+from kapstats.response.imputation_delta import Delta, shift_of, template
 from kapstats.response.imputation_model import (
     Model,
     bootstrap_counts,
@@ -28,6 +29,8 @@ from kapstats.response.imputation_model import (
     leave_one_out,
     only,
     refit,
+    refit_without,
+    taken,
 )
 
 METHODS = ("conditional-mean", "bayes", "bootstrap")
@@ -77,7 +80,9 @@ class Imputations:
                 "estimate": self._imputed.mean(axis=0),
             }
         )
-        return Estimates(frame, meta(method=self._sentence(), level=None, title="Imputed values", data=self.wide.long))
+        method, said = f"{self.plan.method} imputation", self._sentence()
+        description = meta(method=method, level=None, title="Imputed values", sentence=said, data=self.wide.long)
+        return Estimates(frame, description)
 
     def _strategy_of(self, subject: int, visit: int) -> str:
         return self.wide.strategy[subject] if visit >= self.wide.event[subject] else "MAR"
@@ -95,7 +100,7 @@ class Imputations:
         self,
         analysis: Analysis | str | None = None,
         *,
-        delta: Mapping[Any, Any] | None = None,
+        delta: Delta | None = None,
         variance: str | None = None,
         replicates: int = 500,
         level: float = 0.95,
@@ -108,7 +113,9 @@ class Imputations:
         analysis : None or a right-hand side of subject-level columns such as ``"TRT01P + BASE"``: ANCOVA of the
             outcome at every visit, with LS means by standardisation. Or a callable that takes a completed frame and
             returns an Estimates (or frame) with ``estimate`` and ``std_error``
-        delta : shift of the imputed values by arm: ``{"KAP": 4.0}`` or ``{"KAP": {"Day 28": 4.0}}``
+        delta : amounts added to the imputed values: a number, or a mapping by arm, visit or reason (`plan.reason`), the
+            one inside the other in any order (``{"KAP": {"Day 28": 4.0}}``, ``{"LACK OF EFFICACY": {"KAP": 5.0}}``);
+            or a table of subject, visit and ``delta`` such as `delta_template` gives, applied as it stands
         variance : "rubin" (default of the random methods), "jackknife" (default of conditional-mean) or "bootstrap"
         replicates : bootstrap replicates
 
@@ -118,58 +125,94 @@ class Imputations:
         (Cro, Carpenter & Kenward 2019). Jackknife and bootstrap give the frequentist variance of the same estimate,
         which is smaller under J2R and CR (Bartlett 2021, doi 10.1080/19466315.2021.1983455).
         """
+        shift = shift_of(self.wide, delta)
+        return self._pooled(analysis, [shift], variance, replicates, level, side)[0]
+
+    def _pooled(
+        self, analysis: Analysis | str | None, shifts: Sequence[FloatArray], variance: str | None, replicates: int,
+        level: float, side: str,
+    ) -> list[Estimates]:  # fmt: skip
+        """One result per shift (n, m); resampled trials are refitted once for all of them."""
         usual = "jackknife" if self.plan.method == "conditional-mean" else "rubin"
         how = choose(variance or usual, ("rubin", "jackknife", "bootstrap"), "variance")
         if how == "rubin" and self.plan.method == "conditional-mean":
             raise FormulaError("variance='rubin' needs random draws; choose method='bayes' or 'bootstrap' in the plan.")
         run = Custom(analysis, self.wide) if callable(analysis) else Ancova.of(self.wide, analysis)
-        shift = shift_of(self.wide, delta)
-        ids, point, errors, df = run.point(self._all() + shift)
-        if how == "rubin":
-            pooled = rubin(point, errors, df)
-        else:
-            se, lost = self._resampled_error(run, shift, how, replicates)
-            zero = np.zeros(point.shape[1])
-            pooled = Pooled(point.mean(axis=0), se, np.full(point.shape[1], np.inf), zero, zero)
-            self._tell(lost, how)
+        points = [run.point(self._all() + shift) for shift in shifts]
+        pooled = (
+            [rubin(point, errors, df) for _, point, errors, df in points]
+            if how == "rubin"
+            else self._resampled(run, shifts, [point.mean(axis=0) for _, point, _, _ in points], how, replicates)
+        )
+        return [self._result(ids, one, how, level, side) for (ids, *_), one in zip(points, pooled, strict=True)]
+
+    def _result(self, ids: pd.DataFrame, pooled: Pooled, how: str, level: float, side: str) -> Estimates:
         frame = with_inference(ids, pooled.estimate, pooled.std_error, pooled.df, level=level, side=side)
-        note = self._sentence() + f" Variance: {how}. " + VARIANCE_NOTE
         description = meta(
             method=f"{self.plan.method} imputation, {how} variance",
             level=level,
             side=side,
             title="Analysis after imputation",
-            sentence=note,
+            sentence=self._sentence() + f" Variance: {how}. " + VARIANCE_NOTE,
+            estimand=str(self.wide.long.attrs.get("kapstats_estimand", "")),
             warnings=self.warnings,
             data=self.wide.long,
         )
         return Estimates(frame, description)
+
+    def delta_template(
+        self, delta: Sequence[float] | None = None, lag: Sequence[float] | None = None, *, missing_only: bool = True
+    ) -> pd.DataFrame:
+        """A table of subject, visit and ``delta`` for `analyse`, to be edited at will.
+
+        ``delta`` is the running sum of delta * lag over the visits from the first affected one on, where delta belongs
+        to the visit and lag to the number of visits since the event; it is 0 before the event.
+
+        Parameters
+        ----------
+        delta : one number per visit (default 0)
+        lag : one number per visit since the event (default 1, 0, 0, ...: the delta of the first affected visit stays)
+        missing_only : 0 where the outcome was seen
+
+        Agrees with
+        -----------
+        R rbmi, ``delta_template(delta, dlag, missing_only)``.
+        """
+        return template(self.wide, delta, lag, missing_only)
 
     def _all(self) -> FloatArray:
         y = np.repeat(self.wide.y[None], len(self), axis=0)
         y[:, self._cells[0], self._cells[1]] = self._imputed
         return y
 
-    def _resampled_error(self, run: Any, shift: FloatArray, how: str, replicates: int) -> tuple[FloatArray, int]:
+    def _resampled(
+        self, run: Any, shifts: Sequence[FloatArray], estimates: list[FloatArray], how: str, replicates: int
+    ) -> list[Pooled]:
         """Standard errors from refitting, imputing and analysing leave-one-out or resampled trials."""
         times = leave_one_out(self.wide) if how == "jackknife" else bootstrap_counts(self.wide, replicates)
-        found, lost = [], 0
+        alone = how == "jackknife" and self.plan.cluster is None
+        every = refit_without(self.wide, self.model) if alone else None
+        found: list[list[FloatArray]] = [[] for _ in shifts]
+        lost = 0
         for first in range(0, len(times), CHUNK):
             part = times[first : first + CHUNK]
-            model = refit(self.wide, part, self.model)
+            chunk = slice(first, first + CHUNK)
+            model = refit(self.wide, part, self.model) if every is None else taken(every, chunk)
             lost += int((~model.kept).sum())
             y = np.repeat(self.wide.y[None], int(model.kept.sum()), axis=0)
             y[:, self._cells[0], self._cells[1]] = impute_cells(self.wide, only(model), None)
-            found.append(run.replicates(y + shift, part[model.kept]))
-        estimates = np.concatenate(found)
-        if len(estimates) < 2:
-            raise ConvergenceError(f"{how}: none of {len(times)} refits converged, so there is no standard error.")
-        return (jackknife_error(estimates) if how == "jackknife" else bootstrap_error(estimates)), lost
+            for made, shift in zip(found, shifts, strict=True):
+                made.append(run.replicates(y + shift, part[model.kept]))
+        self._tell(lost, len(times), how)
+        error = jackknife_error if how == "jackknife" else bootstrap_error
+        return [resampled(one, error(np.concatenate(made))) for one, made in zip(estimates, found, strict=True)]
 
-    def _tell(self, lost: int, how: str) -> None:
+    def _tell(self, lost: int, of: int, how: str) -> None:
+        if of - lost < 2:
+            raise ConvergenceError(f"{how}: {of - lost} of {of} refits converged, so there is no standard error.")
         if lost:
-            message = f"{lost} refits of the {how} did not converge and are left out of the standard error."
-            warnings.warn(message, KapstatsWarning, stacklevel=3)
+            message = f"{lost} of {of} refits of the {how} did not converge and are left out of the standard error."
+            warnings.warn(message, KapstatsWarning, stacklevel=6)
 
     def _sentence(self) -> str:
         wide, plan = self.wide, self.plan
@@ -180,7 +223,7 @@ class Imputations:
             f"{plan.method} imputation from {plan.formula} (REML); {len(wide.y)} subjects, "
             f"{wide.y.size} planned values, {len(cells)} imputed, {affected} of them by {by}, "
             f"the others under MAR; reference arm {plan.reference}."
-        )
+        ) + (f" Nobody has an outcome at {first_ids(wide.without)}, so it was not imputed." if wide.without else "")
 
 
 VARIANCE_NOTE = (
@@ -193,8 +236,8 @@ def impute(
 ) -> Imputations:
     """Impute missing outcomes of a longitudinal trial under MAR or a reference-based strategy.
 
-    The imputation model is an MMRM with unstructured covariance fitted by REML to what was seen (outcomes seen after
-    the event are left out of the fit under a reference-based strategy, and kept in the completed data).
+    The imputation model is an MMRM (usually with unstructured covariance) fitted by REML to what was seen (outcomes
+    seen after the event are left out of the fit under a reference-based strategy, and kept in the completed data).
 
     Parameters
     ----------
@@ -204,7 +247,7 @@ def impute(
     Raises
     ------
     FormulaError
-        When the model is not an MMRM with ``us`` covariance, or a name is not known.
+        When the model is not an MMRM (``method="bayes"``: with ``us`` covariance), or a name is not known.
     DataError
         When a covariate is missing, a subject changes arm, or the strategy needs a visit before the event.
     ConvergenceError
@@ -213,6 +256,10 @@ def impute(
     Agrees with
     -----------
     R rbmi 1.5.2 (conditional mean imputation, jackknife): imputed values, estimates and standard errors to 1e-6.
+
+    Notes
+    -----
+    Planned visits are those at which somebody has an outcome: the baseline row of a change score is not imputed.
 
     References
     ----------
@@ -262,51 +309,3 @@ def _checked(plan: ImputationPlan) -> ImputationPlan:
         raise FormulaError("strategy is a mapping: name the column of reasons with reason=.")
     upper = {k: ALIASES.get(v.upper(), v.upper()) for k, v in plan.strategy.items()}
     return replace(plan, strategy={k: choose(v, reference_based.STRATEGIES, "strategy") for k, v in upper.items()})
-
-
-def tipping_point(
-    imputations: Imputations,
-    deltas: Sequence[float],
-    *,
-    arm: Any = None,
-    visit: Any = None,
-    analysis: Analysis | str | None = None,
-    level: float = 0.95,
-) -> Estimates:
-    """The treatment difference when imputed values of an arm are made worse step by step.
-
-    Parameters
-    ----------
-    imputations : from `impute`
-    deltas : amounts added to the imputed values
-    arm : whose imputed values are shifted (default: every arm but the reference)
-    visit : visit whose difference is reported (default: the last)
-
-    Returns
-    -------
-    Estimates with one row per delta and contrast; ``meta["tipping_point"]`` is the smallest delta (in order of size)
-    at which the interval at `level` contains zero, or None.
-
-    Examples
-    --------
-    See `impute`; ``tipping_point(imputed, [0, 2, 4, 6])``.
-    """
-    wide = imputations.wide
-    arms = [a for k, a in enumerate(wide.arms) if k != wide.reference] if arm is None else [arm]
-    at = wide.visits[-1] if visit is None else visit
-    parts = []
-    for delta in deltas:
-        found = imputations.analyse(analysis, delta=dict.fromkeys(arms, float(delta)), level=level)
-        rows = found.filter(
-            **{k: v for k, v in {"quantity": "difference", wide.visit: at}.items() if k in found.columns}
-        )
-        parts.append(rows.frame.assign(delta=float(delta)))
-    table = pd.concat(parts, ignore_index=True)
-    table = table[["delta", *[c for c in table.columns if c != "delta" and not table[c].isna().all()]]]
-    crossing = table[(table["conf_low"] <= 0) & (table["conf_high"] >= 0)]["delta"]
-    tipped = min(crossing, key=abs) if len(crossing) else None
-    said = (
-        f"The interval first contains zero at delta {tipped:g}." if tipped is not None else "No delta tips the result."
-    )
-    description = {**found.meta, "title": f"Tipping point at {at}", "tipping_point": tipped}
-    return Estimates(table, {**description, "sentence": f"{found.meta['sentence']} {said}"})

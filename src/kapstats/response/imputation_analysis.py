@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats import frames
-from kapstats._types import BoolArray, FloatArray
+from kapstats._types import FloatArray, IntArray
 from kapstats.errors import FormulaError
 from kapstats.estimates import Estimates
 from kapstats.formula import design, split
@@ -89,16 +89,20 @@ class Custom:
     analysis: Analysis
     wide: Wide
 
-    def _one(self, y: FloatArray, keep: BoolArray) -> pd.DataFrame:
-        wide = self.wide
-        frame = as_long(wide, y, np.isnan(wide.y))[np.repeat(keep, y.shape[1])].reset_index(drop=True)
+    def _one(self, y: FloatArray, who: IntArray) -> pd.DataFrame:
+        """The analysis of subjects `who`; one who stands there several times becomes several subjects."""
+        wide, m = self.wide, y.shape[1]
+        rows = (who[:, None] * m + np.arange(m)).ravel()
+        frame = as_long(wide, y, np.isnan(wide.y)).iloc[rows].reset_index(drop=True)
+        if len(np.unique(who)) < len(who):
+            frame[wide.subject] = np.repeat(np.arange(len(who)), m)
         result = self.analysis(frame)
         found = result.frame if isinstance(result, Estimates) else pd.DataFrame(result)
         frames.require(found, ["estimate", "std_error"], "the analysis returned a table that")
         return found
 
     def point(self, y: FloatArray) -> tuple[pd.DataFrame, FloatArray, FloatArray, FloatArray | float]:
-        everyone = np.ones(y.shape[1], dtype=bool)
+        everyone = np.arange(y.shape[1])
         found = [self._one(part, everyone) for part in y]
         numbers = ["estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high"]
         ids = found[0].drop(columns=[c for c in numbers if c in found[0]])
@@ -107,7 +111,5 @@ class Custom:
         return ids, estimate, error, df
 
     def replicates(self, y: FloatArray, times: FloatArray) -> FloatArray:
-        if times.max() > 1:
-            raise FormulaError("variance='bootstrap' needs the built-in analysis; a callable allows 'jackknife'.")
-        found = [self._one(part, keep > 0) for part, keep in zip(y, times, strict=True)]
+        found = [self._one(part, np.repeat(np.arange(len(t)), t.astype(int))) for part, t in zip(y, times, strict=True)]
         return np.stack([f["estimate"].to_numpy(dtype=float) for f in found])

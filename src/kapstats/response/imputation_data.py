@@ -15,6 +15,7 @@ from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, first_ids, nearest
 from kapstats.formula import design, split
 from kapstats.formula.design import Design
+from kapstats.kernels.covariance import SPATIAL
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,14 @@ class ImputationPlan:
 
     Parameters
     ----------
-    formula : the imputation model, an MMRM with `us` covariance, such as
-        ``"CHG ~ BASE*AVISIT + TRT01P*AVISIT + us(AVISIT | USUBJID)"``
+    formula : the imputation model, an MMRM such as ``"CHG ~ BASE*AVISIT + TRT01P*AVISIT + us(AVISIT | USUBJID)"``;
+        any structure but the spatial ones, common or by a group: ``us(AVISIT | TRT01P / USUBJID)``
     arm, reference : the arm column and its reference level
     strategy : MAR, J2R, CR, CIR or LMCF for the visits affected by the intercurrent event, or a mapping from the
         values of column `reason` to strategies
     event : column that holds each subject's first affected visit (missing: no event); None takes the visit after the
         last one seen, which is right when the event is dropout
-    reason : column of reasons when `strategy` is a mapping
+    reason : column of reasons (why the subject stopped): for a `strategy` that is a mapping, and for deltas by reason
     method : "conditional-mean" (deterministic, jackknife variance), "bayes" (own Gibbs sampler, Rubin's rules) or
         "bootstrap" (refit on resampled subjects, one draw each, Rubin's rules)
     draws : number of imputed data sets of "bayes" and "bootstrap"
@@ -53,7 +54,11 @@ class ImputationPlan:
 
 @dataclass(frozen=True)
 class Wide:
-    """The trial as arrays: y (n, m) with NaN, x_own and x_reference (n, m, q), arm (n,), event visit (n,) or m."""
+    """The trial as arrays: y (n, m) with NaN, x_own and x_reference (n, m, q), arm (n,), event visit (n,) or m.
+
+    block, reference_block : (n,) covariance block of each subject, and the one it would have in the reference arm
+    without : planned visits left out because nobody has an outcome there (baseline of a change score)
+    """
 
     plan: ImputationPlan
     outcome: str
@@ -70,35 +75,58 @@ class Wide:
     arm: IntArray
     reference: int
     block: IntArray
-    reference_block: int
+    reference_block: IntArray
     blocks: int
+    structure: str
     event: IntArray
     strategy: tuple[str, ...]
     cluster: IntArray
+    reason: tuple[Any, ...]
+    without: tuple[Any, ...]
 
 
 def widen(data: pd.DataFrame, plan: ImputationPlan) -> Wide:
     formula = split.parse(plan.formula)
     term = formula.covariance
-    if term is None or term.structure != "us" or not isinstance(formula.response, str):
+    if term is None or term.structure in SPATIAL or not isinstance(formula.response, str):
         raise FormulaError(f"{plan.formula!r}: the imputation model is 'outcome ~ terms + us(VISIT | SUBJECT)'.")
-    if term.group not in (None, plan.arm):
-        raise FormulaError(f"{plan.formula!r}: the covariance may differ by {plan.arm!r} only, not by {term.group!r}.")
+    if term.structure != "us" and plan.method == "bayes":
+        raise FormulaError(
+            f"method='bayes' draws an unstructured covariance: write us(...), not {term.structure}(...)."
+        )
     outcome, subject, visit = formula.response, term.subject, term.visit
-    frames.require(data, [c for c in (outcome, subject, visit, plan.arm, plan.event, plan.reason, plan.cluster) if c])
-    order = frames.levels(data, visit)
-    arms = frames.levels(data, plan.arm)
-    if plan.reference not in arms.values:
-        hint = nearest(str(plan.reference), map(str, arms.values))
-        raise FormulaError(f"reference={plan.reference!r} is not an arm.{hint} Arms: {first_ids(arms.values)}.")
-    long, ids = _complete_grid(data, outcome, subject, visit, order.values)
-    built = design.build(formula.fixed, long, categorical=[visit], order={visit: order.values, plan.arm: arms.values})
+    named = (outcome, subject, visit, plan.arm, plan.event, plan.reason, plan.cluster, term.group)
+    frames.require(data, [c for c in named if c])
+    data = data.assign(**{outcome: _numbers(data, outcome, subject)})
+    order, arms = frames.levels(data, visit).values, frames.levels(data, plan.arm).values
+    if plan.reference not in arms:
+        hint = nearest(str(plan.reference), map(str, arms))
+        raise FormulaError(f"reference={plan.reference!r} is not an arm.{hint} Arms: {first_ids(arms)}.")
+    met = set(data.loc[data[outcome].notna(), visit])
+    visits = tuple(v for v in order if v in met)
+    if not visits:
+        raise DataError(f"{outcome}: no outcome at any visit, so there is nothing to impute from.")
+    long, ids = _complete_grid(data, outcome, subject, visit, order)
+    long = long[long[visit].isin(visits)].reset_index(drop=True)
+    long[visit] = pd.Categorical(long[visit].astype("object"), categories=list(visits), ordered=True)
+    built = design.build(formula.fixed, long, categorical=[visit], order={visit: visits, plan.arm: arms})
     if built.aliased.any():
         names = [n for n, a in zip(built.names, built.aliased, strict=True) if a]
         raise DataError(f"The imputation model cannot tell {first_ids(names)} from other terms. Simplify the formula.")
-    n, m = len(ids), len(order.values)
-    y = long[outcome].to_numpy(dtype=float, na_value=np.nan).reshape(n, m)
-    return _arranged(plan, formula, long, built, y, order.values, arms.values)
+    y = long[outcome].to_numpy(dtype=float, na_value=np.nan).reshape(len(ids), len(visits))
+    return _arranged(plan, formula, long, built, y, order, visits, arms)
+
+
+def _numbers(data: pd.DataFrame, outcome: str, subject: str) -> pd.Series:
+    """The outcome as numbers; infinite and unreadable values are an error."""
+    try:
+        values = data[outcome].astype(float)
+    except (TypeError, ValueError) as wrong:
+        raise DataError(f"{outcome}: not a number ({wrong}).") from None
+    odd = np.isinf(values)
+    if odd.any():
+        raise DataError(f"{outcome}: {int(odd.sum())} infinite values ({first_ids(data.loc[odd, subject])}).")
+    return values
 
 
 def _complete_grid(
@@ -124,32 +152,52 @@ def _complete_grid(
 
 def _arranged(
     plan: ImputationPlan, formula: split.Formula, long: pd.DataFrame, built: Design, y: FloatArray,
-    visits: tuple[Any, ...], arms: tuple[Any, ...],
+    order: tuple[Any, ...], visits: tuple[Any, ...], arms: tuple[Any, ...],
 ) -> Wide:  # fmt: skip
     term = formula.covariance
     assert term is not None
     n, m = y.shape
-    _require_complete(long, built, term.subject)
+    _require_complete(long, built, term.subject, term.group)
     subjects = long.iloc[::m].reset_index(drop=True)
     as_reference = long.assign(**{plan.arm: pd.Categorical([plan.reference] * len(long), categories=list(arms))})
     arm = frames.levels(subjects, plan.arm, arms).codes
     reference = list(arms).index(plan.reference)
-    event = _events(plan, subjects, y, visits)
+    event = _events(plan, subjects, y, order, visits)
     strategy = _strategies(plan, subjects, event, m, term.subject)
     affected = (np.arange(m)[None] >= event[:, None]) & np.array([s != "MAR" for s in strategy])[:, None]
-    by_arm = term.group is not None
+    block, reference_block, blocks = _blocks(subjects, term.group, plan.arm, arm, reference, len(arms))
     cluster = np.arange(n) if plan.cluster is None else frames.levels(subjects, plan.cluster).codes
+    if (cluster < 0).any():
+        ids = first_ids(subjects.loc[cluster < 0, term.subject])
+        raise DataError(f"{plan.cluster}: missing for {int((cluster < 0).sum())} subjects ({ids}).")
+    fitted = ~np.isnan(y) & ~affected
+    if not fitted.any(axis=0).all():
+        bare = first_ids([v for v, some in zip(visits, fitted.any(axis=0), strict=True) if not some])
+        raise DataError(f"{bare}: every outcome was seen after an intercurrent event, which the fit leaves out.")
+    reason = (None,) * n if plan.reason is None else tuple(subjects[plan.reason])
     return Wide(
         plan=plan, outcome=str(formula.response), subject=term.subject, visit=term.visit, long=long, subjects=subjects,
-        visits=visits, arms=arms, y=y, fitted=~np.isnan(y) & ~affected, x_own=built.X.reshape(n, m, -1),
-        x_reference=built.spec.matrix(as_reference).reshape(n, m, -1), arm=arm, reference=reference,
-        block=arm if by_arm else np.zeros(n, dtype=np.int64), reference_block=reference if by_arm else 0,
-        blocks=len(arms) if by_arm else 1, event=event, strategy=strategy, cluster=cluster,
+        visits=visits, arms=arms, y=y, fitted=fitted, x_own=built.X.reshape(n, m, -1),
+        x_reference=built.spec.matrix(as_reference).reshape(n, m, -1), arm=arm, reference=reference, block=block,
+        reference_block=reference_block, blocks=blocks, structure=term.structure, event=event, strategy=strategy,
+        cluster=cluster, reason=reason, without=tuple(v for v in order if v not in visits),
     )  # fmt: skip
 
 
-def _require_complete(long: pd.DataFrame, built: Design, subject: str) -> None:
-    for column in built.spec.columns:
+def _blocks(
+    subjects: pd.DataFrame, group: str | None, arm: str, codes: IntArray, reference: int, arms: int
+) -> tuple[IntArray, IntArray, int]:
+    """Covariance block of each subject, the one it would have in the reference arm, and how many there are."""
+    if group is None:
+        return np.zeros_like(codes), np.zeros_like(codes), 1
+    if group == arm:
+        return codes, np.full_like(codes, reference), arms
+    own = frames.levels(subjects, group)
+    return own.codes, own.codes, len(own.values)
+
+
+def _require_complete(long: pd.DataFrame, built: Design, subject: str, group: str | None) -> None:
+    for column in (*built.spec.columns, *([group] if group else [])):
         missing = long[column].isna()
         if missing.any():
             ids = first_ids(long.loc[missing, subject])
@@ -158,17 +206,19 @@ def _require_complete(long: pd.DataFrame, built: Design, subject: str) -> None:
             )
 
 
-def _events(plan: ImputationPlan, subjects: pd.DataFrame, y: FloatArray, visits: tuple[Any, ...]) -> IntArray:
+def _events(
+    plan: ImputationPlan, subjects: pd.DataFrame, y: FloatArray, order: tuple[Any, ...], visits: tuple[Any, ...]
+) -> IntArray:
     """Position of each subject's first affected visit, m where there is none."""
     n, m = y.shape
     if plan.event is None:
         seen = ~np.isnan(y)
         return np.where(seen.any(axis=1), m - np.argmax(seen[:, ::-1], axis=1), 0).astype(np.int64)
-    place = {v: k for k, v in enumerate(visits)}
+    place = {v: sum(w in visits for w in order[:k]) for k, v in enumerate(order)}  # among the visits kept
     given = subjects[plan.event]
     unknown = [v for v in given.dropna() if v not in place]
     if unknown:
-        raise DataError(f"{plan.event}: {first_ids(unknown)} is not a visit. Visits: {first_ids(visits, 8)}.")
+        raise DataError(f"{plan.event}: {first_ids(unknown)} is not a visit. Visits: {first_ids(order, 8)}.")
     return np.array([place.get(v, m) if pd.notna(v) else m for v in given], dtype=np.int64).reshape(n)
 
 
@@ -202,21 +252,6 @@ def classes(wide: Wide) -> list[tuple[IntArray, BoolArray, int, str, int]]:
         key = (seen[i].tobytes(), int(wide.event[i]), wide.strategy[i], int(wide.arm[i]))
         groups.setdefault(key, []).append(int(i))
     return [(np.array(rows), seen[rows[0]], key[1], key[2], key[3]) for key, rows in groups.items()]
-
-
-def shift_of(wide: Wide, delta: Mapping[Any, Any] | None) -> FloatArray:
-    """(n, m) amounts added to imputed values, zero elsewhere."""
-    shift = np.zeros(wide.y.shape)
-    for arm, amount in (delta or {}).items():
-        if arm not in wide.arms:
-            raise FormulaError(f"delta: {arm!r} is not an arm.{nearest(str(arm), map(str, wide.arms))}")
-        rows = wide.arm == wide.arms.index(arm)
-        by_visit = amount if isinstance(amount, Mapping) else dict.fromkeys(wide.visits, amount)
-        for visit, value in by_visit.items():
-            if visit not in wide.visits:
-                raise FormulaError(f"delta: {visit!r} is not a visit.{nearest(str(visit), map(str, wide.visits))}")
-            shift[rows, wide.visits.index(visit)] = float(value)
-    return np.where(np.isnan(wide.y), shift, 0.0)
 
 
 def as_long(wide: Wide, y: FloatArray, imputed: BoolArray) -> pd.DataFrame:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from kapstats._types import BoolArray, FloatArray
 from kapstats.errors import ConvergenceError
-from kapstats.kernels import gibbs, pattern_moments, reference_based, resampled_moments, scoring
+from kapstats.kernels import downdating, gibbs, pattern_moments, reference_based, resampled_moments, scoring
 from kapstats.kernels.covariance import Structure, sigma_of
 from kapstats.response.imputation_data import Wide, classes
+
+REFITS = 256  # at a time
 
 
 @dataclass(frozen=True)
 class Model:
-    """Parameters of M fits or draws: beta (M, q), sigma (M, blocks, m, m); kept (M,) which replicates were fitted."""
+    """Parameters of M fits or draws: beta (M, q), sigma (M, blocks, m, m); kept (M,) which replicates were fitted.
+
+    fits : the fit to all subjects, from which refits start
+    """
 
     beta: FloatArray
     sigma: FloatArray
     kept: BoolArray
+    fits: scoring.Fits = field(repr=False)
 
 
 def _layout(wide: Wide) -> tuple[FloatArray, pattern_moments.Layout]:
@@ -30,19 +36,18 @@ def _layout(wide: Wide) -> tuple[FloatArray, pattern_moments.Layout]:
 
 
 def _structure(wide: Wide) -> Structure:
-    return Structure("us", wide.y.shape[1], np.arange(wide.blocks))
+    return Structure(wide.structure, wide.y.shape[1], np.arange(wide.blocks))
 
 
 def fit_model(wide: Wide) -> tuple[Model, str]:
     z, arranged = _layout(wide)
-    stats = pattern_moments.moments(z, arranged)
-    fits = scoring.fit(stats, _structure(wide))
+    fits = scoring.fit(pattern_moments.moments(z, arranged), _structure(wide))
     if not fits.converged[0]:
         raise ConvergenceError(
             f"The imputation model {wide.plan.formula!r} did not converge "
             f"({len(wide.y)} subjects, {len(z)} values). Simplify it or pool the covariance over arms."
         )
-    one = Model(fits.point.beta, _sigma(wide, fits.theta), fits.converged)
+    one = Model(fits.point.beta, sigma_of(_structure(wide), fits.theta), fits.converged, fits)
     if wide.plan.method == "bayes":
         return _posterior(wide, one), ""
     if wide.plan.method == "bootstrap":
@@ -52,24 +57,33 @@ def fit_model(wide: Wide) -> tuple[Model, str]:
     return one, ""
 
 
-def _sigma(wide: Wide, theta: FloatArray) -> FloatArray:
-    return sigma_of(_structure(wide), theta)
-
-
 def refit(wide: Wide, times: FloatArray, start: Model) -> Model:
     """Refit with subject i counted times[b, i] times."""
     z, arranged = _layout(wide)
     stats = resampled_moments.resampled(z, arranged, times)
-    structure = _structure(wide)
-    m = wide.y.shape[1]
-    lower = np.tril_indices(m)
-    theta = np.concatenate([start.sigma[0, g][lower] for g in range(wide.blocks)])
-    fits = scoring.fit(stats, structure, theta=np.repeat(theta[None], len(times), axis=0))
-    return Model(fits.point.beta, _sigma(wide, fits.theta), fits.converged)
+    fits = scoring.fit(stats, _structure(wide), theta=np.repeat(start.fits.theta, len(times), axis=0))
+    return Model(fits.point.beta, sigma_of(_structure(wide), fits.theta), fits.converged, start.fits)
+
+
+def refit_without(wide: Wide, start: Model) -> Model:
+    """Refits without each subject in turn, from the cross-products of all; the stubborn ones in full."""
+    z, arranged = _layout(wide)
+    stats, n = pattern_moments.moments(z, arranged), len(wide.y)
+    found = downdating.leave_one_out(z, arranged, stats, _structure(wide), start.fits, n)
+    beta, sigma, kept = found.beta, found.sigma, found.converged.copy()
+    rest = np.flatnonzero(~kept)
+    for part in np.split(rest, range(REFITS, len(rest), REFITS)) if len(rest) else []:
+        full = refit(wide, 1.0 - np.eye(n)[part], start)
+        beta[part], sigma[part], kept[part] = full.beta, full.sigma, full.kept
+    return Model(beta, sigma, kept, start.fits)
 
 
 def only(model: Model) -> Model:
-    return Model(model.beta[model.kept], model.sigma[model.kept], model.kept[model.kept])
+    return Model(model.beta[model.kept], model.sigma[model.kept], model.kept[model.kept], model.fits)
+
+
+def taken(model: Model, part: slice) -> Model:
+    return Model(model.beta[part], model.sigma[part], model.kept[part], model.fits)
 
 
 def _posterior(wide: Wide, start: Model) -> Model:
@@ -82,7 +96,7 @@ def _posterior(wide: Wide, start: Model) -> Model:
     found = gibbs.sample(
         wide.x_own, y, wide.block, first, prior, rng, draws=plan.draws, burn_in=plan.burn_in, thin=plan.thin
     )
-    return Model(found.beta, found.sigma, np.ones(plan.draws, dtype=bool))
+    return Model(found.beta, found.sigma, np.ones(plan.draws, dtype=bool), start.fits)
 
 
 def leave_one_out(wide: Wide) -> FloatArray:
@@ -111,7 +125,7 @@ def impute_cells(wide: Wide, model: Model, rng: np.random.Generator | None) -> F
     for rows, seen, t, strategy, arm in classes(wide):
         own = np.einsum("nsq,bq->bns", wide.x_own[rows], model.beta, optimize=True)
         other = np.einsum("nsq,bq->bns", wide.x_reference[rows], model.beta, optimize=True)
-        s_own, s_other = model.sigma[:, wide.block[rows[0]]], model.sigma[:, wide.reference_block]
+        s_own, s_other = model.sigma[:, wide.block[rows[0]]], model.sigma[:, wide.reference_block[rows[0]]]
         if arm == wide.reference or t == wide.y.shape[1]:
             strategy = "MAR" if strategy != "LMCF" or t == wide.y.shape[1] else strategy
         mean = reference_based.joint_mean(strategy, own, other, t)
