@@ -68,6 +68,7 @@ _EXPORTS: dict[str, str] = {
     "incidence": "kapstats.safety.incidence",
     "paired_difference": "kapstats.safety.paired",
     "paired_odds_ratio": "kapstats.safety.paired",
+    "paired_risk_ratio": "kapstats.safety.paired",
     "trend_test": "kapstats.safety.trend",
     "cmh_test": "kapstats.safety.stratified",
     "homogeneity": "kapstats.safety.stratified",

@@ -8,20 +8,28 @@ from hypothesis import strategies as st
 import kapstats as ks
 from kapstats.kernels import score_intervals, unconditional
 from kapstats.kernels.distinct_counts import distinct_counts
-from kapstats.safety.difference import p_values
 from kapstats.safety.proportion import METHODS
 from kapstats.safety.stratified import cmh_test
+from kapstats.safety.two_by_two import p_values
 
 LAW = settings(max_examples=25, derandomize=True, deadline=None)
-RD = ["miettinen-nurminen", "farrington-manning", "wald", "newcombe", "newcombe-cc", "agresti-caffo"]
+RD = ["miettinen-nurminen", "farrington-manning", "wald", "newcombe", "newcombe-cc", "agresti-caffo", "scas"]
+RD += ["wald-cc", "mover-jeffreys"]
 RATIOS = [
     (ks.risk_ratio, "miettinen-nurminen"),
     (ks.risk_ratio, "koopman"),
+    (ks.risk_ratio, "scas"),
+    (ks.risk_ratio, "mover"),
+    (ks.risk_ratio, "walter"),
     (ks.odds_ratio, "miettinen-nurminen"),
     (ks.odds_ratio, "cornfield"),
+    (ks.odds_ratio, "agresti"),
+    (ks.odds_ratio, "gart"),
     (ks.odds_ratio, "conditional-exact"),
     (ks.odds_ratio, "mid-p"),
 ]
+#: Wald limits move back at the edges, and transformed ones jump to the exact limit there
+NOT_MONOTONE = ("wald", "wald-cc", "logit", "probit", "cloglog")
 
 
 @st.composite
@@ -163,16 +171,28 @@ def test_one_proportion(n, data, method):
     x = data.draw(st.integers(0, n))
     low, high = limits(ks.proportion(x, n, method=method))
     mirrored = limits(ks.proportion(n - x, n, method=method))
-    assert near(low, 1 - mirrored[1])
+    assert near(low, 1 - mirrored[1]) or method == "cloglog"
     assert low <= high
     if x < n:
         more = limits(ks.proportion(x + 1, n, method=method))
-        assert low <= more[0] + 1e-9 or method == "wald"
-        assert high <= more[1] + 1e-9 or method == "wald"
+        assert low <= more[0] + 1e-9 or method in NOT_MONOTONE
+        assert high <= more[1] + 1e-9 or method in NOT_MONOTONE
     outer = limits(ks.proportion(x, n))
     if method in ("mid-p", "blaker"):
         assert outer[0] <= low + 1e-9
         assert high <= outer[1] + 1e-9
+
+
+@LAW
+@given(st.integers(1, 300), st.data())
+def test_likelihood_ratio_limits_solve_their_equation(n, data):
+    from scipy.special import xlog1py, xlogy
+
+    x = data.draw(st.integers(0, n))
+    best = xlogy(x, x / n) + xlog1py(n - x, -x / n)
+    for limit in limits(ks.proportion(x, n, method="likelihood-ratio")):
+        if 0 < limit < 1:
+            assert near(2 * (best - xlogy(x, limit) - xlog1py(n - x, -limit)), 1.959963984540054**2, 1e-9)
 
 
 @pytest.mark.parametrize("method", ["clopper-pearson", "blaker"])

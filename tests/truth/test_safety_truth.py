@@ -10,7 +10,7 @@ from scipy.stats import binom
 import kapstats as ks
 from kapstats.kernels import berry_berry, false_discovery
 from kapstats.safety import routes, time_to_event
-from kapstats.safety.difference import p_values
+from kapstats.safety.two_by_two import p_values
 
 
 def coverage(method, n1, n2, grid):

@@ -13,10 +13,12 @@ import pandas as pd
 from kapstats import estimates
 from kapstats.errors import DataError, choose
 from kapstats.evidence.printed import Printed, parse
-from kapstats.safety import difference, proportion
+from kapstats.safety import difference, proportion, two_by_two
 
 #: methods whose cost grows too fast to be tried on large groups, and the largest total n for them
 SLOW = {"chan-zhang": 120, "barnard": 120, "boschloo": 120}
+#: methods that no package prints by default, or that differ from another one at the edges only: never tried
+UNTRIED = {"scas", "mover", "mover-jeffreys", "santner-snell", "jeffreys-edges"}
 SCALES = {"proportion": (1.0,), "percent": (100.0,), "auto": (1.0, 100.0)}
 
 
@@ -146,21 +148,22 @@ def _candidates_of(
     """A row for everything that these counts could have printed."""
     x1, n1, x2, n2 = counts
     if x2 is None or n2 is None:
-        for method in proportion.METHODS:
+        for method in (m for m in proportion.METHODS if m not in UNTRIED):
             yield from _scaled("proportion", method, proportion.proportion(x1, n1, method, level=level), counts, scale)
         return
     measures = {
-        "risk difference": (difference.risk_difference, difference.DIFFERENCE, scale),
-        "risk ratio": (difference.risk_ratio, difference.RISK_RATIO, "proportion"),
-        "odds ratio": (difference.odds_ratio, difference.ODDS_RATIO, "proportion"),
+        "risk difference": (difference.risk_difference, two_by_two.DIFFERENCE, scale),
+        "risk ratio": (difference.risk_ratio, two_by_two.RISK_RATIO, "proportion"),
+        "odds ratio": (difference.odds_ratio, two_by_two.ODDS_RATIO, "proportion"),
     }
     if limits is not None:
         for measure, (function, methods, scales) in measures.items():
-            for method in (m for m in methods if n1 + n2 <= SLOW.get(m, n1 + n2)):
+            tried = (m for m in methods if m not in UNTRIED and n1 + n2 <= SLOW.get(m, n1 + n2))
+            for method in tried:
                 yield from _scaled(measure, method, function(x1, n1, x2, n2, method, level=level), counts, scales)
     a, n, b, m = (np.array([float(v)]) for v in (x1, n1, x2, n2))
-    for test in (t for t in difference.TESTS if n1 + n2 <= SLOW.get(t, n1 + n2)):
-        yield {**_base("test", test, counts), "p_value": float(difference.p_values((a, n, b, m), test)[0])}
+    for test in (t for t in two_by_two.TESTS if n1 + n2 <= SLOW.get(t, n1 + n2)):
+        yield {**_base("test", test, counts), "p_value": float(two_by_two.p_values((a, n, b, m), test)[0])}
 
 
 def _base(measure: str, method: str, counts: Counts) -> dict[str, Any]:

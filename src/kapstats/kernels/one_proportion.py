@@ -6,9 +6,11 @@ Every function returns (low, high); n = 0 gives NaN.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betainc, betaincinv, ndtri
+from scipy.special import betainc, betaincinv, ndtr, ndtri, xlog1py, xlogy
 
 from kapstats.kernels.roots import find_root
 
@@ -16,11 +18,54 @@ FloatArray = npt.NDArray[np.float64]
 Limits = tuple[FloatArray, FloatArray]
 
 
-def wald(x: FloatArray, n: FloatArray, tail: float) -> Limits:
-    """p -+ z sqrt(pq/n), clipped to [0, 1] by the caller's wish, not here."""
+def wald(x: FloatArray, n: FloatArray, tail: float, corrected: bool = False) -> Limits:
+    """p -+ (z sqrt(pq/n) + c), c = 1/(2n) with continuity correction; unclipped."""
     p = _ratio(x, n)
-    half = -ndtri(tail) * np.sqrt(_ratio(p * (1 - p), n))
+    half = -ndtri(tail) * np.sqrt(_ratio(p * (1 - p), n)) + (_ratio(0.5, n) if corrected else 0.0)
     return p - half, p + half
+
+
+def transformed(x: FloatArray, n: FloatArray, tail: float, link: str) -> Limits:
+    """Wald limits of g(p) taken back: link logit, probit or cloglog (log of -log p); exact at x = 0 and x = n."""
+    p = _ratio(x, n)
+    inside = (x > 0) & (x < n)
+    p = np.where(inside, p, np.where(n > 0, 0.5, np.nan))
+    value, slope, back = _links(p, link)
+    half = -ndtri(tail) * np.sqrt(_ratio(p * (1 - p), n)) * np.abs(slope)
+    ends = np.stack([back(value - half), back(value + half)])
+    edge_low, edge_high = clopper_pearson(x, n, tail)
+    return np.where(inside, ends.min(0), edge_low), np.where(inside, ends.max(0), edge_high)
+
+
+def _links(p: FloatArray, link: str) -> tuple[FloatArray, FloatArray, Callable[[FloatArray], FloatArray]]:
+    """g(p), its derivative and its inverse."""
+    if link == "logit":
+        return np.log(p / (1 - p)), 1 / (p * (1 - p)), lambda e: 1 / (1 + np.exp(-e))
+    if link == "cloglog":
+        return np.log(-np.log(p)), 1 / (p * np.log(p)), lambda e: np.exp(-np.exp(e))
+    quantile = ndtri(p)
+    return quantile, np.sqrt(2 * np.pi) * np.exp(quantile**2 / 2), ndtr
+
+
+def likelihood_ratio(x: FloatArray, n: FloatArray, tail: float) -> Limits:
+    """Values whose likelihood ratio statistic stays below z^2; 0 and 1 exactly at x = 0 and x = n."""
+    low = _likelihood_low(x, n, tail)
+    return low, 1 - _likelihood_low(n - x, n, tail)
+
+
+def _likelihood_low(x: FloatArray, n: FloatArray, tail: float) -> FloatArray:
+    z = float(-ndtri(tail))
+
+    def loglik(p: FloatArray, x: FloatArray, n: FloatArray) -> FloatArray:
+        return np.asarray(xlogy(x, p) + xlog1py(n - x, -p))
+
+    def excess(p: FloatArray, x: FloatArray, n: FloatArray, best: FloatArray) -> FloatArray:
+        return z - np.sqrt(np.maximum(2 * (best - loglik(p, x, n)), 0.0))
+
+    estimate = np.where(n > 0, _ratio(x, n), 0.5)
+    best = loglik(estimate, x, n)
+    low = find_root(excess, np.full_like(estimate, 1e-300), estimate, x, n, best)
+    return _blank(np.where(x == 0, 0.0, low), n)
 
 
 def wilson(x: FloatArray, n: FloatArray, tail: float) -> Limits:
@@ -56,10 +101,12 @@ def agresti_coull(x: FloatArray, n: FloatArray, tail: float) -> Limits:
     return _blank(p - half, n), _blank(p + half, n)
 
 
-def jeffreys(x: FloatArray, n: FloatArray, tail: float) -> Limits:
-    """Equal-tailed limits of Beta(x + 1/2, n - x + 1/2); the edges are not forced to 0 and 1."""
+def jeffreys(x: FloatArray, n: FloatArray, tail: float, edges: bool = False) -> Limits:
+    """Equal-tailed limits of Beta(x + 1/2, n - x + 1/2); with `edges` 0 at x = 0 and 1 at x = n."""
     low = betaincinv(x + 0.5, n - x + 0.5, tail)
     high = 1 - betaincinv(n - x + 0.5, x + 0.5, tail)
+    if edges:
+        low, high = np.where(x == 0, 0.0, low), np.where(x == n, 1.0, high)
     return _blank(low, n), _blank(high, n)
 
 

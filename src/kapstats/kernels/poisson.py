@@ -58,6 +58,18 @@ def wald(x: FloatArray, t: FloatArray, tail: float) -> Limits:
     return _per_time(x - half, t), _per_time(x + half, t)
 
 
+def jeffreys(x: FloatArray, t: FloatArray, tail: float) -> Limits:
+    """Equal-tailed limits of Gamma(x + 1/2), 0 at x = 0."""
+    low = np.where(x == 0, 0.0, gammaincinv(x + 0.5, tail))
+    return _per_time(low, t), _per_time(gammaincinv(x + 0.5, 1 - tail), t)
+
+
+def square_root(x: FloatArray, t: FloatArray, tail: float) -> Limits:
+    """(sqrt x -+ z/2)^2: Wald limits on the scale that stabilises the variance, not below 0."""
+    half = -float(ndtri(tail)) / 2
+    return _per_time(np.maximum(np.sqrt(x) - half, 0.0) ** 2, t), _per_time((np.sqrt(x) + half) ** 2, t)
+
+
 def log_normal(x: FloatArray, t: FloatArray, tail: float) -> Limits:
     """x/t * exp(-+ z/sqrt x); NaN at x = 0."""
     factor = np.exp(-ndtri(tail) * np.sqrt(ratio(1.0, np.where(x > 0, x, np.nan))))

@@ -13,6 +13,7 @@ from kapstats.kernels import one_proportion
 
 FloatArray = npt.NDArray[np.float64]
 Limits = tuple[FloatArray, FloatArray]
+Table = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 
 
 def ratio(a: FloatArray | float, b: FloatArray | float) -> FloatArray:
@@ -68,6 +69,47 @@ def newcombe(
     (l1, u1), (l2, u2) = single(x1, n1, tail), single(x2, n2, tail)
     d = p1 - p2
     return d - np.hypot(p1 - l1, u2 - p2), d + np.hypot(u1 - p1, p2 - l2)
+
+
+def mover_jeffreys(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, tail: float) -> Limits:
+    """Square-and-add of two Jeffreys intervals with edges at 0 and 1 (Brown, Cai & DasGupta 2001)."""
+    p1, p2 = ratio(x1, n1), ratio(x2, n2)
+    (l1, u1), (l2, u2) = (one_proportion.jeffreys(x, n, tail, True) for x, n in ((x1, n1), (x2, n2)))
+    return p1 - p2 - np.hypot(p1 - l1, u2 - p2), p1 - p2 + np.hypot(u1 - p1, p2 - l2)
+
+
+def hauck_anderson(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, tail: float) -> Limits:
+    """d -+ (z se + 1/(2 min n)), variances over n - 1 (Hauck & Anderson 1986), within [-1, 1]; NaN at n = 1."""
+    p1, p2 = ratio(x1, n1), ratio(x2, n2)
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt(ratio(p1 * (1 - p1), np.maximum(n1 - 1, 0)) + ratio(p2 * (1 - p2), np.maximum(n2 - 1, 0)))
+    half = -ndtri(tail) * error + ratio(1.0, 2 * np.minimum(n1, n2))
+    half = np.where((n1 > 1) & (n2 > 1), half, np.nan)
+    return np.maximum(p1 - p2 - half, -1.0), np.minimum(p1 - p2 + half, 1.0)
+
+
+def mover_ratio(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, tail: float) -> Limits:
+    """Limits of the risk ratio recovered from two Wilson intervals (Donner & Zou 2012): 0 at x1 = 0, inf at x2 = 0."""
+    p1, p2 = ratio(x1, n1), ratio(x2, n2)
+    (l1, u1), (l2, u2) = one_proportion.wilson(x1, n1, tail), one_proportion.wilson(x2, n2, tail)
+    low = _recovered(p1 * p2, l1 * (2 * p1 - l1), u2 * (2 * p2 - u2), u2, p2, -1)
+    high = _recovered(p1 * p2, u1 * (2 * p1 - u1), l2 * (2 * p2 - l2), l2, p2, 1)
+    known = (n1 > 0) & (n2 > 0)
+    low, high = np.where(x1 == 0, 0.0, low), np.where(x2 == 0, np.inf, high)
+    return np.where(known, low, np.nan), np.where(known, high, np.nan)
+
+
+def _recovered(
+    product: FloatArray, top: FloatArray, bottom: FloatArray, limit: FloatArray, p2: FloatArray, sign: int
+) -> FloatArray:
+    return ratio(product + sign * np.sqrt(np.maximum(product**2 - top * bottom, 0.0)), limit * (2 * p2 - limit))
+
+
+def smoothed(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray) -> Table:
+    """The table with two observations spread over its cells as independence would have them (Agresti 1999)."""
+    total, m = n1 + n2, x1 + x2
+    event, size1, size2 = 2 * ratio(m, total), ratio(n1, total), ratio(n2, total)
+    return x1 + size1 * event, n1 + 2 * size1, x2 + size2 * event, n2 + 2 * size2
 
 
 def katz_error(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray) -> FloatArray:

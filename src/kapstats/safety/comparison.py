@@ -15,19 +15,13 @@ from kapstats.estimates import Estimates
 from kapstats.inference import multiplicity
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import false_discovery
-from kapstats.kernels import two_proportions as two
-from kapstats.safety import difference as pairs
 from kapstats.safety import rows
+from kapstats.safety import two_by_two as pairs
 from kapstats.safety.incidence import choose_arm
 
 if TYPE_CHECKING:
     from kapstats.safety.incidence import Incidence
 
-MEASURES = {
-    "risk-difference": (pairs.DIFFERENCE, two.difference, "identity"),
-    "risk-ratio": (pairs.RISK_RATIO, two.risk_ratio, "natural"),
-    "odds-ratio": (pairs.ODDS_RATIO, two.odds_ratio, "natural"),
-}
 ADJUSTMENTS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "none": lambda p: p,
     "bonferroni": multiplicity.bonferroni,
@@ -59,8 +53,9 @@ def compare(
         miettinen-nurminen
     reference : the group subtracted; by default the reference of `ae`
     measure : risk-difference, risk-ratio or odds-ratio
-    test : p value of another test than the method's own: fisher, fisher-mid-p, barnard, boschloo, chi-square,
-        chi-square-n-1, yates, likelihood-ratio. Methods without a test (newcombe, agresti-caffo) use fisher
+    test : p value of another test than the method's own: fisher, fisher-central, fisher-mid-p, fisher-mid-p-central,
+        barnard, boschloo, chi-square, chi-square-n-1, yates, likelihood-ratio, wald. Methods without a
+        test of their own (newcombe, agresti-caffo) use fisher
     strata : ADSL column, such as STUDYID: Mantel-Haenszel weights over its levels (Miettinen-Nurminen's score)
     adjust : none, bonferroni, holm, hochberg, hommel, bh, by; across the terms of one level within a comparison
 
@@ -78,7 +73,7 @@ def compare(
     ['KAP - Placebo', 'KAP - Placebo']
     """
     check_level(level)
-    choose(measure, MEASURES, "measure")
+    choose(measure, pairs.MEASURES, "measure")
     chosen = method or "miettinen-nurminen"
     adjust = adjust or ae.adjust or "none"
     choose(adjust, ADJUSTMENTS, "adjust")
@@ -109,7 +104,6 @@ def _one(
     test: str | None,
     strata: str | None,
 ) -> pd.DataFrame:
-    methods, estimate, _ = MEASURES[measure]
     tail = rows.check_side(side, level)
     n = len(ae.arms)
     counts = ae.frame["n_subjects"].to_numpy(dtype=float).reshape(-1, n)
@@ -125,12 +119,10 @@ def _one(
 
         columns = term_columns(ae, arm, reference, strata, method, measure, tail, side)
     else:
-        choose(method, methods, "method")
-        columns = pairs.columns_of(methods[method], table, estimate, tail, side)
+        choose(method, pairs.MEASURES[measure].methods, "method")
+        columns = pairs.columns_of(measure, method, table, tail, side)
         if test is not None or "p_value" not in columns:
             columns = _with_p(columns, pairs.p_values(table, test or "fisher", side))
-    space = (-1.0, 1.0) if measure == "risk-difference" else (0.0, np.inf)
-    columns["conf_low"], columns["conf_high"] = rows.one_sided(columns["conf_low"], columns["conf_high"], side, space)
     return keys.assign(**columns)
 
 
@@ -151,7 +143,7 @@ def _meta(
     adjust: str,
 ) -> dict[str, Any]:
     words = measure.replace("-", " ")
-    own = strata is not None or (test is None and MEASURES[measure][0][method].test is not None)
+    own = strata is not None or (test is None and pairs.MEASURES[measure].methods[method].test is not None)
     tested = "its own test" if own else (test or "fisher")
     stratified = f", stratified by {strata}" if strata else ""
     sentence = f"{words}: {method}{stratified}, p value: {tested}, adjusted: {adjust}; {'; '.join(ae.records.notes)}"
@@ -160,7 +152,7 @@ def _meta(
         level=level,
         side=side,
         adjustment=adjust,
-        scale=MEASURES[measure][2],
+        scale=pairs.MEASURES[measure].scale,
         title=f"Adverse events: {words} by {ae.by}",
         sentence=sentence,
         warnings=ae.warnings,

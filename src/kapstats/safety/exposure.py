@@ -37,7 +37,7 @@ def exposure_adjusted(
     ----------
     quantity : incidence (EAIR: subjects with a first event over time until it, or until the end of follow-up) or
         events (EAER: all events over all follow-up)
-    method : interval of `ks.rate`: exact, mid-p, byar, score, wald, log
+    method : interval of `ks.rate`: exact, mid-p, byar, score, jeffreys, square-root, wald, log
     per : patient-years of the unit
     onset, end : columns of the times, in days; see `kapstats.safety.follow_up.follow_up`
 

@@ -10,12 +10,11 @@ import pandas as pd
 from kapstats import estimates
 from kapstats._types import BoolArray
 from kapstats.data.trial import is_yes
-from kapstats.errors import FormulaError
+from kapstats.errors import choose
 from kapstats.estimates import Estimates
 from kapstats.kernels.distinct_counts import distinct_counts
-from kapstats.safety import difference as pairs
 from kapstats.safety import rows
-from kapstats.safety.comparison import MEASURES
+from kapstats.safety import two_by_two as pairs
 
 if TYPE_CHECKING:
     from kapstats.safety.incidence import Incidence
@@ -42,8 +41,7 @@ def overview(ae: Incidence, *, method: str = "miettinen-nurminen", level: float 
     every = kinds_of(ae.records.events)
     kinds = {name: mask for name, mask in every.items() if mask is not None}
     absent = [name for name, mask in every.items() if mask is None]
-    if method not in pairs.DIFFERENCE:
-        raise FormulaError(f"method={method!r} is not known. Choose one of: {', '.join(pairs.DIFFERENCE)}.")
+    choose(method, pairs.DIFFERENCE, "method")
     tail = rows.check_side("two", level)
     n_arms, size = len(ae.arms), ae.records.size
     parts = []
@@ -72,7 +70,7 @@ def compared(
     base = ae.arms.index(ae.reference)
     x, n = subjects.astype(float), size.astype(float)
     table = (x, n, np.full_like(x, x[base]), np.full_like(x, n[base]))
-    columns = pairs.columns_of(pairs.DIFFERENCE[method], table, MEASURES["risk-difference"][1], tail, "two")
+    columns = pairs.columns_of("risk-difference", method, table, tail, "two")
     other = np.arange(x.size) != base
     differences = {c: np.where(other, columns[c], np.nan) for c in ("estimate", "conf_low", "conf_high")}
     return pd.DataFrame(

@@ -23,6 +23,7 @@ DIFFERENCE: dict[str, Callable[..., tuple[FloatArray, FloatArray]]] = {
     "bonett-price": kernel.bonett_price,
     "wald": kernel.wald,
 }
+RATIO: dict[str, Callable[..., tuple[FloatArray, FloatArray]]] = {"tang": kernel.tang}
 TESTS = ("asymptotic", "corrected", "exact", "mid-p")
 
 
@@ -45,11 +46,12 @@ def paired_difference(
     both, only_first, only_second, neither : numbers of pairs; scalars, arrays, columns, or column names of `data`
     method : tango (score; finite for every table), newcombe (square-and-add, method 10), newcombe-8 (without the
         correction of phi), bonett-price, wald
-    test : p value of equal margins: McNemar asymptotic, corrected, exact or mid-p (the first two are two-sided)
+    test : p value of equal margins: McNemar asymptotic, corrected, exact or mid-p
 
     Returns
     -------
-    Estimates with the four counts, estimate, p_value, conf_low, conf_high; no pair gives NaN.
+    Estimates with the four counts, estimate, statistic (chi-square, of the first two tests), p_value, conf_low,
+    conf_high; no pair gives NaN.
 
     Agrees with
     -----------
@@ -64,29 +66,49 @@ def paired_difference(
     >>> paired_difference(20, 12, 2, 16)["conf_low"].round(6).tolist()
     [0.061112]
     """
-    choose(method, DIFFERENCE, "method")
-    choose(test, TESTS, "test")
-    tail = rows.check_side(side, level)
-    cells, kind, known = _cells((both, only_first, only_second, neither), data)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        low, high = DIFFERENCE[method](*cells, tail)
-    n = np.sum(cells, axis=0)
-    empty = n == 0
-    estimate = ratio(cells[1] - cells[2], n)
-    low, high = rows.one_sided(low, high, side, (-1.0, 1.0))
-    columns = {"estimate": estimate, "p_value": mcnemar_p(cells[1], cells[2], test, side)}
-    columns |= {"conf_low": low, "conf_high": high}
-    columns = {name: np.where(known & ~empty, values, np.nan) for name, values in columns.items()}
-    return rows.result(
-        dict(zip(NAMES, cells, strict=True)) | columns,
-        NAMES,
-        title="Paired difference, first minus second",
-        method=method,
-        level=level,
-        side=side,
-        kind=kind,
-        warnings=rows.warn_missing(known, empty),
-        test=f"McNemar {test}",
+    return _marginal("Paired difference, first minus second", DIFFERENCE, _difference, (-1.0, 1.0), "identity")(
+        (both, only_first, only_second, neither), method, test, level, side, data
+    )
+
+
+def paired_risk_ratio(
+    both: Any,
+    only_first: Any,
+    only_second: Any,
+    neither: Any,
+    method: str = "tang",
+    *,
+    test: str = "asymptotic",
+    level: float = 0.95,
+    side: str = "two",
+    data: Any = None,
+) -> Estimates:
+    """Estimate the ratio of two paired proportions, first over second, one row out per row in, on the natural scale.
+
+    Parameters
+    ----------
+    both, only_first, only_second, neither, test : as in `paired_difference`; the null value is 1
+    method : tang (score; 0 or inf where one of the two never has the event, both limits where neither has)
+
+    Returns
+    -------
+    Estimates as `paired_difference`; without any event the estimate is NaN.
+
+    Agrees with
+    -----------
+    R 4.2.2 and ratesci 1.0.0, 1e-8.
+
+    References
+    ----------
+    Tang, Tang & Chan (2003), Statistics in Medicine 22:1217.
+
+    Examples
+    --------
+    >>> paired_risk_ratio(20, 12, 2, 16)["conf_low"].round(6).tolist()
+    [1.118964]
+    """
+    return _marginal("Paired risk ratio, first over second", RATIO, _ratio, (0.0, np.inf), "natural")(
+        (both, only_first, only_second, neither), method, test, level, side, data
     )
 
 
@@ -133,13 +155,61 @@ def paired_odds_ratio(
     )
 
 
-def mcnemar_p(b: FloatArray, c: FloatArray, test: str, side: str = "two") -> FloatArray:
-    """P value of equal margins."""
+def mcnemar_columns(b: FloatArray, c: FloatArray, test: str, side: str = "two") -> dict[str, FloatArray]:
+    """P value of equal margins, after its chi-square where the test has one."""
     if test in ("exact", "mid-p"):
-        return kernel.exact_p(b, c, side, test == "mid-p")
-    return kernel.mcnemar(b, c, test == "corrected")[1]
+        return {"p_value": kernel.exact_p(b, c, side, test == "mid-p")}
+    statistic, p = kernel.mcnemar(b, c, test == "corrected")
+    if side == "two":
+        return {"statistic": statistic, "p_value": p}
+    upper = (b > c) if side == "greater" else (b < c)
+    return {"statistic": statistic, "p_value": np.where(statistic == 0, 0.5, np.where(upper, p / 2, 1 - p / 2))}
 
 
-def _cells(given: tuple[Any, Any, Any, Any], data: Any) -> tuple[list[FloatArray], str, Any]:
-    cells, kind = rows.arrays(data, **dict(zip(NAMES, given, strict=True)))
-    return cells, kind, rows.check_counts(**dict(zip(NAMES, cells, strict=True)))
+Cells = tuple[Any, Any, Any, Any]
+
+
+def _difference(both: FloatArray, b: FloatArray, c: FloatArray, neither: FloatArray) -> FloatArray:
+    return ratio(b - c, both + b + c + neither)
+
+
+def _ratio(both: FloatArray, b: FloatArray, c: FloatArray, neither: FloatArray) -> FloatArray:
+    return ratio(both + b, both + c)
+
+
+def _marginal(
+    title: str,
+    methods: dict[str, Callable[..., tuple[FloatArray, FloatArray]]],
+    estimate: Callable[..., FloatArray],
+    space: tuple[float, float],
+    scale: str,
+) -> Callable[[Cells, str, str, float, str, Any], Estimates]:
+    """A comparison of the two margins with McNemar's p value."""
+
+    def compare(given: Cells, method: str, test: str, level: float, side: str, data: Any) -> Estimates:
+        choose(method, methods, "method")
+        choose(test, TESTS, "test")
+        tail = rows.check_side(side, level)
+        cells, kind = rows.arrays(data, **dict(zip(NAMES, given, strict=True)))
+        known = rows.check_counts(**dict(zip(NAMES, cells, strict=True)))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            low, high = methods[method](*cells, tail)
+        empty = np.sum(cells, axis=0) == 0
+        low, high = rows.one_sided(low, high, side, space)
+        columns = {"estimate": estimate(*cells), **mcnemar_columns(cells[1], cells[2], test, side)}
+        columns |= {"conf_low": low, "conf_high": high}
+        columns = {name: np.where(known & ~empty, values, np.nan) for name, values in columns.items()}
+        return rows.result(
+            dict(zip(NAMES, cells, strict=True)) | columns,
+            NAMES,
+            title=title,
+            method=method,
+            level=level,
+            side=side,
+            kind=kind,
+            warnings=rows.warn_missing(known, empty),
+            scale=scale,
+            test=f"McNemar {test}",
+        )
+
+    return compare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from kapstats._types import FloatArray
 from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
 from kapstats.kernels import one_proportion as kernel
+from kapstats.kernels import skewed_scores
 from kapstats.safety import rows
 
 Limits = Callable[[FloatArray, FloatArray, float], tuple[FloatArray, FloatArray]]
@@ -22,7 +24,14 @@ METHODS: dict[str, Limits] = {
     "wilson-cc": kernel.wilson_cc,
     "agresti-coull": kernel.agresti_coull,
     "jeffreys": kernel.jeffreys,
+    "jeffreys-edges": partial(kernel.jeffreys, edges=True),
+    "scas": skewed_scores.proportion_limits,
+    "likelihood-ratio": kernel.likelihood_ratio,
+    "logit": partial(kernel.transformed, link="logit"),
+    "probit": partial(kernel.transformed, link="probit"),
+    "cloglog": partial(kernel.transformed, link="cloglog"),
     "wald": kernel.wald,
+    "wald-cc": partial(kernel.wald, corrected=True),
     "blaker": lambda x, n, tail: kernel.blaker(x, n, 2 * tail),
 }
 
@@ -36,7 +45,9 @@ def proportion(
     ----------
     x, n : events and subjects; scalars, arrays, columns (pandas, polars, pyarrow), or column names of `data`
     method : clopper-pearson (exact, never below the nominal coverage), mid-p, wilson, wilson-cc (Newcombe 1998),
-        agresti-coull (unclipped), jeffreys (equal-tailed, edges not forced), wald (unclipped), blaker (two-sided only)
+        agresti-coull (unclipped), jeffreys (equal-tailed, edges not forced), jeffreys-edges (0 at x = 0, 1 at x = n),
+        scas (score corrected for skewness), likelihood-ratio, logit, probit and cloglog (Wald on that scale, exact at
+        x = 0 and x = n), wald and wald-cc (unclipped), blaker (two-sided only)
     level : confidence of the two-sided interval, or of the one-sided bound
     side : two, greater (lower bound only) or less (upper bound only)
     data : table that holds the named columns
@@ -55,12 +66,13 @@ def proportion(
 
     Agrees with
     -----------
-    R 4.2.2 (closed forms and bisection to machine precision; exactci 1.4-5 for blaker), 1e-9 absolute.
+    R 4.2.2 (closed forms and bisection to machine precision; exactci 1.4-5 for blaker, ratesci 1.0.0 for scas, binom
+    for logit, probit and cloglog), 1e-9 absolute; binom's likelihood-ratio limits stop at 3e-5.
 
     References
     ----------
     Newcombe (1998), Statistics in Medicine 17:857. Blaker (2000), Canadian Journal of Statistics 28:783.
-    Brown, Cai & DasGupta (2001), Statistical Science 16:101.
+    Brown, Cai & DasGupta (2001), Statistical Science 16:101. Laud (2017), Pharmaceutical Statistics 16:334 (scas).
 
     Examples
     --------

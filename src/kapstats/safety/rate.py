@@ -22,6 +22,8 @@ ONE: dict[str, Callable[..., Any]] = {
     "score": poisson.score,
     "wald": poisson.wald,
     "log": poisson.log_normal,
+    "jeffreys": poisson.jeffreys,
+    "square-root": poisson.square_root,
 }
 RATIO = ("exact", "mid-p", "score", "wald")
 DIFFERENCE: dict[str, Callable[..., Any]] = {
@@ -50,7 +52,8 @@ def rate(
     Parameters
     ----------
     events, time : counts and time at risk; scalars, arrays, columns, or column names of `data`
-    method : exact (Garwood), mid-p, byar, score, wald (unclipped), log (NaN limits without events)
+    method : exact (Garwood), mid-p, byar, score, jeffreys (gamma; 0 without events), square-root, wald (unclipped), log
+        (NaN limits without events)
     level, side : confidence; two, greater (lower bound) or less (upper bound)
     per : unit of time of the rate, e.g. 100 for events per 100 patient-years when `time` is in years
 

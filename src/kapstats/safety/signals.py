@@ -15,7 +15,7 @@ from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels import berry_berry, false_discovery
 from kapstats.kernels.max_t import step_down_max_t
-from kapstats.safety import difference as pairs
+from kapstats.safety import two_by_two as pairs
 from kapstats.safety.comparison import ADJUSTMENTS
 from kapstats.safety.incidence import choose_arm, membership
 

@@ -8,6 +8,7 @@ FREQ: inverse-variance pool of the midpoints of the strata's intervals).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,14 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import FloatArray
-from kapstats.errors import DataError, FormulaError, choose
+from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import wald
 from kapstats.kernels import exact
 from kapstats.kernels import stratified_tables as kernel
 from kapstats.kernels import two_proportions as two
-from kapstats.safety import difference as pairs
 from kapstats.safety import rows
+from kapstats.safety import two_by_two as pairs
 from kapstats.safety.rate import normal_p
 
 if TYPE_CHECKING:
@@ -84,8 +85,11 @@ def _iterative(table: Table, tail: float, side: str) -> Columns:
     return _columns(estimate, low, high, statistic=z, p_value=normal_p(z, side))
 
 
-def _summary(table: Table, tail: float, side: str) -> Columns:
-    return _wald(*kernel.summary_score(*table, tail), tail, side)
+def _summary(corrected: bool) -> Compute:
+    def compute(table: Table, tail: float, side: str) -> Columns:
+        return _wald(*kernel.summary_score(*table, tail, corrected), tail, side)
+
+    return compute
 
 
 def _newcombe(table: Table, tail: float, side: str) -> Columns:
@@ -137,7 +141,8 @@ DIFFERENCE: dict[str, Compute] = {
     "miettinen-nurminen": _score(True),
     "farrington-manning": _score(False),
     "miettinen-nurminen-iterative": _iterative,
-    "summary-score": _summary,
+    "summary-score": _summary(True),
+    "summary-score-uncorrected": _summary(False),
     "newcombe": _newcombe,
     "mantel-haenszel": _mantel_haenszel,
     "greenland-robins": _greenland_robins,
@@ -151,15 +156,40 @@ ODDS_RATIO: dict[str, Compute] = {
     "conditional-exact": _exact_odds(False),
     "mid-p": _exact_odds(True),
 }
-MEASURES = {"risk-difference": DIFFERENCE, "risk-ratio": RISK_RATIO, "odds-ratio": ODDS_RATIO}
+METHODS = {"risk-difference": DIFFERENCE, "risk-ratio": RISK_RATIO, "odds-ratio": ODDS_RATIO}
 
 
-def stratified_difference(given: Any, strata: Any, method: str, **options: Any) -> Estimates:
-    """Estimate one risk difference over strata: Mantel-Haenszel weights unless the method says otherwise.
+def stratified(
+    given: Any,
+    strata: Any,
+    method: str,
+    measure: str = "risk-difference",
+    *,
+    level: float = 0.95,
+    side: str = "two",
+    data: Any = None,
+    term: Any = None,
+) -> Estimates:
+    """Estimate one risk difference, risk ratio or odds ratio over strata.
 
-    method : miettinen-nurminen, farrington-manning (the same without N/(N-1)), miettinen-nurminen-iterative,
-    summary-score, newcombe (Yan & Su 2010), mantel-haenszel (Sato's standard error), greenland-robins (their standard
-    error), inverse-variance. ``term=`` labels give one row per term.
+    Parameters
+    ----------
+    given : x1, n1, x2, n2 with one row per stratum (and term)
+    strata : label of every row
+    method : of a risk difference: miettinen-nurminen (score with fixed Mantel-Haenszel weights; at 0 the CMH test),
+        farrington-manning (the same without N/(N-1)), miettinen-nurminen-iterative (their own weights, which follow the
+        value tested), summary-score (SAS: inverse-variance pool of the midpoints of the strata's score intervals),
+        summary-score-uncorrected (of intervals without N/(N-1)), newcombe (Yan & Su), mantel-haenszel (Sato's standard
+        error), greenland-robins (theirs), inverse-variance. Of a risk ratio: miettinen-nurminen, mantel-haenszel
+        (Greenland-Robins). Of an odds ratio: miettinen-nurminen (efficient score), mantel-haenszel
+        (Robins-Breslow-Greenland), inverse-variance (Woolf), conditional-exact and mid-p (convolution of the strata)
+    term : labels that give one row per term
+
+    Returns
+    -------
+    Estimates with strata (those with both groups), the totals x1 n1 x2 n2 over them, estimate, statistic, p_value,
+    conf_low, conf_high. A stratum with an empty group carries no information and is warned of; without any other the
+    result is NaN.
 
     Agrees with
     -----------
@@ -172,56 +202,40 @@ def stratified_difference(given: Any, strata: Any, method: str, **options: Any) 
 
     Examples
     --------
-    >>> est = stratified_difference(([2, 1], [15, 9], [1, 0], [14, 11]), ["a", "b"], "mantel-haenszel")
+    >>> est = stratified(([2, 1], [15, 9], [1, 0], [14, 11]), ["a", "b"], "mantel-haenszel")
     >>> est["estimate"].round(4).tolist()
     [0.0819]
     """
-    return _stratified(given, strata, method, "risk-difference", **options)
-
-
-def stratified_ratio(given: Any, strata: Any, method: str, **options: Any) -> Estimates:
-    """Estimate one risk ratio over strata: miettinen-nurminen (score), or mantel-haenszel (Greenland-Robins)."""
-    return _stratified(given, strata, method, "risk-ratio", **options)
-
-
-def stratified_odds(given: Any, strata: Any, method: str, **options: Any) -> Estimates:
-    """Estimate one odds ratio over strata.
-
-    method : miettinen-nurminen (efficient score; at 1 the CMH test), mantel-haenszel (Robins-Breslow-Greenland),
-    inverse-variance (Woolf), conditional-exact, mid-p (convolution of the strata).
-    """
-    return _stratified(given, strata, method, "odds-ratio", **options)
-
-
-def _stratified(
-    given: Any,
-    strata: Any,
-    method: str,
-    measure: str,
-    *,
-    level: float = 0.95,
-    side: str = "two",
-    data: Any = None,
-    term: Any = None,
-) -> Estimates:
-    methods = MEASURES[measure]
-    choose(method, methods, "method")
+    compute = METHODS[measure][choose(method, METHODS[measure], "method")]
     tail = rows.check_side(side, level)
     table, keys, labels, kind = _cube(given, strata, term, data)
     used = (table[1] > 0) & (table[3] > 0)
-    columns = methods[method](table, tail, side)
-    space = (-1.0, 1.0) if measure == "risk-difference" else (0.0, np.inf)
-    columns["conf_low"], columns["conf_high"] = rows.one_sided(columns["conf_low"], columns["conf_high"], side, space)
+    columns = _within_space(compute(table, tail, side), measure, side)
     totals = {name: np.where(used, part, 0.0).sum(1) for name, part in zip(pairs.NAMES, table, strict=True)}
     counted: Columns = {"strata": used.sum(1).astype(float), **totals}
-    lost = int((~used).sum())
     result = rows.result(
         counted | columns, ("strata", *pairs.NAMES), title=f"Stratified {measure.replace('-', ' ')}", method=method,
-        level=level, side=side, kind=kind, scale="identity" if measure == "risk-difference" else "natural",
-        warnings=[f"{lost} strata have an empty group and carry no information."] if lost else [], strata=labels,
+        level=level, side=side, kind=kind, scale=pairs.MEASURES[measure].scale, warnings=_uninformative(used),
+        strata=labels,
     )  # fmt: skip
-    if term is None:
-        return result
+    return result if term is None else _keyed(result, keys)
+
+
+def _within_space(columns: Columns, measure: str, side: str) -> Columns:
+    low, high = rows.one_sided(columns["conf_low"], columns["conf_high"], side, pairs.MEASURES[measure].space)
+    return columns | {"conf_low": low, "conf_high": high}
+
+
+def _uninformative(used: Any) -> list[str]:
+    lost = int((~used).sum())
+    if not lost:
+        return []
+    text = f"{lost} strata have an empty group and carry no information."
+    warnings.warn(text, KapstatsWarning, stacklevel=5)
+    return [text]
+
+
+def _keyed(result: Estimates, keys: list[Any]) -> Estimates:
     frame = result.frame.copy()
     frame.insert(0, "term", keys)
     return Estimates(frame, result.meta)
@@ -313,19 +327,15 @@ def homogeneity(x1: Any, n1: Any, x2: Any, n2: Any, strata: Any, *, data: Any = 
 
 def _tests(columns: Columns, keys: list[Any], method: str, kind: str) -> Estimates:
     result = rows.result(columns, (), title=method, method=method, level=0.95, side="two", kind=kind)
-    frame = result.frame.copy()
-    if keys != [""] * len(keys):
-        frame.insert(0, "term", keys)
-    return Estimates(frame, result.meta)
+    return result if keys == [""] * len(keys) else _keyed(result, keys)
 
 
 def term_columns(
     ae: Incidence, arm: int, reference: int, strata: str, method: str, measure: str, tail: float, side: str
 ) -> Columns:
     """The stratified comparison of two groups for every row of an incidence table."""
-    methods = MEASURES[measure]
-    choose(method, methods, "method")
-    return methods[method](term_cube(ae, arm, reference, strata), tail, side)
+    compute = METHODS[measure][choose(method, METHODS[measure], "method")]
+    return _within_space(compute(term_cube(ae, arm, reference, strata), tail, side), measure, side)
 
 
 def term_cube(ae: Incidence, arm: int, reference: int, strata: str) -> Table:
