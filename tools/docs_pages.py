@@ -47,8 +47,9 @@ def _output(output: dict[str, Any]) -> str:
         return f'<p class="picture"><img alt="Figure drawn by the code above" src="{address}"></p>'
     if "text/html" in data:
         table = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.S)
+        table = table.replace("<th></th>", "<td></td>")
         lines = [line for line in table.splitlines() if line.strip()]  # a blank line would end the HTML block
-        return "\n".join(['<div class="output">', *lines, "</div>"])
+        return "\n".join(['<div class="output" tabindex="0">', *lines, "</div>"])
     text = "".join(output.get("text", data.get("text/plain", ""))).rstrip()
     return f"```text\n{text}\n```" if text else ""
 
