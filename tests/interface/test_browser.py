@@ -1,4 +1,4 @@
-"""The report in a real browser: three sections, a filter that filters, no error, nothing wider than the screen."""
+"""The report in a real browser: three sections, a filter that filters, no error, accessible at every width and colour."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage
 #: a page that shows the report in a frame of a given width, asks it questions, and keeps the answers in its title
 PROBE = """<!doctype html><meta charset="utf-8"><title>waiting</title>
 <iframe id="f" src="report.html" style="width:{width}px;height:900px;border:0"></iframe>
+<script src="accessibility.js"></script>
 <script>
 const frame = document.getElementById("f");
 frame.addEventListener("load", () => {{
@@ -35,17 +36,9 @@ frame.addEventListener("load", () => {{
   said.found = rows().map((r) => r.cells[0].textContent);
   words.value = ""; words.dispatchEvent(new w.Event("input"));
   said.again = rows().length;
-  const linear = (x) => x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4;
-  const light = (c) => {{
-    const [r, g, b] = c.match(/[\\d.]+/g).map((x) => linear(x / 255));
-    return .2126 * r + .7152 * g + .0722 * b;
-  }};
-  const page = light(w.getComputedStyle(d.body).backgroundColor);
-  const ratio = (e) => {{
-    const l = light(w.getComputedStyle(e).color); return (Math.max(l, page) + .05) / (Math.min(l, page) + .05);
-  }};
-  said.dark = page < .2;
-  said.contrast = Math.min(...[...d.querySelectorAll("p, td, th, a, h2, h3, dd, dt, figcaption, summary")].map(ratio));
+  said.dark = +w.getComputedStyle(d.body).backgroundColor.match(/\\d+/)[0] < 128;
+  d.querySelectorAll("details").forEach((e) => {{ e.open = true; }});
+  said.faults = audit(d, w);
   document.title = JSON.stringify(said);
 }});
 </script>"""
@@ -55,6 +48,7 @@ frame.addEventListener("load", () => {{
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("browser") / "out"
     ks.run(out=out)
+    shutil.copy(Path(__file__).with_name("accessibility.js"), out)
     return out / "report.html"
 
 
@@ -74,7 +68,7 @@ def browse(address: Path, profile: Path, *more: str) -> tuple[str, str]:
     return done.stdout, "\n".join(console)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 390, 320])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_report_opens_and_answers(report: Path, tmp_path: Path, width: int, scheme: str) -> None:
     probe = report.with_name("probe.html")
@@ -94,7 +88,7 @@ def test_report_opens_and_answers(report: Path, tmp_path: Path, width: int, sche
     assert said["found"] == ["Psychiatric disorders", "Dissociation"]
     assert said["rows"] == said["again"] > 20
     assert said["dark"] == (scheme == "dark")
-    assert said["contrast"] >= 4.5
+    assert said["faults"] == []
 
 
 def test_a_page_with_a_broken_script_would_be_noticed(tmp_path: Path) -> None:
@@ -102,3 +96,52 @@ def test_a_page_with_a_broken_script_would_be_noticed(tmp_path: Path) -> None:
     page.write_text("<!doctype html><script>noSuchFunction()</script>", encoding="utf-8")
     _, console = browse(page, tmp_path / "profile")
     assert "noSuchFunction" in console
+
+
+#: a fault, and a page that has it
+FAULTS = {
+    "page without language": "<html>",
+    "heading leaves out a level": "<h3>x</h3>",
+    "header without scope": "<table><caption>t</caption><tr><th>x</th><td>1</td></tr></table>",
+    "empty header": "<table><caption>t</caption><tr><th scope='row'></th><td>1</td></tr></table>",
+    "table without caption": "<table><tr><th scope='row'>x</th><td>1</td></tr></table>",
+    "img without alt": "<img src='x.png'>",
+    "figure without name": "<svg role='img'><desc>d</desc></svg>",
+    "figure without description": "<svg role='img'><title>t</title></svg>",
+    "field without label": "<input type='search'>",
+    "link or button without name": "<button></button>",
+    "link to nowhere": "<a href='#gone'>x</a>",
+    "id twice": "<p id='a'>x</p><p id='a'>y</p>",
+    "two regions of one name": "<p role='region' aria-label='r'>x</p><p role='region' aria-label='r'>y</p>",
+    "scrolls without focus": "<div style='overflow:auto;width:5rem'><div style='width:30rem'>x</div></div>",
+    "wider than the screen": "<div style='width:3000px'>x</div>",
+    "contrast": "<p style='color:#999'>grey on white</p>",
+    "tab order set by hand": "<p tabindex='3'>x</p>",
+}
+
+
+def test_the_audit_would_notice(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).with_name("accessibility.js"), tmp_path)
+    head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>t</title>"
+    skip = "<a class='skip' href='#m'>Skip</a><header><h1>t</h1></header>"
+    for k, (fault, body) in enumerate({"": "", **FAULTS}.items()):
+        html = "" if fault == "page without language" else "<html lang='en'>"
+        page = f"<!doctype html>{html}<head>{head}</head><body>{skip}<main id='m'>{body}</main></body>"
+        (tmp_path / f"p{k}.html").write_text(page, encoding="utf-8")
+    probe = tmp_path / "probe.html"
+    frames = "".join(f"<iframe src='p{k}.html' width='900'></iframe>" for k in range(len(FAULTS) + 1))
+    ask = (
+        "addEventListener('load', () => { document.title = JSON.stringify([...document.querySelectorAll('iframe')]"
+        ".map((f) => audit(f.contentDocument, f.contentWindow))); });"
+    )
+    probe.write_text(
+        f"<!doctype html><title>waiting</title><script src='accessibility.js'></script>{frames}<script>{ask}</script>",
+        encoding="utf-8",
+    )
+    html, _ = browse(probe, tmp_path / "profile", "--window-size=1400,1000")
+    title = re.search(r"<title>(.*?)</title>", html, flags=re.S)
+    assert title is not None
+    clean, *found = json.loads(unescape(title[1]))
+    assert clean == []
+    for (fault, _), faults in zip(FAULTS.items(), found, strict=True):
+        assert any(f.startswith(fault) for f in faults), (fault, faults)

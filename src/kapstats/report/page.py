@@ -85,7 +85,7 @@ def _navigation(document: Document) -> str:
     items = ['<li><a href="#answers">In short</a></li>']
     for question in _asked(document.blocks):
         own = [block for block in document.blocks if block.question == question]
-        inner = "".join(f'<li><a href="#{_slug(b.name)}">{escape(b.title)}</a></li>' for b in own)
+        inner = "".join(f'<li><a href="#{_anchor(b.name)}">{escape(b.title)}</a></li>' for b in own)
         items.append(f'<li><a href="#{question}">{escape(_heading(question, document)[0])}</a><ul>{inner}</ul></li>')
     items.append('<li><a href="#provenance">How this was made</a></li>')
     return f'<nav aria-label="Contents"><ul>{"".join(items)}</ul></nav>'
@@ -130,7 +130,7 @@ def _block(block: Block) -> str:
     tables = "\n".join(_table(result) for result in block.results if result.table is not None)
     heading = f"<h3>{escape(block.title)}</h3>"
     body = "\n".join(part for part in (heading, failed, sentence, pictures, tables, warnings, how) if part)
-    return f'<article id="{_slug(block.name)}">\n{body}\n</article>'
+    return f'<article id="{_anchor(block.name)}">\n{body}\n</article>'
 
 
 def _picture(owner: str, picture: Picture) -> str:
@@ -179,6 +179,12 @@ def inline(svg: str, *, prefix: str) -> str:
     for colour in SWITCHED:
         rest = re.sub(rf"([:=]\s*\"?){colour}\b", rf"\1var(--c{colour[1:]})", rest)
     return f"{opening}{width}>{rest}"
+
+
+def _anchor(name: str) -> str:
+    """The id of an analysis; one called as a part of the page gets a prefix."""
+    slug = _slug(name)
+    return f"analysis-{slug}" if slug in (*QUESTIONS, "main", "answers", "provenance") else slug
 
 
 def _slug(text: str) -> str:
