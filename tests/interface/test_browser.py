@@ -1,4 +1,4 @@
-"""The report in a real browser: three sections, a filter that filters, no error, accessible at every width and colour."""
+"""The report in a real browser: a filter that filters, no error, accessible at every width and in both colours."""
 
 from __future__ import annotations
 

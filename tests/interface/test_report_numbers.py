@@ -34,9 +34,7 @@ class Tables(HTMLParser):
             self.inside = tag
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in ("caption", "th", "td") and self.inside != "tfoot":
-            self.inside = ""
-        elif tag == "table":
+        if tag == "table" or (tag in ("caption", "th", "td") and self.inside != "tfoot"):
             self.inside = ""
 
     def handle_data(self, data: str) -> None:
