@@ -81,10 +81,13 @@ def satterthwaite(
 
 
 def kenward_roger(d: VarianceDerivatives, information: str) -> SmallSample:
-    """Adjusted covariance Phi_A and the ingredients of Kenward & Roger's df; NaN when W is not positive definite."""
-    observed = d.observed if information == "observed" else d.expected
+    """Adjusted covariance Phi_A and the ingredients of Kenward & Roger's df; NaN when W is not positive definite.
+
+    Parameters that repeat each other (an intercept beside one effect per level of a factor) are no such case: along
+    sum_j c_j V_j = 0 neither the information nor Phi changes, and any generalised inverse gives the same answer.
+    """
     scaled = d.root.T @ d.P @ d.root
-    w = positive_inverse(observed)
+    w = positive_inverse(d.observed if information == "observed" else d.expected, scaled)
     middle = np.einsum("jk,jkab->ab", w, d.Q, optimize=True)
     inner = np.einsum("jk,jab,kbc->ac", w, scaled, scaled, optimize=True)
     adjusted = d.Phi + 2.0 * (d.Phi @ middle @ d.Phi - d.root @ inner @ d.root.T)
@@ -100,13 +103,18 @@ def pseudo_inverse(H: Array, tolerance: float = 1e-8) -> Array:
     return np.asarray((half / values[keep]) @ half.T)
 
 
-def positive_inverse(H: Array) -> Array:
-    """Inverse of a positive definite matrix, NaN where it is not."""
+def positive_inverse(H: Array, scaled: Array) -> Array:
+    """Inverse of a positive definite matrix (k, k), generalised along directions in which `scaled` (k, p, p) is zero.
+
+    NaN where H is not positive definite in any other direction.
+    """
     scale = np.sqrt(np.abs(np.diag(H)))
     if not np.all(scale > 0):
         return np.full_like(H, np.nan)
     values, vectors = np.linalg.eigh(0.5 * (H + H.T) / np.outer(scale, scale))
-    if values[0] <= 1e-10 * values[-1]:
-        return np.full_like(H, np.nan)
     half = vectors / scale[:, None]
-    return np.asarray((half / values) @ half.T)
+    change = np.abs(np.einsum("km,kab->mab", half, scaled)).max(axis=(1, 2), initial=0.0)
+    flat = (np.abs(values) < 1e-8 * values[-1]) & (change < 1e-6 * change.max(initial=0.0))
+    if values[~flat].min(initial=np.inf) <= 1e-10 * values[-1]:
+        return np.full_like(H, np.nan)
+    return np.asarray((half[:, ~flat] / values[~flat]) @ half[:, ~flat].T)
