@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from kapstats.errors import FormulaError, choose, nearest
 
-STRUCTURES = ("us", "toep", "toeph", "ar1", "ar1h", "cs", "csh", "ad", "adh", "sp_exp", "sp_gau")
+STRUCTURES = ("us", "toep", "toeph", "ar1", "ar1h", "cs", "csh", "ad", "adh", "sp_exp", "sp_gau", "diag")
 SPATIAL = ("sp_exp", "sp_gau")
+DIAGONAL = "diag"
 SPECIALS = ("strata", "cluster", "frailty", "offset")
 MAX_LENGTH = 20_000
 

@@ -102,14 +102,22 @@ def free_entries(blocks: Sequence[int]) -> tuple[Codes, Codes]:
 
 
 def summarise(
-    X: Array, y: Array, factors: Sequence[Factor], weights: Array | None = None, *, compress: bool = True
+    X: Array,
+    y: Array,
+    factors: Sequence[Factor],
+    weights: Array | None = None,
+    *,
+    compress: bool = True,
+    rest: sparse.csr_matrix | None = None,
 ) -> Arrow:
     """The statistics of rows X (N, p), y (N,); `factors[0]` is eliminated level by level; precision `weights` (N,).
 
-    compress=False keeps one row of B per level, in order (for the random effects themselves).
+    compress=False keeps one row of B per level, in order (for the random effects themselves); rest (N, R): columns of
+    the other factors where their rows are not one level each.
     """
     root = np.ones(y.size) if weights is None else np.sqrt(weights)
-    rest = sparse.hstack([incidence(f, root) for f in factors[1:]], format="csr") if len(factors) > 1 else None
+    if rest is None:
+        rest = beside_first(factors, root)
     Xy = np.column_stack([X, y]) * root[:, None]
     first = factors[0]
     parts = [_grouped(first.codes, first.n_levels, first.Z[:, a] * root) for a in range(first.Z.shape[1])]
@@ -117,6 +125,11 @@ def summarise(
     B = np.stack([_beside(p, rest, Xy) for p in parts], axis=1)
     A, count, B, which = _merge_patterns(A, B, compress=compress and rest is None)
     return Arrow(A, count, B, which, _gram(rest, Xy), y.size, X.shape[1], _layouts(factors))
+
+
+def beside_first(factors: Sequence[Factor], root: Array) -> sparse.csr_matrix | None:
+    """Columns (N, R) of all factors but the first, rows scaled by `root`."""
+    return sparse.hstack([incidence(f, root) for f in factors[1:]], format="csr") if len(factors) > 1 else None
 
 
 def incidence(factor: Factor, root: Array) -> sparse.csr_matrix:

@@ -3,8 +3,8 @@
 Letters: theta (B, r) with the groups' parameters one after another; a block is a covariance matrix that patterns point
 to (one per group, or one per pattern when coordinates differ between subjects); m visits. Natural parameters are
 variances and covariances where the structure is linear in them (us, cs, toep), variances and correlations for the
-heterogeneous ones (csh, toeph, ar1h, adh), a variance and correlations for ar1 and ad, a variance and a range for the
-spatial ones: sp_exp v exp(-d / range), sp_gau v exp(-d^2 / range^2).
+heterogeneous ones (csh, toeph, ar1h, adh, and diag without correlations), a variance and correlations for ar1 and ad,
+a variance and a range for the spatial ones: sp_exp v exp(-d / range), sp_gau v exp(-d^2 / range^2).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 LINEAR = ("us", "cs", "toep")
-HETEROGENEOUS = ("csh", "toeph", "ar1h", "adh")
+HETEROGENEOUS = ("csh", "toeph", "ar1h", "adh", "diag")
 HOMOGENEOUS = ("ar1", "ad", "sp_exp", "sp_gau")
-STRUCTURES = (*LINEAR, *HETEROGENEOUS, *HOMOGENEOUS)
+#: of a model without random effects; "diag" stands beside them only
+STRUCTURES = (*LINEAR, "csh", "toeph", "ar1h", "adh", *HOMOGENEOUS)
 SPATIAL = ("sp_exp", "sp_gau")
 
 
@@ -68,7 +69,7 @@ def parameter_names(name: str, visits: list[str]) -> list[str]:
 
 def _correlation_names(name: str, visits: list[str]) -> list[str]:
     kind, m = name.rstrip("h") if name != "toeph" else "toep", len(visits)
-    if m == 1:
+    if m == 1 or name == "diag":
         return []
     if kind == "toep":
         return [f"cor(lag {k + 1})" for k in range(m - 1)]
@@ -177,14 +178,15 @@ def _correlation(structure: Structure) -> Callable[[Floats], Parts]:
         distance = structure.distance
         assert distance is not None
         return lambda rho: _spatial(name, distance, rho)
-    if m == 1:
-        return _trivial
+    if m == 1 or name == "diag":
+        return lambda rho: _trivial(rho, m)
     return {"cs": _common, "toep": _lagged, "ar1": _power, "ad": _chain}[kind](m)
 
 
-def _trivial(rho: Floats) -> Parts:
+def _trivial(rho: Floats, m: int) -> Parts:
+    """No correlation."""
     head = rho.shape[:-1]
-    return np.ones((*head, 1, 1)), np.zeros((*head, 0, 1, 1)), np.zeros((*head, 0, 0, 1, 1))
+    return np.broadcast_to(np.eye(m), (*head, m, m)), np.zeros((*head, 0, m, m)), np.zeros((*head, 0, 0, m, m))
 
 
 def _lag(m: int) -> Ints:

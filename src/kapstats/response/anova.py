@@ -33,6 +33,7 @@ def anova(
     type: int = 3,
     df: str | None = None,
     vcov: str | None = None,
+    form: str = "deviation",
     describe: Mapping[str, Any],
 ) -> Estimates:
     """One F test per model term in formula order, without the intercept.
@@ -42,8 +43,9 @@ def anova(
     model : the fit; `design`, `used` its design and rows; `gram` (q, q) its unweighted X'X
     type : 2 or 3
     df, vcov : methods, None for the model's default
+    form : see `hypotheses`
     """
-    tests = [(term.name, _test(model, L, df, vcov)) for term, L in hypotheses(design, used, gram, type)]
+    tests = [(term.name, _test(model, L, df, vcov)) for term, L in hypotheses(design, used, gram, type, form)]
     frame = pd.DataFrame(
         {
             "term": [name for name, _ in tests],
@@ -61,16 +63,21 @@ def _test(model: Model, L: FloatArray, df: str | None, vcov: str | None) -> Join
 
 
 def hypotheses(
-    design: Design, used: pd.DataFrame, gram: FloatArray, type: int = 3
-) -> list[tuple[Term, FloatArray]]:  # fmt: skip
-    """(term, L) with L (num_df, q) over all columns of the design; no rows where nothing of a term is estimable."""
+    design: Design, used: pd.DataFrame, gram: FloatArray, type: int = 3, form: str = "deviation"
+) -> list[tuple[Term, FloatArray]]:
+    """(term, L) with L (num_df, q) over all columns of the design; no rows where nothing of a term is estimable.
+
+    form : rows of a type III hypothesis, on which only Satterthwaite's joint df depend: "deviation", levels against the
+        mean of levels (as R mmrm), or "reference", one row per coefficient (as R lmerTest)
+    """
     if type not in (2, 3):
         raise FormulaError(f"type={type!r}: choose 2 or 3.")
     terms = [t for t in design.terms if t.factors]
     if type == 2:
         return [(t, _plain_form(_type_two(design, t, gram), design, t)) for t in terms]
     full = _full_columns(design, used)
-    return [(t, _turned(_plain_form(_type_three(design, t, *full), design, t), design, t)) for t in terms]
+    plain = [(t, _plain_form(_type_three(design, t, *full), design, t)) for t in terms]
+    return plain if form == "reference" else [(t, _turned(L, design, t)) for t, L in plain]
 
 
 def _turned(L: FloatArray, design: Design, term: Term) -> FloatArray:
@@ -95,7 +102,7 @@ def _plain_form(L: FloatArray, design: Design, term: Term) -> FloatArray:
 def _sum_form(design: Design, term: Term) -> FloatArray:
     """From effects against the reference to effects against the mean of levels, the last level left out.
 
-    The F statistic does not depend on the form, Satterthwaite's joint df do: this is the form of R mmrm and of SAS.
+    The F statistic does not depend on the form, Satterthwaite's joint df do: this is the form of R mmrm.
     """
     own = ~design.aliased[term.start : term.stop]
     width = term.stop - term.start

@@ -240,7 +240,7 @@ class LmmFit:
         """F tests by model term, types II and III (SAS's hypotheses): `term num_df df statistic p_value`."""
         gram = self.design.X.T @ self.design.X
         return term_tests.anova(
-            self, self.design, self.used, gram, type=type, df=df, vcov=vcov, describe=self._meta(df)
+            self, self.design, self.used, gram, type=type, df=df, vcov=vcov, form="reference", describe=self._meta(df)
         )
 
     # ------------------------------------------------------------------ random effects and rows
@@ -323,7 +323,8 @@ class LmmFit:
     ) -> Estimates:
         """Intervals for standard deviations and correlations of the random effects and the residual.
 
-        method : "profile" (inversion of the likelihood ratio of the fit) or "bootstrap" (parametric, `n` refits)
+        method : "profile" (inversion of the likelihood ratio of the fit; not beside a residual structure), or
+            "bootstrap" (parametric, `n` refits)
         """
         choose(method, ("profile", "bootstrap"), "method")
         return lmm_variance.variance_intervals(self, method, level, n, seed)
@@ -405,8 +406,9 @@ def lmm(
         ``"MADRS ~ DAY*TRT01P + (DAY | USUBJID) + (1 | SITEID)"``: ``(x | g)`` with intercept and correlations,
         ``(0 + x | g)`` without intercept, ``(x || g)`` without correlations, ``(1 | a/b)`` nested, ``(1 | a:b)``;
         several terms may be nested or crossed; factors may stand left of the bar. A residual structure may be added,
-        ``ar1(AVISIT | USUBJID)`` (also ar1h, ad, adh, sp_exp, sp_gau), when every grouping factor is constant within
-        its subjects.
+        ``us(AVISIT | USUBJID)`` (us, toep, toeph, ar1, ar1h, cs, csh, ad, adh, sp_exp, sp_gau; ``| ARM / USUBJID`` for
+        one per arm) or ``diag(ARM | USUBJID)``, a variance for every level. The grouping factor with most random
+        effects has to be constant within the subjects of the structure.
     data : table or path
         One row per observation; rows with missing values are left out and counted.
     reml : bool
@@ -435,7 +437,8 @@ def lmm(
     Agrees with
     -----------
     R lme4 1.1-31 (log-likelihood 1e-9, coefficients 1e-6), lmerTest 3.1-3 (Satterthwaite 1e-3, its derivatives are
-    numerical) and pbkrtest 0.5.2 (Kenward-Roger 1e-6).
+    numerical), pbkrtest 0.5.2 (Kenward-Roger 1e-6, without weights, which it ignores) and nlme 3.1-162 (residual
+    structures: log-likelihood 2e-7, the limit is its optimiser).
 
     References
     ----------
@@ -497,7 +500,8 @@ def _solve(rows: ModelRows, y: FloatArray, reml: bool, near: FloatArray | None =
     if rows.formula.covariance is not None:
         visits, structure = residual_structure.prepare(rows)
         plain = residual_structure.StructuredRows(Q / root, residual, rows.random.factors, w)
-        arrow, solved, found, logdet = residual_structure.solve(plain, visits, structure, reml, near)
+        term = rows.formula.covariance
+        arrow, solved, found, logdet = residual_structure.solve(plain, visits, term, structure, reml, near)
         return LmmState(arrow, solved, back, start, constant + logdet, found)
     arrow = summarise(Q / root, residual, rows.random.factors, rows.weights)
     return LmmState(arrow, fit(arrow, reml=reml, near=near), back, start, constant - float(np.log(w).sum()))

@@ -15,8 +15,8 @@ from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
 from kapstats.formula.design import complete_rows, evaluate
 from kapstats.inference.intervals import wald
-from kapstats.kernels.block_arrow import Arrow, Eliminated, blocks, eliminate, rest_inner, summarise
-from kapstats.response.residual_structure import StructuredRows, colour, whitened, with_rows
+from kapstats.kernels.block_arrow import Arrow, Eliminated, blocks, eliminate, rest_inner
+from kapstats.response.residual_structure import StructuredRows, changes, colour, whitened, with_rows
 
 if TYPE_CHECKING:
     from kapstats.response.lmm import LmmFit
@@ -58,7 +58,7 @@ def uncompressed(model: LmmFit, keep: IntArray | None = None) -> Arrow:
         rows, _ = whitened(rows, s.residual.visits, s.residual.relative())
     if keep is not None:
         rows = with_rows(rows, keep)
-    return summarise(rows.X, rows.y, rows.factors, rows.weights, compress=False)
+    return rows.summarised(compress=False)
 
 
 def conditional(found: Levels, t: int) -> FloatArray:
@@ -143,7 +143,9 @@ def residuals(model: LmmFit, kind: str) -> pd.Series:
     value = model.y - mean
     if kind == "pearson":
         w = 1.0 if model.data.weights is None else np.sqrt(model.data.weights)
-        value = value * w / model.sigma
+        residual = model.state.residual
+        relative = 1.0 if residual is None else np.sqrt(residual.row_variances())
+        value = value * w / (model.sigma * relative)
     return pd.Series(value, index=model.data.rows, name=kind)
 
 
@@ -182,18 +184,12 @@ def predict(
     elif placed is not None:
         variance = variance + model.state.solved.s2 * _prior(model, placed)
     if interval == "prediction":
-        _refuse_unequal(model)
-        variance = variance + model.state.solved.s2
+        residual = model.state.residual
+        variance = variance + model.state.solved.s2 * (1.0 if residual is None else residual.variances_of(rows))
     answer = _answer(value, variance, fixed.df, interval, level)
     full = pd.DataFrame(np.nan, index=range(len(frame)), columns=list(answer))
     full.iloc[kept] = pd.DataFrame(answer).to_numpy()
     return Estimates(full, model._meta(df, title="Predictions", level=level, interval=interval, random=random))
-
-
-def _refuse_unequal(model: LmmFit) -> None:
-    residual = model.state.residual
-    if residual is not None and np.ptp(np.diag(residual.relative())) > 0:
-        raise FormulaError(f"interval='prediction' is not offered beside {residual.structure.name}: variances differ.")
 
 
 def _complete(model: LmmFit, frame: pd.DataFrame, random: bool) -> IntArray:
@@ -275,6 +271,7 @@ def influence(model: LmmFit, group: str | None) -> Estimates:
     chosen = next(iter(groups)) if group is None else choose(group, groups, "group")
     t = groups[chosen]
     codes, labels = random.factors[t].codes, random.levels[t]
+    _need_whole_subjects(model, t)
     beta = np.array([_without(model, np.flatnonzero(codes != level)) for level in range(len(labels))])
     gap = model.state.gamma - beta
     unit = model.sigma if model.state.residual is None else 1.0
@@ -295,6 +292,15 @@ def influence(model: LmmFit, group: str | None) -> Estimates:
     )
     left = pd.DataFrame(model.state.beta - written, columns=names)
     return Estimates(frame, {**model._meta(title=f"Influence of {chosen}"), "coefficients": left})
+
+
+def _need_whole_subjects(model: LmmFit, t: int) -> None:
+    term = model.data.formula.covariance
+    if term is not None and changes(model.data, term, t)[1]:
+        raise FormulaError(
+            f"influence: a level that changes within {term.subject} cannot be left out beside {term.structure}(...); "
+            "refit without its rows."
+        )
 
 
 def _without(model: LmmFit, rows: IntArray) -> FloatArray:

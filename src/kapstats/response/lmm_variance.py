@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import optimize, special
 
 from kapstats._types import FloatArray
-from kapstats.errors import ConvergenceError, FormulaError, KapstatsWarning
+from kapstats.errors import ConvergenceError, EstimabilityError, FormulaError, KapstatsWarning
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.block_arrow import eliminate
@@ -47,8 +47,7 @@ def components(model: LmmFit) -> pd.DataFrame:
     rows.append(("Residual", "", "", model.state.solved.s2, model.sigma))
     if model.state.residual is not None:
         table = model.state.residual.table().iloc[1:]
-        rows += [("Residual", name, "", v, np.sqrt(v) if name.startswith("var") else v)
-                 for name, v in zip(table["parameter"], table["estimate"], strict=True)]  # fmt: skip
+        rows += [("Residual", row.parameter, "", row.estimate, row.sd_cor) for row in table.itertuples()]
     return pd.DataFrame(rows, columns=["group", "term", "term2", "estimate", "sd_cor"])
 
 
@@ -68,23 +67,12 @@ class _Quantity:
 def variance_intervals(model: LmmFit, method: str, level: float, n: int, seed: int) -> Estimates:
     """See `LmmFit.variance_intervals`."""
     check_level(level)
-    if model.state.residual is not None:
-        raise FormulaError("variance_intervals is not offered beside a residual structure; see the standard errors in "
-                           ".state.residual.table().")  # fmt: skip
-    asked = _quantities(model)
-    at = _packed(model)
-    estimate = np.array([q.value(at) for q in asked])
-    limits = _profile(model, asked, at, level) if method == "profile" else _bootstrap(model, asked, level, n, seed)
-    frame = pd.DataFrame(
-        {
-            "group": [q.group for q in asked],
-            "term": [q.term for q in asked],
-            "term2": [q.term2 for q in asked],
-            "estimate": estimate,
-            "conf_low": limits[:, 0],
-            "conf_high": limits[:, 1],
-        }
-    )
+    if method == "profile" and model.state.residual is not None:
+        raise FormulaError("variance_intervals: method='profile' is not offered beside a residual structure; use "
+                           "method='bootstrap'.")  # fmt: skip
+    frame = components(model).drop(columns="estimate").rename(columns={"sd_cor": "estimate"})
+    limits = _profile(model, _quantities(model), level) if method == "profile" else _bootstrap(model, level, n, seed)
+    frame = frame.assign(conf_low=limits[:, 0], conf_high=limits[:, 1])
     title = "Standard deviations and correlations"
     return Estimates(frame, model._meta(title=title, level=level, interval_method=method))
 
@@ -139,7 +127,9 @@ def _full_criterion(model: LmmFit, psi: FloatArray) -> tuple[float, FloatArray]:
     return float(value), np.append(pack(arrow, slopes), 2 * d - 2 * state.rss / s2)
 
 
-def _profile(model: LmmFit, asked: list[_Quantity], at: FloatArray, level: float) -> FloatArray:
+def _profile(model: LmmFit, asked: list[_Quantity], level: float) -> FloatArray:
+    """Limits of quantities in the order of `components`."""
+    at = _packed(model)
     cut = float(special.chdtri(1, 1 - level))
     lowest = _full_criterion(model, at)[0]
     return np.array([_limits(model, q, at, lowest + cut) for q in asked])
@@ -226,16 +216,20 @@ def _constrained(model: LmmFit, q: _Quantity, value: float, start: FloatArray) -
     return float(found.fun), np.asarray(found.x)
 
 
-def _bootstrap(model: LmmFit, asked: list[_Quantity], level: float, n: int, seed: int) -> FloatArray:
+def _bootstrap(model: LmmFit, level: float, n: int, seed: int) -> FloatArray:
     """Percentile limits over parametric refits; refits that fail are left out with a warning."""
-    values = []
-    for i, y in enumerate(model.simulate(n, seed)):
+    values, lost = [], 0
+    for y in model.simulate(n, seed):
         try:
-            values.append([q.value(_packed(model.refit(y))) for q in asked])
-        except ConvergenceError:
-            warnings.warn(f"bootstrap: refit {i + 1} of {n} found no certified optimum.", KapstatsWarning, stacklevel=2)
-    found = np.array(values)
-    return np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0).T
+            values.append(components(model.refit(y))["sd_cor"].to_numpy())
+        except (ConvergenceError, EstimabilityError):
+            lost += 1
+    if lost:
+        text = f"bootstrap: {lost} of {n} refits found no certified optimum and are left out of the limits."
+        warnings.warn(text, KapstatsWarning, stacklevel=3)
+    if len(values) < 2:
+        raise ConvergenceError("bootstrap: fewer than two refits found a certified optimum; simplify the model.")
+    return np.nanquantile(np.array(values), [(1 - level) / 2, (1 + level) / 2], axis=0).T
 
 
 # ------------------------------------------------------------------------------------------- ICC, likelihood ratio
@@ -266,15 +260,21 @@ def likelihood_ratio(model: LmmFit, reduced: LmmFit) -> Estimates:
     if model.reml and (fixed != 0 or model.data.design.names != reduced.data.design.names):
         raise FormulaError("lrt: under REML the fixed effects have to be the same; refit both with reml=False.")
     extra = len(model.state.solved.theta) - len(reduced.state.solved.theta)
-    if fixed < 0 or extra < 0 or fixed + extra == 0:
+    inner = fixed + _structure_parameters(model) - _structure_parameters(reduced)  # not on a boundary under the null
+    if fixed < 0 or extra < 0 or inner < 0 or inner + extra == 0:
         raise FormulaError("lrt: give the larger model first; the reduced one must have fewer parameters.")
     statistic = max(2 * (model.loglik - reduced.loglik), 0.0)
     dims = _dimensions(model) - _dimensions(reduced)
-    p, reference = _mixture(statistic, extra, dims, fixed)
+    p, reference = _mixture(statistic, extra, dims, inner)
     frame = pd.DataFrame(
-        {"statistic": [statistic], "df": [float(fixed + extra)], "p_value": [p], "reference": [reference]}
+        {"statistic": [statistic], "df": [float(inner + extra)], "p_value": [p], "reference": [reference]}
     )
     return Estimates(frame, model._meta(title="Likelihood-ratio test", reduced=reduced.data.formula.text))
+
+
+def _structure_parameters(model: LmmFit) -> int:
+    """Parameters of the residual covariance."""
+    return 1 if model.state.residual is None else len(model.state.residual.theta)
 
 
 def _dimensions(model: LmmFit) -> int:

@@ -43,6 +43,14 @@ def _component(group: str, term: str, term2: str, estimate: float, sd_cor: float
     return f"{group}{' ' + term if term else ''} variance {estimate:.4g} (SD {sd_cor:.4g})"
 
 
+def _structure(model: LmmFit) -> str:
+    term = model.data.formula.covariance
+    if term is None:
+        return ""
+    where = "" if term.group is None else f", its own in every level of {term.group}"
+    return f"; residuals of {term.subject} had covariance {term.structure} over {', '.join(term.coordinates)}{where}"
+
+
 def explain(model: LmmFit) -> str:
     """The methods paragraph."""
     rows, solved = model.data, model.state.solved
@@ -53,7 +61,8 @@ def explain(model: LmmFit) -> str:
     text = (
         f"{rows.formula.response} was analysed with a linear mixed model, {rows.formula.text}, fitted by {estimator} "
         f"to {model.nobs} of {rows.n_records} records{lost} with {', '.join(sizes)}. Random effects were {bars(rows)}, "
-        "normal with unrestricted covariance within a term unless written with ||. The likelihood was profiled over "
+        f"normal with unrestricted covariance within a term unless written with ||{_structure(model)}. The likelihood "
+        "was profiled over "
         "fixed effects and residual variance (Bates et al. 2015, doi:10.18637/jss.v067.i01) and maximised with its "
         f"exact gradient and Hessian; the optimum was certified by a Newton decrement of {solved.decrement:.1e}, by "
         f"agreement of {len(solved.objectives)} starts and by a check that no variance at zero wants to grow. "

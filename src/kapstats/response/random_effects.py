@@ -87,7 +87,8 @@ class ModelRows:
     """Complete rows of one analysis.
 
     used : the complete rows; rows : their positions in the caller's table; y : response (N,); offset (N,);
-    weights (N,) or None; n_records : rows of the caller's table; missing : {column: rows missing}; kind of table
+    weights (N,) or None; n_records : rows of the caller's table; missing : {column: rows missing}; kind of table;
+    order : level order of factor columns, asked for
     """
 
     formula: Formula
@@ -101,6 +102,7 @@ class ModelRows:
     missing: dict[str, int]
     kind: str
     warnings: tuple[str, ...]
+    order: Order = None
 
     @property
     def X(self) -> FloatArray:
@@ -133,7 +135,7 @@ def prepare(
     offset = np.sum([np.zeros(len(used)), *(evaluate(o, used) for o in parsed.offset)], axis=0)
     w = None if weight_column is None else _checked_weights(used[weight_column])
     said = (*fixed.warnings, *_aliased_warning(fixed))
-    return ModelRows(parsed, fixed, random, used, rows, offset, w, n_records, missing, frames.kind(data), said)
+    return ModelRows(parsed, fixed, random, used, rows, offset, w, n_records, missing, frames.kind(data), said, order)
 
 
 def check_formula(text: str) -> Formula:

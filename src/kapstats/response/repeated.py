@@ -14,7 +14,7 @@ from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, first_ids
 from kapstats.formula.design import Design, _parse_terms, build, complete_rows, evaluate, level_text
-from kapstats.formula.split import SPATIAL, Covariance, Formula, parse
+from kapstats.formula.split import DIAGONAL, SPATIAL, Covariance, Formula, parse
 from kapstats.kernels.covariance import Structure
 from kapstats.kernels.pattern_moments import Layout, layout
 
@@ -112,6 +112,11 @@ def check_formula(text: str) -> Formula:
         raise FormulaError(
             f"Formula {text!r}: an MMRM needs a covariance term such as us(AVISIT | USUBJID). "
             "For random effects use ks.lmm."
+        )
+    if parsed.covariance.structure == DIAGONAL:
+        raise FormulaError(
+            f"Formula {text!r}: {DIAGONAL}() has no covariance between visits; it stands beside random effects, in "
+            "ks.lmm."
         )
     for name in ("random", "strata", "cluster", "frailty"):
         if getattr(parsed, name):

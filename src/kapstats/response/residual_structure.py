@@ -1,39 +1,47 @@
 """A residual covariance structure beside random effects: y = X b + Z u + e, e_i ~ N(0, Sigma_i).
 
-For given correlations and variance ratios the rows are whitened subject by subject, after which the model has
-independent residuals and the ordinary elimination applies; the structure's parameters are found outside of it and
-polished by Newton steps with exact derivatives. It needs every grouping factor to be constant within the subjects of
-the structure (subjects within therapists within sites), so that whitened rows stay with one level.
+For a given Sigma the rows are whitened subject by subject, after which the model has independent residuals and the
+ordinary elimination applies. All parameters are searched together with the exact gradient, then the structure's own are
+polished by Newton steps with exact derivatives. The largest grouping factor has to be constant within the subjects of
+the structure, since it is eliminated level by level; the others may change (therapists or raters between visits).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, sparse
 from scipy.sparse import csgraph
 
+from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, IntArray
-from kapstats.errors import ConvergenceError, DataError, FormulaError, first_ids
-from kapstats.kernels.block_arrow import Arrow, Factor, free_entries, summarise
-from kapstats.kernels.covariance import HETEROGENEOUS, Structure, derivatives, parameter_names, sigma_of
+from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, first_ids
+from kapstats.formula.design import level_text
+from kapstats.formula.split import DIAGONAL, SPATIAL, Covariance
+from kapstats.kernels.block_arrow import Arrow, Factor, beside_first, eliminate, free_entries, summarise
+from kapstats.kernels.covariance import LINEAR, Structure, derivatives, parameter_names, sigma_of
+from kapstats.kernels.covariance_work import jacobian, natural, neutral, unit
 from kapstats.kernels.dense_components import Component
 from kapstats.kernels.dense_components import derivatives as dense_derivatives
-from kapstats.kernels.random_effects_fit import RandomEffectsFit, fit
+from kapstats.kernels.random_effects_fit import RandomEffectsFit, criterion, fit, gradient_in_G, pack, unpack
 from kapstats.kernels.random_effects_kr import SmallSample, VarianceDerivatives, pseudo_inverse
+from kapstats.kernels.residual_blocks import gradient_in_sigma, roots, whitener
 from kapstats.response.random_effects import ModelRows
 from kapstats.response.repeated import Visits, arrange
 
-OFFERED = ("ar1", "ar1h", "ad", "adh", "sp_exp", "sp_gau")
 MAX_DENSE = 20_000_000
+SAME = 1e-8  # relative curvature below which the structure and the random effects describe the same covariance
 
 
 @dataclass(frozen=True)
 class ResidualStructure:
     """The structure of a fit: its layout over visits, natural parameters theta (r,), and derivatives for inference."""
 
+    term: Covariance
     visits: Visits
     structure: Structure
     theta: FloatArray
@@ -41,14 +49,46 @@ class ResidualStructure:
     free: BoolArray
 
     def table(self) -> pd.DataFrame:
-        """Natural parameters with standard errors."""
+        """Natural parameters: `parameter estimate std_error sd_cor` (standard deviation, correlation or as it is)."""
         names = parameter_names(self.structure.name, list(self.visits.labels))
+        groups = self.visits.groups
+        said = [f"{name} in {group}" if len(groups) > 1 else name for group in groups for name in names]
         se = np.sqrt(np.diag(pseudo_inverse(self.pieces.observed)))[-len(self.theta) :]
-        return pd.DataFrame({"parameter": names, "estimate": self.theta, "std_error": se})
+        sd_cor = np.concatenate([self._sd_cor(own) for own in self.theta.reshape(len(groups), -1)])
+        return pd.DataFrame({"parameter": said, "estimate": self.theta, "std_error": se, "sd_cor": sd_cor})
+
+    def _sd_cor(self, own: FloatArray) -> FloatArray:
+        """Of one group's parameters (r1,): roots of variances, covariances as correlations."""
+        names = parameter_names(self.structure.name, list(self.visits.labels))
+        out = np.where([n.startswith("var") for n in names], np.sqrt(np.abs(own)), own)
+        if self.structure.name in LINEAR:
+            m = self.structure.m
+            s, t = np.tril_indices(m) if self.structure.name == "us" else (np.arange(len(own)), np.zeros(len(own), int))
+            variance = own[np.flatnonzero(s == t)] if self.structure.name == "us" else np.full(m, own[0])
+            pair = np.sqrt(variance[s] * variance[t])
+            out = np.where([n.startswith("cov") for n in names], own / pair, out)
+        return np.asarray(out, dtype=float)
 
     def relative(self) -> FloatArray:
-        """Sigma over visits divided by its first variance."""
-        return np.asarray(sigma_of(self.structure, (self.theta / _scale(self.structure, self.theta))[None])[0, 0])
+        """Sigma of every block over visits (blocks, m, m), divided by the first variance."""
+        return np.asarray(sigma_of(self.structure, (self.theta / unit(self.structure, self.theta))[None])[0])
+
+    def row_variances(self) -> FloatArray:
+        """Relative residual variance (N,) of the rows used, weights left aside."""
+        subject, visit = placed(self.visits)
+        return np.asarray(self.relative()[block_of(self.visits)[subject], visit, visit])
+
+    def variances_of(self, frame: pd.DataFrame) -> FloatArray:
+        """Relative residual variance (n,) of new rows; NaN at visits or in groups that the fit did not see."""
+        variance = np.diagonal(self.relative(), axis1=1, axis2=2)
+        group = np.zeros(len(frame), dtype=np.int64)
+        if self.term.group is not None:
+            group = _codes_of(frame, self.term.group, self.visits.groups)
+        if self.term.structure in SPATIAL:
+            first = np.array([np.flatnonzero(self.visits.block_group == g)[0] for g in range(len(self.visits.groups))])
+            return np.where(group >= 0, variance[first[group], 0], np.nan)
+        visit = _codes_of(frame, self.term.visit, self.visits.labels)
+        return np.where((group >= 0) & (visit >= 0), variance[group, visit], np.nan)
 
     def satterthwaite(self) -> SmallSample:
         """Observed information in the natural parameters; those on the boundary are left out."""
@@ -58,102 +98,162 @@ class ResidualStructure:
         return SmallSample(scaled, w, self.pieces.Phi)
 
 
-def _scale(structure: Structure, theta: FloatArray) -> FloatArray:
-    """Divisor (r,) that makes the first variance one: variances by it, correlations and ranges by one."""
-    m = structure.m if structure.name in HETEROGENEOUS else 1
-    return np.concatenate([np.full(m, theta[0]), np.ones(len(theta) - m)])
+def _codes_of(frame: pd.DataFrame, column: str, labels: Sequence[str]) -> IntArray:
+    frames.require(frame, [column])
+    known = {label: i for i, label in enumerate(labels)}
+    return np.array([known.get(level_text(v), -1) for v in frame[column].astype("object")], dtype=np.int64)
+
+
+def placed(visits: Visits) -> tuple[IntArray, IntArray]:
+    """Subject and visit (N,) of every row."""
+    n = sum(at.size for at in visits.arranged.rows)
+    subject, visit = np.empty(n, np.int64), np.empty(n, np.int64)
+    for at, seen, who in zip(visits.arranged.rows, visits.arranged.seen, visits.arranged.subjects, strict=True):
+        subject[at], visit[at] = who[:, None], np.flatnonzero(seen)[None, :]
+    return subject, visit
+
+
+def block_of(visits: Visits) -> IntArray:
+    """Covariance block (n,) of every subject."""
+    out = np.empty(len(visits.subjects), np.int64)
+    for block, who in zip(visits.arranged.block, visits.arranged.subjects, strict=True):
+        out[who] = block
+    return out
 
 
 @dataclass(frozen=True)
 class StructuredRows:
-    """Rows before whitening, in the basis of the fit."""
+    """Rows in the basis of the fit; rest (N, R): after whitening, the columns of all factors but the first."""
 
     X: FloatArray
     y: FloatArray
     factors: tuple[Factor, ...]
     weights: FloatArray
+    rest: sparse.csr_matrix | None = None
+
+    def summarised(self, *, compress: bool = True) -> Arrow:
+        """Their statistics."""
+        return summarise(self.X, self.y, self.factors, self.weights, compress=compress, rest=self.rest)
 
 
 def prepare(rows: ModelRows) -> tuple[Visits, Structure]:
     """Visits of the structure, after checking that it can stand beside the random effects."""
     term = rows.formula.covariance
     assert term is not None
-    if term.structure not in OFFERED:
+    order = {**{c: f.values for c, f in rows.design.factors.items()}, **dict(rows.order or {})}
+    if term.structure == DIAGONAL:  # every row on its own: a subject may come more than once to a level
+        own = rows.used.assign(**{term.subject: np.arange(len(rows.used))})
+        visits = arrange(own, term, order)
+        return visits, visits.structure(DIAGONAL)
+    label, changing = changes(rows, term, 0)
+    if len(changing):
         raise FormulaError(
-            f"{term.structure}(...) beside random effects is not offered; choose one of {', '.join(OFFERED)}, or fit "
-            "the covariance alone with ks.mmrm."
+            f"({label}) changes within {term.subject} ({first_ids(changing)}); beside {term.structure}(...) the "
+            f"grouping factor with most random effects has to be constant within {term.subject}: add "
+            f"(1 | {term.subject}), or leave the structure out."
         )
-    if term.group is not None:
-        raise FormulaError(f"{term.structure}(... | {term.group} / ...): a grouped structure needs ks.mmrm.")
-    subject = pd.factorize(rows.used[term.subject])[0]
-    for t in rows.random.terms:
-        codes = rows.random.factors[t.factor].codes
-        first = np.zeros(subject.max() + 1, dtype=np.int64)
-        first[subject[::-1]] = codes[::-1]
-        changing = np.flatnonzero(first[subject] != codes)
-        if len(changing):
-            who = first_ids(rows.used[term.subject].iloc[changing].tolist())
-            raise FormulaError(
-                f"({t.text}) changes within {term.subject} ({who}); beside {term.structure}(...) every grouping factor "
-                f"has to be constant within {term.subject}."
-            )
-    visits = arrange(rows.used, term)
-    if not visits.regular:
-        raise DataError(f"{term.structure}(...): too many different coordinates beside random effects; use ks.mmrm.")
+    visits = arrange(rows.used, term, order)
     return visits, visits.structure(term.structure)
 
 
+def changes(rows: ModelRows, term: Covariance, t: int) -> tuple[str, list[Any]]:
+    """The label of grouping factor t, and the subjects of the structure within which it changes."""
+    if term.structure == DIAGONAL:
+        return "", []
+    codes, subject = rows.random.factors[t].codes, pd.factorize(rows.used[term.subject])[0]
+    first = np.zeros(subject.max() + 1, dtype=np.int64)
+    first[subject[::-1]] = codes[::-1]
+    label = next(r.text for r in rows.random.terms if r.factor == t)
+    return label, rows.used[term.subject].iloc[np.flatnonzero(first[subject] != codes)].unique().tolist()
+
+
 def whitened(rows: StructuredRows, visits: Visits, sigma: FloatArray) -> tuple[StructuredRows, float]:
-    """Rows times the inverse Cholesky factor of their subject's block of `sigma` (m, m), and log|blocks|."""
-    M = np.column_stack([rows.X, rows.y, *(f.Z for f in rows.factors)]) * np.sqrt(rows.weights)[:, None]
-    out, logdet = np.empty_like(M), -float(np.log(rows.weights).sum())
-    for at, seen in zip(visits.arranged.rows, visits.arranged.seen, strict=True):
-        visit = np.flatnonzero(seen)
-        L = np.linalg.cholesky(sigma[np.ix_(visit, visit)])
-        block = M[at].transpose(1, 0, 2).reshape(len(visit), -1)
-        turned = np.linalg.solve(L, block).reshape(len(visit), len(at), -1).transpose(1, 0, 2)
-        out[at] = turned
-        logdet += 2 * len(at) * float(np.log(np.diag(L)).sum())
-    p = rows.X.shape[1]
-    factors, start = [], p + 1
-    for f in rows.factors:
-        factors.append(Factor(f.codes, f.n_levels, out[:, start : start + f.Z.shape[1]], f.blocks))
-        start += f.Z.shape[1]
-    return StructuredRows(out[:, :p], out[:, p], tuple(factors), np.ones(len(M))), logdet
+    """Rows times the inverse Cholesky factor of their subject's block of `sigma` (blocks, m, m), and log|blocks|."""
+    return _whitened(rows, visits, roots(visits.arranged, sigma))
+
+
+def _whitened(rows: StructuredRows, visits: Visits, factors: list[FloatArray]) -> tuple[StructuredRows, float]:
+    W, logdet = whitener(visits.arranged, factors)
+    root = np.sqrt(rows.weights)
+    first, p = rows.factors[0], rows.X.shape[1]
+    out = W @ (np.column_stack([rows.X, rows.y, first.Z]) * root[:, None])
+    rest = beside_first(rows.factors, root)
+    turned = replace(first, Z=np.ascontiguousarray(out[:, p + 1 :]))
+    others = None if rest is None else (W @ rest).tocsr()
+    white = StructuredRows(out[:, :p], out[:, p], (turned, *rows.factors[1:]), np.ones(len(out)), others)
+    return white, logdet - float(np.log(rows.weights).sum())
+
+
+@dataclass(frozen=True)
+class _Search:
+    """-2 l over (theta of the random effects, working parameters of the structure) with its exact gradient."""
+
+    rows: StructuredRows
+    visits: Visits
+    structure: Structure
+    reml: bool
+
+    @property
+    def n_theta(self) -> int:
+        return sum(len(free_entries(f.blocks)[0]) for f in self.rows.factors)
+
+    def __call__(self, point: FloatArray) -> tuple[float, FloatArray]:
+        try:
+            value, slope = self._evaluate(point[: self.n_theta], point[self.n_theta :])
+        except np.linalg.LinAlgError:
+            return 1e300, np.zeros_like(point)
+        return (value, slope) if np.isfinite(value) and np.isfinite(slope).all() else (1e300, np.zeros_like(point))
+
+    def _evaluate(self, theta: FloatArray, work: FloatArray) -> tuple[float, FloatArray]:
+        sigma, jac, _ = derivatives(self.structure, natural(self.structure, work)[None])
+        factors = roots(self.visits.arranged, sigma[0])
+        white, logdet = _whitened(self.rows, self.visits, factors)
+        arrow = white.summarised(compress=False)
+        T = unpack(arrow, theta)
+        state = eliminate(arrow, T)
+        if not state.rss > 0.0:
+            raise np.linalg.LinAlgError
+        slopes = [2.0 * dG @ t for dG, t in zip(gradient_in_G(arrow, state, self.reml), T, strict=True)]
+        C = np.column_stack([*([] if white.rest is None else [white.rest.toarray()]), white.X, white.y])
+        D = gradient_in_sigma(
+            arrow, state, T, self.reml, self.visits.arranged, factors, white.factors[0], C, len(sigma[0])
+        )
+        own = np.einsum("xst,jxst->j", D, jac[0]) @ jacobian(self.structure, work)
+        return criterion(arrow, state, self.reml) + logdet, np.concatenate([pack(arrow, slopes), own])
+
+    def best(self, near: FloatArray | None) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """theta and working parameters of the lowest point, and the values reached from every start."""
+        diagonal = np.concatenate([(np.equal(*free_entries(f.blocks))).astype(float) for f in self.rows.factors])
+        starts = [diagonal * scale for scale in (1.0, 0.2)] if near is None else [near + 0.05 * diagonal]
+        found = [
+            optimize.minimize(
+                self, np.concatenate([start, neutral(self.structure)]), jac=True, method="L-BFGS-B",
+                options={"maxiter": 500, "maxfun": 1000, "ftol": 1e-13, "gtol": 1e-4, "maxcor": 30},
+            )
+            for start in starts
+        ]  # fmt: skip
+        x = min(found, key=lambda r: float(r.fun)).x
+        return x[: self.n_theta], x[self.n_theta :], np.array([float(r.fun) for r in found])
 
 
 def solve(
-    rows: StructuredRows, visits: Visits, structure: Structure, reml: bool, near: FloatArray | None = None
-) -> tuple[Arrow, RandomEffectsFit, ResidualStructure, float]:
-    """Maximise over the structure's correlations and variance ratios; statistics and optimum of the whitened model."""
-    last: dict[str, FloatArray | None] = {"theta": near}
-
-    def at(work: FloatArray) -> tuple[Arrow, RandomEffectsFit, float]:
-        white, logdet = whitened(rows, visits, sigma_of(structure, _natural(structure, work)[None])[0, 0])
-        arrow = summarise(white.X, white.y, white.factors)
-        found = fit(arrow, reml=reml, near=last["theta"])
-        last["theta"] = found.theta
-        return arrow, found, logdet
-
-    def value(work: FloatArray) -> float:
-        try:
-            _, found, logdet = at(work)
-        except np.linalg.LinAlgError:
-            return 1e300
-        return found.objective + logdet
-
-    start = np.zeros(_n_work(structure))
-    if structure.name in ("sp_exp", "sp_gau") and structure.distance is not None:
-        apart = structure.distance[structure.distance > 0]
-        start[-1] = np.log(np.median(apart) / 2)
-    work = optimize.minimize(value, start, method="BFGS", options={"gtol": 1e-4}).x
-    for _ in range(8):
-        arrow, found, logdet = at(work)
-        residual, decrement, step = _certify(rows, visits, structure, work, found, reml)
+    rows: StructuredRows, visits: Visits, term: Covariance, structure: Structure, reml: bool,
+    near: FloatArray | None = None,
+) -> tuple[Arrow, RandomEffectsFit, ResidualStructure, float]:  # fmt: skip
+    """Maximise over all parameters; statistics and optimum of the whitened model, the structure, and log|blocks|."""
+    _refuse_same(rows, visits, term, structure, reml)
+    theta, work, values = _Search(rows, visits, structure, reml).best(near)
+    for _ in range(12):
+        white, logdet = whitened(rows, visits, sigma_of(structure, natural(structure, work)[None])[0])
+        arrow = white.summarised()
+        found = fit(arrow, reml=reml, near=theta)
+        theta = found.theta
+        residual, decrement, step = _certify(rows, visits, term, structure, work, found, reml)
         if decrement < 1e-14:
             break
         work = work + step
-    if decrement > 1e-8 or not found.converged:
+    found = replace(found, objectives=values - logdet)
+    if decrement > 1e-8 or not found.converged or found.objective > found.objectives.min() + 1e-6 * abs(values[0]):
         raise ConvergenceError(
             f"{structure.name} beside random effects: no certified optimum (Newton decrement {decrement:.1e}). "
             "Drop the structure or a random effect; both may describe the same correlation."
@@ -161,31 +261,14 @@ def solve(
     return arrow, found, residual, logdet
 
 
-def _n_work(structure: Structure) -> int:
-    return structure.per_group - 1
-
-
-def _natural(structure: Structure, work: FloatArray) -> FloatArray:
-    """Natural parameters with the first variance one: logs of variance ratios, atanh of correlations, log range."""
-    m = structure.m if structure.name in HETEROGENEOUS else 1
-    tail = np.exp(work[m - 1 :]) if structure.name.startswith("sp_") else np.tanh(work[m - 1 :])
-    return np.concatenate([[1.0], np.exp(work[: m - 1]), tail])
-
-
-def _work_slope(structure: Structure, natural: FloatArray) -> FloatArray:
-    """d natural / d work for the entries behind the first variance."""
-    m = structure.m if structure.name in HETEROGENEOUS else 1
-    tail = natural[m:] if structure.name.startswith("sp_") else 1 - natural[m:] ** 2
-    return np.concatenate([natural[1:m], tail])
-
-
 def _certify(
-    rows: StructuredRows, visits: Visits, structure: Structure, work: FloatArray, found: RandomEffectsFit, reml: bool
-) -> tuple[ResidualStructure, float, FloatArray]:
+    rows: StructuredRows, visits: Visits, term: Covariance, structure: Structure, work: FloatArray,
+    found: RandomEffectsFit, reml: bool,
+) -> tuple[ResidualStructure, float, FloatArray]:  # fmt: skip
     """Derivatives in all natural parameters; Newton decrement; the step of the working parameters it implies."""
-    natural = _natural(structure, work)
-    theta = natural * _scale(structure, np.concatenate([[found.s2], natural[1:]]))
-    dense = dense_derivatives(components(rows, visits, structure, theta, found), reml)
+    ratios = natural(structure, work)
+    theta = ratios * unit(structure, np.array([found.s2]))
+    dense = dense_derivatives(components(rows, visits, structure, theta, found.T, found.s2), reml)
     k = len(dense.gradient) - len(theta)
     free = np.ones(len(dense.gradient), dtype=bool)
     free[:k] = np.repeat(~np.array(found.at_boundary), [len(free_entries(f.blocks)[0]) for f in rows.factors])
@@ -194,23 +277,40 @@ def _certify(
     move = np.zeros(len(free))
     move[keep] = -pseudo_inverse(H) @ g
     changed = theta + move[k:]
-    ratio = (changed / _scale(structure, changed))[1:] - natural[1:]
-    step = ratio / _work_slope(structure, natural)
+    gap = (changed / unit(structure, changed) - ratios)[1:]
+    step = np.linalg.lstsq(jacobian(structure, work)[1:], gap, rcond=None)[0]
     decrement = float(abs(g @ move[keep]))
-    residual = ResidualStructure(visits, structure, theta, dense.pieces, free)
+    residual = ResidualStructure(term, visits, structure, theta, dense.pieces, free)
     return residual, decrement, np.clip(step, -0.5, 0.5)
 
 
+def _refuse_same(rows: StructuredRows, visits: Visits, term: Covariance, structure: Structure, reml: bool) -> None:
+    """The structure must not hold the covariance of a random effect, such as us() beside (1 | subject).
+
+    Asked where no parameter is special: there the expected information is regular unless V itself is over-parametrised.
+    """
+    start = neutral(structure)
+    theta = natural(structure, start + 0.3 * np.cos(1.0 + np.arange(len(start))))
+    T = [np.eye(f.Z.shape[1]) for f in rows.factors]
+    information = dense_derivatives(components(rows, visits, structure, theta, T, 1.0), reml).pieces.expected
+    scale = np.sqrt(np.diag(information))
+    if not (scale > 0).all() or np.linalg.eigvalsh(information / np.outer(scale, scale))[0] < SAME:
+        raise EstimabilityError(
+            f"{term.structure}({', '.join(term.coordinates)} | {term.subject}) and the random effects describe the "
+            f"same covariance, so the data cannot tell them apart. Leave out the random effects of {term.subject} "
+            "(the structure holds them), or choose a structure with fewer parameters such as ar1."
+        )
+
+
 def components(
-    rows: StructuredRows, visits: Visits, structure: Structure, theta: FloatArray, found: RandomEffectsFit
+    rows: StructuredRows, visits: Visits, structure: Structure, theta: FloatArray, T: Sequence[FloatArray], s2: float
 ) -> list[Component]:
     """Independent groups of rows with V and its derivatives in (entries of the G_t, theta)."""
     sigma, jac, second = (None if a is None else a[0] for a in derivatives(structure, theta[None]))
     assert sigma is not None
     assert jac is not None
-    subject, visit = np.empty(len(rows.y), np.int64), np.empty(len(rows.y), np.int64)
-    for at, seen, who in zip(visits.arranged.rows, visits.arranged.seen, visits.arranged.subjects, strict=True):
-        subject[at], visit[at] = who[:, None], np.flatnonzero(seen)[None, :]
+    subject, visit = placed(visits)
+    block = block_of(visits)[subject]
     label = _connected([subject, *[f.codes for f in rows.factors]])
     order = np.argsort(label, kind="stable")
     groups = np.split(order, np.cumsum(np.bincount(label))[:-1])
@@ -219,9 +319,8 @@ def components(
             "A residual structure beside these random effects needs dense matrices that are too large: the largest "
             f"group of connected rows has {max(len(g) for g in groups)}. Leave the structure or a random effect out."
         )
-    G = [found.s2 * t @ t.T for t in found.T]
-    return [_component(rows, g, subject, visit, G, sigma[0], jac[:, 0], None if second is None else second[:, :, 0])
-            for g in groups]  # fmt: skip
+    G = [s2 * t @ t.T for t in T]
+    return [_component(rows, g, subject, (block, visit), G, sigma, jac, second) for g in groups]
 
 
 def _connected(codes: list[IntArray]) -> IntArray:
@@ -238,11 +337,12 @@ def _connected(codes: list[IntArray]) -> IntArray:
 
 
 def _component(
-    rows: StructuredRows, at: IntArray, subject: IntArray, visit: IntArray, G: list[FloatArray],
+    rows: StructuredRows, at: IntArray, subject: IntArray, place: tuple[IntArray, IntArray], G: list[FloatArray],
     sigma: FloatArray, jac: FloatArray, second: FloatArray | None,
 ) -> Component:  # fmt: skip
     same = (subject[at][:, None] == subject[at][None, :]) / np.sqrt(np.outer(rows.weights[at], rows.weights[at]))
-    pick = np.ix_(visit[at], visit[at])
+    block, visit = (codes[at] for codes in place)
+    pick = (block[:, None], visit[:, None], visit[None, :])
     V, first = same * sigma[pick], []
     for f, g in zip(rows.factors, G, strict=True):
         linked, Z = f.codes[at][:, None] == f.codes[at][None, :], f.Z[at]
@@ -263,11 +363,9 @@ def _component(
 
 
 def colour(visits: Visits, relative: FloatArray, noise: FloatArray) -> FloatArray:
-    """Independent noise (n, rows) given the correlation of each subject's block of `relative` (m, m)."""
+    """Independent noise (n, rows) given the correlation of each subject's block of `relative` (blocks, m, m)."""
     out = np.empty_like(noise)
-    for at, seen in zip(visits.arranged.rows, visits.arranged.seen, strict=True):
-        visit = np.flatnonzero(seen)
-        L = np.linalg.cholesky(relative[np.ix_(visit, visit)])
+    for at, L in zip(visits.arranged.rows, roots(visits.arranged, relative), strict=True):
         out[:, at] = noise[:, at] @ L.T
     return out
 
@@ -275,4 +373,5 @@ def colour(visits: Visits, relative: FloatArray, noise: FloatArray) -> FloatArra
 def with_rows(rows: StructuredRows, keep: IntArray) -> StructuredRows:
     """Some of the rows."""
     factors = tuple(replace(f, codes=f.codes[keep], Z=f.Z[keep]) for f in rows.factors)
-    return StructuredRows(rows.X[keep], rows.y[keep], factors, rows.weights[keep])
+    rest = None if rows.rest is None else rows.rest[keep]
+    return StructuredRows(rows.X[keep], rows.y[keep], factors, rows.weights[keep], rest)
