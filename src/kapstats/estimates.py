@@ -20,6 +20,8 @@ from kapstats.table import Table, interval, number, p_value
 
 SHOWN = 60  # rows of a long result that its repr shows
 NUMERIC = ("estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high")
+#: columns on the scale of the estimate, beside it
+_LIMITS = ("conf_low", "conf_high", "pred_low", "pred_high")
 
 
 def meta(
@@ -135,7 +137,7 @@ class Estimates:
             raise FormulaError(f"exponentiate: the estimates are on the {scale} scale, not on a log scale.")
         natural = np.exp(self.frame["estimate"].to_numpy(dtype=float))
         changed: dict[str, Any] = {"estimate": natural}
-        changed |= {c: np.exp(self.frame[c].astype(float)) for c in ("conf_low", "conf_high") if c in self.frame}
+        changed |= {c: np.exp(self.frame[c].astype(float)) for c in _LIMITS if c in self.frame}
         if "std_error" in self.frame:
             changed["std_error"] = natural * self.frame["std_error"].astype(float)
         vcov = None if self.vcov is None else self.vcov * np.outer(natural, natural)

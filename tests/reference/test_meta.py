@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import kapstats as ks
-from kapstats.evidence.meta_analysis import leave_one_out, small_study_effects
+from kapstats.evidence.small_studies import fail_safe_n, leave_one_out, small_study_effects, trim_and_fill
 
 HERE = Path(__file__).parent / "evidence"
 TABLES = pd.read_csv(HERE / "meta_tables.csv").rename(columns={"ai": "x1", "n1i": "n1", "ci": "x2", "n2i": "n2"})
@@ -75,16 +75,19 @@ def test_metafor(case):
         assert abs(value - case[name]) < tolerance * max(1, abs(case[name])), name
 
 
-GLMM = {"GLMM/CM.EL": "glmm", "GLMM/CM.AL": "glmm-approximate"}
+GLMM = ("GLMM/CM.EL", "GLMM/CM.AL", "GLMM/UM.FS", "GLMM/UM.RS")
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c["method"] in GLMM], ids=label)
 @pytest.mark.filterwarnings("ignore::kapstats.errors.KapstatsWarning")
 def test_metafor_glmm(case):
-    got = ks.meta_analysis(of(case["dataset"]), "OR", model=GLMM[case["method"]])
+    got = ks.meta_analysis(of(case["dataset"]), "OR", model=case["method"].removeprefix("GLMM/"))
     first = got.to_frame().iloc[0]
-    np.testing.assert_allclose([first["estimate"], first["std_error"]], [case["estimate"], case["se"]], atol=1e-3)
-    assert abs(got.meta["tau2"] - case["tau2"]) < 1e-2
+    shown = {"estimate": "estimate", "std_error": "se", "conf_low": "ci_lb", "conf_high": "ci_ub"}
+    off = 1e-3 if "CM.EL" in case["method"] else 1e-4  # metafor differences that Hessian numerically, in log tau^2
+    np.testing.assert_allclose([first[c] for c in shown], [case[c] for c in shown.values()], atol=off)
+    np.testing.assert_allclose([got.meta["tau2"], got.meta["i2"]], [case["tau2"], case["I2"]], rtol=1e-3, atol=1e-9)
+    np.testing.assert_allclose(got.meta["h2"], case["H2"], rtol=1e-3)
 
 
 ONE_ARM = {"PR": "raw", "PLN": "log", "PLO": "logit", "PAS": "arcsine", "PFT": "freeman-tukey"}
@@ -100,7 +103,12 @@ def test_metafor_one_proportion(case):
     tolerance = 1e-3 if model == "glmm" else 1e-6
     for ours, theirs in {"estimate": "estimate", "std_error": "se", "conf_low": "ci_lb", "conf_high": "ci_ub"}.items():
         assert abs(first[ours] - case[theirs]) < tolerance * max(1, abs(case[theirs])), ours
+    for ours, theirs in {"proportion": "back_est", "prop_low": "back_lb", "prop_high": "back_ub"}.items():
+        assert abs(first[ours] - case[theirs]) < tolerance / 10, ours
     assert abs(got.meta["tau2"] - case["tau2"]) < (1e-2 if model == "glmm" else 1e-6)
+    assert abs(got.meta["i2"] - case["I2"]) < (1e-2 if model == "glmm" else 1e-6)
+    if model != "glmm":
+        assert abs(got.meta["q"] - case["QE"]) < 1e-8
 
 
 def test_metafor_bias_tests_and_q_profile():
@@ -117,11 +125,40 @@ def test_metafor_bias_tests_and_q_profile():
     np.testing.assert_allclose(
         [begg["estimate"], begg["p_value"]], [expected["estimate"], expected["p_value"]], rtol=1e-8
     )
+    for predictor, name in {"std_error": "sei", "n": "ni"}.items():
+        slope = small_study_effects(data, "OR", model="reml", predictor=predictor).to_frame().iloc[0]
+        expected = reference["egger", f"mixed-effects REML, predictor {name}"]
+        for ours in ("statistic", "p_value"):
+            np.testing.assert_allclose(slope[ours], expected[ours], rtol=1e-6)
     about = ks.meta_analysis(data, "OR").meta
     low_high = reference["tau2_CI", "Q-profile lower/upper (estimate=lower, se=upper)"]
     np.testing.assert_allclose(
         [about["tau2_low"], about["tau2_high"]], [low_high["estimate"], low_high["se"]], rtol=1e-4
     )
+
+
+@pytest.mark.parametrize(("model", "estimator"), [("reml", "L0"), ("reml", "R0"), ("common", "L0")])
+def test_metafor_trim_and_fill(model, estimator):
+    reference = {(r["quantity"], r["method"]): r for r in rows("meta_bias_results.csv")}
+    name = f"{'REML' if model == 'reml' else 'FE'} {estimator}"
+    got = trim_and_fill(of("ket_dissociation_like"), "OR", model, estimator=estimator)
+    assert got.meta["missing"] == reference["trimfill", f"{name} k0"]["estimate"]
+    if ("trimfill", f"{name} adjusted") in reference:
+        expected = reference["trimfill", f"{name} adjusted"]
+        second = got.to_frame().iloc[1]
+        for ours, theirs in {"estimate": "estimate", "std_error": "se", "p_value": "p_value"}.items():
+            np.testing.assert_allclose(second[ours], expected[theirs], rtol=1e-6, atol=1e-12)
+
+
+def test_metafor_fail_safe_n():
+    assert fail_safe_n(of("ket_dissociation_like"), "OR") == 359
+
+
+def test_trim_and_fill_mirrors_with_the_funnel():
+    data = of("ket_dissociation_like").rename(columns={"x1": "x2", "n1": "n2", "x2": "x1", "n2": "n1"})
+    turned, straight = trim_and_fill(data, "OR"), trim_and_fill(of("ket_dissociation_like"), "OR")
+    np.testing.assert_allclose(turned["estimate"], -straight["estimate"], rtol=1e-9)
+    assert (turned.meta["side"], straight.meta["side"]) == ("left", "right")
 
 
 def test_double_zero_studies_stay_for_rd_and_leave_or_and_say_so():
@@ -185,6 +222,44 @@ def test_swapping_the_arms_turns_the_sign():
     for measure, model in [("OR", "reml"), ("RR", "dl"), ("RD", "mh"), ("OR", "peto")]:
         a, b = (ks.meta_analysis(d, measure, model) for d in (data, swapped))
         np.testing.assert_allclose(a["estimate"][0], -b["estimate"][0], atol=2e-5)
+
+
+EDGES = pd.DataFrame({"x1": [3, 9, 4], "n1": [20, 9, 30], "x2": [0, 12, 0], "n2": [20, 12, 25]})
+
+
+def test_mantel_haenszel_at_the_edges():
+    """metafor 3.8-1 (rma.mh): QE on these tables, whose second study is nothing but events."""
+    q = {"OR": 0.179755238285, "RR": 0.732021088018}
+    for measure in ("OR", "RR"):
+        got = ks.meta_analysis(EDGES.assign(x2=[1, 12, 2]), measure, "mh", drop00=False)
+        assert got.meta["q_df"] == 1
+        np.testing.assert_allclose(got.meta["q"], q[measure], rtol=1e-10)
+    with pytest.warns(ks.errors.KapstatsWarning, match="no finite OR"):
+        got = ks.meta_analysis(EDGES.iloc[[0, 2]], "OR", "mh")
+    assert got.to_frame()[["estimate", "std_error", "conf_low", "p_value"]].iloc[0].isna().all()
+    with pytest.warns(ks.errors.KapstatsWarning, match="One study"):
+        one = ks.meta_analysis({"x1": [3], "n1": [9], "x2": [1], "n2": [9]}, "OR", "mh")
+    assert (one.meta["q"], one.meta["i2"], one.meta["h2"], one.meta["q_p_value"]) == (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("model", ["glmm", "glmm-approximate", "glmm-fixed-levels", "glmm-random-levels"])
+def test_mixed_models_say_when_an_arm_has_no_event(model):
+    with pytest.raises(ks.errors.ConvergenceError, match="no event in any study"):
+        ks.meta_analysis(EDGES.iloc[[0, 2]], "OR", model)
+
+
+def test_studies_of_events_only_stay_for_rr_unless_told():
+    with pytest.warns(ks.errors.KapstatsWarning, match="1 studies left out"):
+        assert ks.meta_analysis(EDGES, "OR").meta["k"] == 2
+    assert ks.meta_analysis(EDGES, "RR").meta["k"] == 3
+    with pytest.warns(ks.errors.KapstatsWarning, match="left out"):
+        assert ks.meta_analysis(EDGES, "RR", drop00=True).meta["k"] == 2
+
+
+def test_prediction_limits_follow_to_the_natural_scale():
+    got = ks.meta_analysis(of("ket_dissociation_like"), "OR")
+    natural = got.exponentiate().to_frame().iloc[0]
+    assert natural["pred_low"] == math.exp(got["pred_low"].iloc[0])
 
 
 def test_all_zero_data_do_not_crash():

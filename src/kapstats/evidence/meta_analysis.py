@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,31 +10,16 @@ import pandas as pd
 from scipy import special
 
 from kapstats import estimates, frames
-from kapstats._types import BoolArray, FloatArray, FrameLike, IntArray
-from kapstats.errors import ConvergenceError, DataError, FormulaError, KapstatsWarning, choose, first_ids
+from kapstats._types import FloatArray, FrameLike
+from kapstats.errors import KapstatsWarning, choose
+from kapstats.evidence import count_models
+from kapstats.evidence.studies import INVERSE_VARIANCE, ONE_ARM, RATIOS, Studies, read
 from kapstats.kernels import meta
-from kapstats.kernels.beta_binomial import beta_binomial
 
-MODELS = {"fixed": "common", "fe": "common", "mh": "mantel-haenszel", "glmm": "glmm", "cm.el": "glmm"}
-INVERSE_VARIANCE = tuple(meta.TAU2)
-OTHERS = ("mantel-haenszel", "peto", "glmm", "glmm-approximate", "beta-binomial")
+MODELS = {"fixed": "common", "fe": "common", "mh": "mantel-haenszel"} | count_models.NAMES
+#: the pooled row, what goes to .meta, notes
+Parts = tuple[dict[str, Any], dict[str, Any], list[str]]
 CI = {"hk": "hartung-knapp", "hksj": "hartung-knapp", "z": "normal", "wald": "normal"}
-RATIOS = ("OR", "RR")
-TWO_ARMS = ("RD", "OR", "RR", "AS")
-ONE_ARM = ("logit", "raw", "log", "arcsine", "freeman-tukey")
-
-
-@dataclass(frozen=True)
-class Studies:
-    """k studies as effects: names, y, v (k,), counts where they were given, and what was left out."""
-
-    names: tuple[str, ...]
-    y: FloatArray
-    v: FloatArray
-    counts: dict[str, FloatArray]
-    dropped: tuple[str, ...]
-    notes: tuple[str, ...]
-    rows: IntArray  # positions of the studies used
 
 
 def meta_analysis(
@@ -47,6 +31,7 @@ def meta_analysis(
     level: float = 0.95,
     drop00: bool | None = None,
     add: float = 0.5,
+    quadrature: int | None = None,
 ) -> estimates.Estimates:
     """The pooled effect of independent studies, with its heterogeneity.
 
@@ -62,34 +47,38 @@ def meta_analysis(
         "raw", "log", "arcsine", "freeman-tukey" for one proportion; names the scale of given estimates. By default
         "RR" for two arms and "logit" for one
     model : tau^2 by "reml", "dl", "ml", "pm", "eb", "sj", "he", "hs", or "common" (tau^2 = 0); "mantel-haenszel",
-        "peto" (common effect, no correction of zero cells); "glmm" (exact conditional likelihood with a random study
-        effect for OR; binomial-normal for logit), "glmm-approximate" (its binomial approximation for rare events),
-        "beta-binomial" (OR or logit: events of each arm vary between studies as a beta distribution, one
-        intra-study correlation; every study counts, without any event too)
+        "peto" (common effect, no correction of zero cells); mixed models of the counts with a random study effect:
+        "glmm" (exact conditional likelihood for OR; binomial-normal for logit), "glmm-approximate" (its binomial
+        approximation for rare events), "glmm-fixed-levels" and "glmm-random-levels" (both arms binomial, the level of
+        each study free, or normal); "beta-binomial" (OR or logit: events of each arm vary between studies as a beta
+        distribution, one intra-study correlation; every study counts, without any event too)
     ci : "hartung-knapp" (t on k - 1), "hartung-knapp-adhoc" (never narrower than the normal one), "normal"; models
         other than inverse variance have the normal interval
-    drop00 : leave out studies without any event in both arms (or with events only). By default they stay for RD and AS
-        and are left out for OR and RR, about which they hold no information
+    drop00 : leave out studies without any event in both arms, or with events only. By default they stay for RD and AS
+        and those that hold no information are left out: both kinds for OR, those without events for RR
     add : added to every cell of a study with a zero cell, for inverse-variance models
+    quadrature : points per random effect of the mixed models; 25 by default, 1 (Laplace) for "glmm-random-levels"
 
     Returns
     -------
     Estimates
         First row: ``term`` "pooled" with estimate, std_error, df, statistic, p_value, conf_low, conf_high, pred_low,
         pred_high (prediction interval for a new study) and k; then one row per study with its normal interval and
-        ``weight`` in percent. Ratios are on the log scale (``.exponentiate()``). ``.meta``: tau2, se_tau2, tau2_low,
-        tau2_high (Q profile), i2, h2, q, q_df, q_p_value, k, k_dropped, dropped, corrected. ``.plot()`` is the forest,
-        ``.plot(figure="funnel")`` the funnel.
+        ``weight`` in percent. One proportion: ``proportion prop_low prop_high`` too. Ratios are on the log scale
+        (``.exponentiate()``). ``.meta``: tau2, se_tau2, tau2_low, tau2_high (Q profile), i2, h2, q, q_df, q_p_value, k,
+        k_dropped, dropped, corrected. ``.plot()`` is the forest, ``.plot(figure="funnel")`` the funnel.
 
     Raises
     ------
     DataError
         For missing columns, impossible counts, or fewer than one study with information.
+    ConvergenceError
+        For a mixed model whose likelihood has no maximum: an arm without events in any study.
 
     Agrees with
     -----------
     R metafor 5.0-1 (rma.uni, rma.mh, rma.peto; with its double-zero studies kept, ``drop00=False``) to 1e-6, its
-    iterations' limit; closed forms to rounding. rma.glmm to 1e-3.
+    iterations' limit; closed forms to rounding. rma.glmm (CM.EL, CM.AL, UM.FS, UM.RS) to 1e-3.
 
     References
     ----------
@@ -105,29 +94,31 @@ def meta_analysis(
     """
     model = MODELS.get(model.lower(), model.lower())
     ci = CI.get(ci.lower(), ci.lower())
-    choose(model, (*INVERSE_VARIANCE, *OTHERS), "model")
+    choose(model, (*INVERSE_VARIANCE, *count_models.MODELS), "model")
     choose(ci, ("hartung-knapp", "hartung-knapp-adhoc", "normal"), "ci")
     frame = frames.to_pandas(studies)
-    given, measure = _read(frame, measure, drop00, add, model)
-    notes = list(given.notes)
+    given, measure = read(frame, measure, drop00, add, model)
     if model in INVERSE_VARIANCE:
-        row, about = _inverse_variance(given, model, ci, level)
+        row, about, notes = _inverse_variance(given, model, ci, level)
     else:
-        row, about = _from_counts(given, measure, model, level)
+        row, about, notes = _from_counts(given, measure, model, level, quadrature)
         ci = "normal"
     k = len(given.y)
+    notes = [*given.notes, *notes]
     if k == 1:
         notes.append("One study: nothing is pooled; the interval is its own normal one.")
     for note in notes:
         warnings.warn(note, KapstatsWarning, stacklevel=2)
     table = pd.DataFrame([row, *_study_rows(given, about.pop("weights"), level)])
+    if measure in ONE_ARM:
+        table = _with_proportions(table, given, measure)
     description = estimates.meta(
         method=f"meta-analysis, {_name(model)}, {ci} interval",
         level=level,
         scale="log" if measure in (*RATIOS, "log") else ("logit" if measure == "logit" else "identity"),
         title=f"Meta-analysis of {measure}",
         sentence=_sentence(given, measure, model, ci, about),
-        conventions=_conventions(given, measure, model, ci, add),
+        conventions=_conventions(given, measure, model, ci, add, about),
         warnings=notes,
         data=frame,
         frame_kind=frames.kind(studies),
@@ -144,112 +135,7 @@ def meta_analysis(
     return estimates.Estimates(table, description)
 
 
-def _read(frame: pd.DataFrame, measure: str | None, drop00: bool | None, add: float, model: str) -> tuple[Studies, str]:
-    """The studies as effects, from the columns that are there."""
-    columns = set(frame.columns)
-    names = tuple(frame["study"].astype(str)) if "study" in columns else tuple(str(i + 1) for i in range(len(frame)))
-    chosen = {m.lower(): m for m in (*TWO_ARMS, *ONE_ARM, "SMD", "MD")}.get(str(measure).lower(), measure)
-    if {"x1", "n1", "x2", "n2"} <= columns and chosen not in ("SMD", "MD"):
-        return _two_arms(frame, names, choose(chosen or "RR", TWO_ARMS, "measure"), drop00, add, model)
-    if {"x", "n"} <= columns and chosen in (None, *ONE_ARM):
-        return _one_arm(frame, names, chosen or "logit", add)
-    if model not in INVERSE_VARIANCE:
-        raise FormulaError(f"model={model!r} needs counts: columns x1 n1 x2 n2 (or x n for glmm).")
-    if {"mean1", "sd1", "n1", "mean2", "sd2", "n2"} <= columns and chosen in (None, "SMD", "MD"):
-        return _means(frame, names, chosen or "SMD")
-    if {"estimate", "std_error"} <= columns:
-        y, se = (_column(frame, c) for c in ("estimate", "std_error"))
-        if (se <= 0).any():
-            raise DataError(f"std_error: {int((se <= 0).sum())} studies have none above 0.")
-        return _complete(names, y, se**2, {}), chosen or "estimate"
-    raise DataError(
-        "meta_analysis needs x1 n1 x2 n2, or x n, or mean1 sd1 n1 mean2 sd2 n2, or estimate std_error. "
-        f"The table has: {', '.join(map(str, frame.columns))}."
-    )
-
-
-def _column(frame: pd.DataFrame, name: str) -> FloatArray:
-    values = pd.to_numeric(frame[name], errors="coerce")
-    bad = frame.loc[values.isna() & frame[name].notna(), name]
-    if len(bad):
-        raise DataError(f"{name}: {len(bad)} values are not numbers ({first_ids(bad)}).")
-    return values.to_numpy(dtype=float)
-
-
-def _counts(frame: pd.DataFrame, pairs: tuple[tuple[str, str], ...]) -> dict[str, FloatArray]:
-    found = {name: _column(frame, name) for pair in pairs for name in pair}
-    for x, n in pairs:
-        wrong = (found[x] < 0) | (found[x] > found[n]) | (found[n] <= 0) | (found[x] % 1 != 0) | (found[n] % 1 != 0)
-        if wrong.any():
-            rows = np.flatnonzero(wrong) + 1
-            raise DataError(f"{x}, {n}: {len(rows)} studies have impossible counts (row {first_ids(rows)}).")
-    return found
-
-
-def _two_arms(
-    frame: pd.DataFrame, names: tuple[str, ...], measure: str, drop00: bool | None, add: float, model: str
-) -> tuple[Studies, str]:
-    c = _counts(frame, (("x1", "n1"), ("x2", "n2")))
-    y, v = meta.two_by_two(c["x1"], c["n1"], c["x2"], c["n2"], measure, add)
-    none = (c["x1"] + c["x2"] == 0) | (c["x1"] + c["x2"] == c["n1"] + c["n2"])
-    both = none if measure != "RR" else c["x1"] + c["x2"] == 0
-    leave = (measure in RATIOS and model != "beta-binomial") if drop00 is None else drop00
-    zero = (c["x1"] == 0) | (c["x1"] == c["n1"]) | (c["x2"] == 0) | (c["x2"] == c["n2"])
-    kept = ~both if leave else np.ones(len(y), dtype=bool)
-    studies = _complete(names, y, v, c, kept, "no event in either arm, or nothing but events")
-    corrected = [name for name, z in zip(names, zero & kept, strict=True) if z]
-    if corrected and model in INVERSE_VARIANCE and measure != "AS":
-        studies = replace(studies, counts={**studies.counts, "_corrected": np.array([len(corrected)])})
-    return studies, measure
-
-
-def _one_arm(frame: pd.DataFrame, names: tuple[str, ...], measure: str, add: float) -> tuple[Studies, str]:
-    c = _counts(frame, (("x", "n"),))
-    y, v = meta.one_proportion(c["x"], c["n"], measure, add)
-    return _complete(names, y, v, c), measure
-
-
-def _means(frame: pd.DataFrame, names: tuple[str, ...], measure: str) -> tuple[Studies, str]:
-    m1, s1, n1, m2, s2, n2 = (_column(frame, c) for c in ("mean1", "sd1", "n1", "mean2", "sd2", "n2"))
-    if measure == "MD":
-        return _complete(names, m1 - m2, s1**2 / n1 + s2**2 / n2, {}), measure
-    y, v = meta.standardised_difference(m1, s1, n1, m2, s2, n2)
-    return _complete(names, y, v, {}), measure
-
-
-def _complete(
-    names: tuple[str, ...],
-    y: FloatArray,
-    v: FloatArray,
-    counts: dict[str, FloatArray],
-    kept: BoolArray | None = None,
-    reason: str = "",
-) -> Studies:
-    """Studies that say something; the others are named."""
-    kept = np.ones(len(y), dtype=bool) if kept is None else kept
-    whole = np.isfinite(y) & np.isfinite(v) & (v > 0)
-    use = kept & whole
-    if not use.any():
-        raise DataError("meta_analysis: no study is left that holds information on this measure.")
-    notes = []
-    if (~kept).any():
-        left = [n for n, k in zip(names, kept, strict=True) if not k]
-        notes.append(f"{len(left)} studies left out ({reason}): {first_ids(left)}.")
-    if (kept & ~whole).any():
-        left = [n for n, k in zip(names, kept & ~whole, strict=True) if k]
-        notes.append(f"{len(left)} studies left out (effect or variance missing): {first_ids(left)}.")
-    return Studies(
-        names=tuple(n for n, u in zip(names, use, strict=True) if u),
-        y=y[use],
-        v=v[use],
-        counts={key: values[use] for key, values in counts.items()},
-        dropped=tuple(n for n, u in zip(names, use, strict=True) if not u),
-        notes=tuple(notes),
-        rows=np.flatnonzero(use),
-    )
-
-
-def _inverse_variance(s: Studies, model: str, ci: str, level: float) -> tuple[dict[str, Any], dict[str, Any]]:
+def _inverse_variance(s: Studies, model: str, ci: str, level: float) -> Parts:
     pooled = meta.pool(s.y, s.v, model)
     k = len(s.y)
     se, df = pooled.std_error, np.inf
@@ -274,11 +160,11 @@ def _inverse_variance(s: Studies, model: str, ci: str, level: float) -> tuple[di
         "h2": pooled.h2,
         "q": pooled.q,
         "q_df": k - 1,
-        "q_p_value": float(special.chdtrc(k - 1, pooled.q)) if k > 1 else np.nan,
-        "corrected": int(s.counts["_corrected"][0]) if "_corrected" in s.counts else 0,
+        "q_p_value": _q_p_value(pooled.q, k),
+        "corrected": _corrected(s),
         "weights": pooled.weights,
     }
-    return row, about
+    return row, about, []
 
 
 def _q_profile(s: Studies, level: float) -> tuple[float, float]:
@@ -291,78 +177,50 @@ def _q_profile(s: Studies, level: float) -> tuple[float, float]:
     return meta.q_profile_root(s.y, s.v, low), meta.q_profile_root(s.y, s.v, high)
 
 
-def _from_counts(s: Studies, measure: str, model: str, level: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Mantel-Haenszel, Peto and the binomial mixed models: they need no correction of zero cells."""
-    tau2, q, c = 0.0, np.nan, s.counts
-    k = len(s.y)
-    extra: dict[str, Any] = {}
-    if model.startswith("glmm"):
-        estimate, se, tau2 = _glmm(s, measure, model)
-    elif model == "beta-binomial":
-        estimate, se, extra = _beta_binomial(s, measure)
-    else:
-        a, n1, b, n2 = (c[key] for key in ("x1", "n1", "x2", "n2"))
-        if model == "peto":
-            choose(measure, ("OR",), "measure")
-            excess, variance = meta.peto(a, n1, b, n2)
-            estimate, se = float(excess.sum() / variance.sum()), float(1 / np.sqrt(variance.sum()))
-            there = variance > 0
-            q = float((excess[there] ** 2 / variance[there]).sum() - estimate**2 * variance.sum())
-            k = int(there.sum())
-        else:
-            choose(measure, ("OR", "RR", "RD"), "measure")
-            estimate, se = meta.mantel_haenszel(a, n1, b, n2, measure)
-            informative = a + b > 0  # Q compares studies that hold information
-            q = float(((s.y - estimate) ** 2 / s.v)[informative].sum())
-            k = int(informative.sum())
-    row = _row("pooled", estimate, se, np.inf, level)
-    spread = _quantile(level, np.inf) * np.sqrt(se**2 + tau2)
+def _from_counts(s: Studies, measure: str, model: str, level: float, quadrature: int | None) -> Parts:
+    """Models of the counts themselves."""
+    found = count_models.pool(s, measure, model, quadrature)
+    spread = _quantile(level, np.inf) * np.sqrt(found.std_error**2 + found.tau2)
     mixed = model.startswith("glmm")
-    row |= {
-        "pred_low": estimate - spread if mixed else np.nan,
-        "pred_high": estimate + spread if mixed else np.nan,
+    row = _row("pooled", found.estimate, found.std_error, np.inf, level) | {
+        "pred_low": found.estimate - spread if mixed else np.nan,
+        "pred_high": found.estimate + spread if mixed else np.nan,
         "k": len(s.y),
         "weight": 100.0,
     }
-    p_value = float(special.chdtrc(k - 1, q)) if q == q and k > 1 else np.nan
-    i2 = max(0.0, 100 * (q - (k - 1)) / q) if q == q and q > 0 else (0.0 if q == q else np.nan)
-    about = {"tau2": tau2, "i2": i2, "q": q, "q_df": k - 1, "q_p_value": p_value, "corrected": 0}
-    return row, {**about, **extra, "weights": np.full(len(s.y), np.nan)}
+    about = {
+        "tau2": found.tau2,
+        "i2": found.i2,
+        "h2": found.h2,
+        "q": found.q,
+        "q_df": max(0, found.k - 1),
+        "q_p_value": _q_p_value(found.q, found.k),
+        "corrected": 0,
+        "weights": np.full(len(s.y), np.nan),
+    }
+    return row, about | found.extra, list(found.notes)
 
 
-def _beta_binomial(s: Studies, measure: str) -> tuple[float, float, dict[str, Any]]:
-    """Log odds ratio (or logit), its standard error, and rho (tau^2 does not exist in this model)."""
-    c, k = s.counts, len(s.y)
-    if measure == "logit" and {"x", "n"} <= set(c):
-        x, n, X = c["x"], c["n"], np.ones((k, 1))
-    elif measure == "OR" and "x1" in c:
-        x, n = np.r_[c["x1"], c["x2"]], np.r_[c["n1"], c["n2"]]
-        X = np.column_stack([np.ones(2 * k), np.repeat([1.0, 0.0], k)])
-        if 0 in (c["x1"].sum(), c["x2"].sum()):
-            raise ConvergenceError("beta-binomial: one arm has no event in any study; the odds ratio is not finite.")
-    else:
-        raise FormulaError("model='beta-binomial' takes measure='OR' with x1 n1 x2 n2, or measure='logit' with x n.")
-    fit = beta_binomial(x, n, X)
-    if not fit.converged:
-        raise ConvergenceError("beta-binomial: the likelihood has no maximum that could be certified.")
-    at = X.shape[1] - 1
-    about = {"rho": fit.rho, "loglik": fit.loglik, "tau2": np.nan}
-    return float(fit.coefficients[at]), float(np.sqrt(fit.covariance[at, at])), about
+def _q_p_value(q: float, k: int) -> float:
+    """Of Q on k - 1 df; 1 for one study, which cannot differ from itself."""
+    if not np.isfinite(q):
+        return np.nan
+    return float(special.chdtrc(k - 1, q)) if k > 1 else 1.0
 
 
-def _glmm(s: Studies, measure: str, model: str) -> tuple[float, float, float]:
-    c = s.counts
-    if measure == "logit" and {"x", "n"} <= set(c):
-        start = float(special.logit((c["x"].sum() + 0.5) / (c["n"].sum() + 1)))
-        return meta.conditional_glmm(meta.binomial_loglik(c["x"], c["n"], np.zeros(len(s.y))), start)
-    if measure != "OR" or "x1" not in c:
-        raise FormulaError("model='glmm' takes measure='OR' with x1 n1 x2 n2, or measure='logit' with x n.")
-    a, n1, b, n2 = (c[key] for key in ("x1", "n1", "x2", "n2"))
-    excess, variance = meta.peto(a, n1, b, n2)
-    start = float(excess.sum() / max(variance.sum(), 1e-9))
-    if model == "glmm-approximate":
-        return meta.conditional_glmm(meta.binomial_loglik(a, a + b, np.log(n1 / n2)), start)
-    return meta.conditional_glmm(meta.hypergeometric_loglik(a, n1, b, n2), start)
+def _corrected(s: Studies) -> int:
+    """Studies with a zero cell that was corrected."""
+    return int(s.counts["corrected"].sum()) if "corrected" in s.counts else 0
+
+
+def _with_proportions(table: pd.DataFrame, s: Studies, measure: str) -> pd.DataFrame:
+    """The estimates as proportions: of the studies with their own n, of the pooled row with the harmonic mean of n."""
+    if "n" not in s.counts:
+        return table
+    sizes = np.r_[len(s.y) / (1 / s.counts["n"]).sum(), s.counts["n"]]
+    shown = {"proportion": "estimate", "prop_low": "conf_low", "prop_high": "conf_high"}
+    values = {new: meta.as_proportion(table[old].to_numpy(float), sizes, measure) for new, old in shown.items()}
+    return table.assign(**values)
 
 
 def _quantile(level: float, df: float) -> float:
@@ -407,11 +265,15 @@ def _sentence(s: Studies, measure: str, model: str, ci: str, about: dict[str, An
     return text + (f", I^2 {about['i2']:.1f}%." if about["i2"] == about["i2"] else ".")
 
 
-def _conventions(s: Studies, measure: str, model: str, ci: str, add: float) -> tuple[str, ...]:
+def _conventions(s: Studies, measure: str, model: str, ci: str, add: float, about: dict[str, Any]) -> tuple[str, ...]:
     said = []
-    if "_corrected" in s.counts:
-        count = int(s.counts["_corrected"][0])
-        said.append(f"{add:g} added to all cells of {count} studies with a zero cell.")
+    if model in INVERSE_VARIANCE and _corrected(s):
+        said.append(f"{add:g} added to all cells of {_corrected(s)} studies with a zero cell.")
+    if model.startswith("glmm"):
+        points = about["quadrature"]
+        said.append(f"Adaptive quadrature, {points} points." if points > 1 else "Laplace approximation.")
+    if measure == "freeman-tukey":
+        said.append("Proportions by Miller's inverse, at the harmonic mean of n for the pooled one.")
     if model in INVERSE_VARIANCE and model != "common":
         said.append(f"Prediction interval on the {'t' if ci != 'normal' else 'normal'} distribution, as metafor.")
     if measure == "RD" and model == "mantel-haenszel":
@@ -419,72 +281,3 @@ def _conventions(s: Studies, measure: str, model: str, ci: str, add: float) -> t
     if ci.startswith("hartung-knapp") and 1 < len(s.y) < 5:
         said.append(f"With {len(s.y)} studies the Hartung-Knapp interval can be far too wide, and also too narrow.")
     return tuple(said)
-
-
-def leave_one_out(studies: FrameLike, measure: str | None = None, **options: Any) -> estimates.Estimates:
-    """The pooled effect without each study in turn: one row per study left out (``term``).
-
-    Parameters
-    ----------
-    studies, measure, options : as `meta_analysis` takes them
-    """
-    frame = frames.to_pandas(studies)
-    names = frame["study"].astype(str) if "study" in frame else pd.Series([str(i + 1) for i in range(len(frame))])
-    rows = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", KapstatsWarning)
-        for i, name in enumerate(names):
-            result = meta_analysis(frame.drop(index=i), measure, **options)
-            first = result.frame.iloc[0].to_dict()
-            rows.append({**first, "term": f"without {name}", "tau2": result.meta["tau2"], "i2": result.meta["i2"]})
-        about = meta_analysis(frame, measure, **options).meta
-    return estimates.Estimates(pd.DataFrame(rows), {**about, "title": "Leave one out"})
-
-
-def small_study_effects(studies: FrameLike, measure: str | None = None) -> estimates.Estimates:
-    """Whether small studies show larger effects: Egger's regression and Begg's rank correlation.
-
-    Egger: the t test of the slope in a regression of the effect on its standard error, weighted by 1 / v (with
-    dispersion). Begg: Kendall's tau between the standardised effects and their variances, exact for fewer than 50
-    studies without ties. Small studies may differ for other reasons than selective publication.
-    """
-    frame = frames.to_pandas(studies)
-    s, measure = _read(frame, measure, False, 0.5, "reml")
-    k = len(s.y)
-    if k < 3:
-        raise DataError(f"small_study_effects: needs 3 studies or more; there are {k}.")
-    se = np.sqrt(s.v)
-    x = np.column_stack([np.ones(k), se])
-    inverse = np.linalg.inv(x.T @ (x / s.v[:, None]))
-    beta = inverse @ (x.T @ (s.y / s.v))
-    dispersion = float(((s.y - x @ beta) ** 2 / s.v).sum() / (k - 2))
-    slope = _row(
-        "Egger: slope on the standard error", float(beta[1]), float(np.sqrt(dispersion * inverse[1, 1])), k - 2.0, 0.95
-    )
-    common = meta.pool(s.y, s.v, "common")
-    standard = (s.y - common.estimate) / np.sqrt(s.v - common.std_error**2)
-    tau, p_value = _kendall(standard, s.v)
-    begg = {"term": "Begg: Kendall's tau", "estimate": tau, "p_value": p_value}
-    description = estimates.meta(
-        method="tests of small-study effects", title="Small-study effects", data=frame, measure=measure
-    )
-    return estimates.Estimates(pd.DataFrame([slope, begg]), description)
-
-
-def _kendall(a: FloatArray, b: FloatArray) -> tuple[float, float]:
-    """Kendall's tau-b and its two-sided p: exact without ties and below 50, else normal."""
-    n = len(a)
-    i, j = np.triu_indices(n, 1)
-    sa, sb = np.sign(a[i] - a[j]), np.sign(b[i] - b[j])
-    score, pairs = float((sa * sb).sum()), n * (n - 1) / 2
-    ties_a, ties_b = float((sa == 0).sum()), float((sb == 0).sum())
-    tau = score / np.sqrt((pairs - ties_a) * (pairs - ties_b))
-    if n < 50 and not ties_a and not ties_b:
-        ways = np.ones(1)
-        for m in range(2, n + 1):  # number of permutations by inversions
-            ways = np.convolve(ways, np.ones(m)) / m
-        concordant = round((score + pairs) / 2)
-        tail = ways[: min(concordant, int(pairs) - concordant) + 1].sum()
-        return tau, float(min(1.0, 2 * tail))
-    variance = n * (n - 1) * (2 * n + 5) / 18
-    return tau, float(2 * special.ndtr(-abs(score) / np.sqrt(variance)))

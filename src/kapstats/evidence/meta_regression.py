@@ -13,7 +13,8 @@ from scipy import special
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose
-from kapstats.evidence.meta_analysis import CI, INVERSE_VARIANCE, MODELS, RATIOS, _read
+from kapstats.evidence.meta_analysis import CI, MODELS
+from kapstats.evidence.studies import INVERSE_VARIANCE, RATIOS, read
 from kapstats.formula.design import build, complete_rows
 from kapstats.inference.intervals import with_inference
 from kapstats.kernels import meta
@@ -81,7 +82,7 @@ def meta_regression(
     fixed = _fixed(moderators)
     kept, missing = complete_rows(frame, [str(c) for c in frame.columns if c in re.findall(r"\w+", fixed)])
     complete = frame.iloc[kept].reset_index(drop=True)
-    given, measure = _read(complete, measure, drop00, add, model)
+    given, measure = read(complete, measure, drop00, add, model)
     design = build(fixed, complete.iloc[given.rows].reset_index(drop=True))
     if design.aliased.any():
         gone = [n for n, a in zip(design.names, design.aliased, strict=True) if a]

@@ -68,6 +68,23 @@ def one_proportion(x: FloatArray, n: FloatArray, measure: str, add: float = 0.5)
     return np.log(x / (n - x)), 1 / x + 1 / (n - x)
 
 
+def as_proportion(y: FloatArray, n: FloatArray, measure: str) -> FloatArray:
+    """Proportions from effects of `one_proportion`; outside their range 0 or 1; n as Miller (1978)."""
+    if measure == "raw":
+        return y
+    if measure == "log":
+        return np.asarray(np.exp(y))
+    if measure == "logit":
+        return np.asarray(special.expit(y))
+    if measure == "arcsine":
+        return np.asarray(np.sin(np.clip(y, 0.0, np.pi / 2)) ** 2)
+    ends = [one_proportion(x, n, measure)[0] for x in (np.zeros_like(n), n)]
+    inside = np.clip(y, *ends)
+    s = np.sin(2 * inside)
+    root = np.sqrt(np.maximum(0.0, 1 - (s + (s - 1 / s) / n) ** 2))
+    return np.asarray(np.clip((1 - np.sign(np.cos(2 * inside)) * root) / 2, 0.0, 1.0))
+
+
 def standardised_difference(
     mean1: FloatArray, sd1: FloatArray, n1: FloatArray, mean2: FloatArray, sd2: FloatArray, n2: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
@@ -206,13 +223,26 @@ def pool(y: FloatArray, v: FloatArray, model: str) -> Pooled:
 
 def _heterogeneity(v: FloatArray, t: float, q: float, model: str) -> tuple[float, float]:
     """I^2 and H^2: from Q under a common effect, from tau^2 and the typical sampling variance otherwise."""
-    k, w = len(v), 1 / v
+    k = len(v)
     if k == 1:
-        return 0.0, np.nan
+        return 0.0, 1.0
     if model == "common":
-        return max(0.0, 100 * (q - (k - 1)) / q) if q > 0 else 0.0, q / (k - 1)
-    typical = (k - 1) / (w.sum() - w @ w / w.sum())
+        return excess_share(q, k)
+    typical = typical_variance(v)
     return 100 * t / (t + typical), 1 + t / typical
+
+
+def typical_variance(v: FloatArray) -> float:
+    """The sampling variance of a typical study (Higgins & Thompson 2002)."""
+    w = 1 / v
+    return float((len(v) - 1) / (w.sum() - w @ w / w.sum()))
+
+
+def excess_share(q: float, k: int) -> tuple[float, float]:
+    """I^2 (percent) and H^2 from Q with k - 1 df; 0 and 1 for one study."""
+    if k < 2:
+        return 0.0, 1.0
+    return max(0.0, 100 * (q - (k - 1)) / q) if q > 0 else 0.0, q / (k - 1)
 
 
 def hartung_knapp(y: FloatArray, v: FloatArray, t: float, guard: bool) -> float:
@@ -246,83 +276,3 @@ def peto(a: FloatArray, n1: FloatArray, c: FloatArray, n2: FloatArray) -> tuple[
     """Observed minus expected events of arm 1 and their hypergeometric variances, (k,) each (Yusuf et al. 1985)."""
     n, m = n1 + n2, a + c
     return a - n1 * m / n, n1 * n2 * m * (n - m) / (n**2 * (n - 1))
-
-
-def conditional_glmm(
-    loglik: Callable[[FloatArray], FloatArray], start: float, points: int = 321
-) -> tuple[float, float, float]:
-    """mu, its standard error and tau^2 of a random-effects model with a scalar study effect theta ~ N(mu, tau^2).
-
-    loglik : (k, g) log-likelihoods of the k studies at theta (g,); the integral over theta is the trapezoid
-        rule on 16 tau, which is exact to rounding here once the step is below the width of the likelihood; zero cells
-        need no correction
-    """
-    nodes = np.linspace(-8.0, 8.0, points)
-    log_weights = -(nodes**2) / 2 - 0.5 * np.log(2 * np.pi) + np.log(nodes[1] - nodes[0])
-
-    def negative(parameters: FloatArray) -> float:
-        mu, tau = parameters[0], np.exp(parameters[1])
-        grid = mu + tau * nodes
-        terms = loglik(grid) + log_weights
-        return -float(special.logsumexp(terms, axis=1).sum())
-
-    fits = [
-        optimize.minimize(negative, [start, log_tau], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
-        for log_tau in (-3.0, -0.5)
-    ]
-    zero = optimize.minimize_scalar(lambda mu: -float(loglik(np.array([mu])).sum()), bracket=(start - 1, start + 1))
-    best = min(fits, key=lambda f: f.fun)
-    if zero.fun <= best.fun + 1e-8:
-        mu, tau2 = float(zero.x), 0.0
-        return mu, _curvature(lambda m: -float(loglik(np.array([m])).sum()), mu), tau2
-    mu, log_tau = map(float, best.x)
-    return mu, _curvature_2(negative, mu, log_tau), float(np.exp(2 * log_tau))
-
-
-def _curvature(function: Callable[[float], float], x: float, h: float = 1e-4) -> float:
-    return float(1 / np.sqrt((function(x + h) - 2 * function(x) + function(x - h)) / h**2))
-
-
-def _curvature_2(function: Callable[[FloatArray], float], x: float, z: float, h: float = 1e-3) -> float:
-    """Standard error of the first of two parameters from the inverse numerical Hessian."""
-    f = {(i, j): function(np.array([x + i * h, z + j * h])) for i in (-1, 0, 1) for j in (-1, 0, 1)}
-    xx = (f[1, 0] - 2 * f[0, 0] + f[-1, 0]) / h**2
-    zz = (f[0, 1] - 2 * f[0, 0] + f[0, -1]) / h**2
-    xz = (f[1, 1] - f[1, -1] - f[-1, 1] + f[-1, -1]) / (4 * h**2)
-    return float(np.sqrt(zz / (xx * zz - xz**2)))
-
-
-def binomial_loglik(x: FloatArray, n: FloatArray, offset: FloatArray) -> Callable[[FloatArray], FloatArray]:
-    """theta (g,) -> (k, g) log-likelihoods of x of n with logit p = theta + offset."""
-    constant = special.gammaln(n + 1) - special.gammaln(x + 1) - special.gammaln(n - x + 1)
-
-    def at(theta: FloatArray) -> FloatArray:
-        eta = theta[None, :] + offset[:, None]
-        return constant[:, None] + x[:, None] * eta - n[:, None] * np.logaddexp(0, eta)
-
-    return at
-
-
-def hypergeometric_loglik(
-    a: FloatArray, n1: FloatArray, c: FloatArray, n2: FloatArray
-) -> Callable[[FloatArray], FloatArray]:
-    """theta (g,) -> (k, g) log-likelihoods of a given a + c under the odds ratio exp(theta) (Fisher's noncentral)."""
-    supports = []
-    for ai, n1i, ci, n2i in zip(a, n1, c, n2, strict=True):
-        u = np.arange(max(0.0, ai + ci - n2i), min(n1i, ai + ci) + 1)
-        log_ways = -(
-            special.gammaln(u + 1)
-            + special.gammaln(n1i - u + 1)
-            + special.gammaln(ai + ci - u + 1)
-            + special.gammaln(n2i - ai - ci + u + 1)
-        )
-        supports.append((u, log_ways, ai))
-
-    def at(theta: FloatArray) -> FloatArray:
-        rows = []
-        for u, log_ways, ai in supports:
-            terms = log_ways[:, None] + u[:, None] * theta[None, :]
-            rows.append(terms[u == ai][0] - special.logsumexp(terms, axis=0))
-        return np.array(rows)
-
-    return at
