@@ -1,15 +1,21 @@
 """The display model of every table, and the one place where numbers become text.
 
-Rounding is half away from zero, as SAS does and readers expect of printed tables; numbers in results are never rounded.
+Rounding is half away from zero, as SAS does and readers expect of printed tables, unless a table asks for R's way;
+numbers in results are never rounded.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from pathlib import Path
 
+#: rounding of printed numbers by convention, in words
+ROUNDINGS = {
+    "SAS": "Numbers are rounded half away from zero.",
+    "R": "Numbers are rounded to nearest on their binary value, halves to even, as R prints.",
+}
 MISSING = "NE"  # "not estimable", as in regulatory tables
 
 
@@ -26,11 +32,15 @@ def round_half_away(x: float, digits: int = 0) -> float:
     return float(Decimal(repr(float(x))).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP))
 
 
-def number(x: float | None, digits: int = 2) -> str:
+def number(x: float | None, digits: int = 2, convention: str = "SAS") -> str:
     """`x` with `digits` decimals; missing values as ``NE``, infinities as ``Inf``.
+
+    convention : "SAS" rounds half away from zero; "R" to nearest on the binary value, halves to even
 
     Examples
     --------
+    >>> number(6.25, 1), number(6.25, 1, "R"), number(0.15, 1), number(0.15, 1, "R")
+    ('6.3', '6.2', '0.2', '0.1')
     >>> number(-0.004, 2), number(float("nan")), number(float("inf")), number(12.345, 1)
     ('0.00', 'NE', 'Inf', '12.3')
     """
@@ -38,7 +48,9 @@ def number(x: float | None, digits: int = 2) -> str:
         return MISSING
     if math.isinf(x):
         return "Inf" if x > 0 else "-Inf"
-    text = format(Decimal(repr(float(x))).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP), "f")
+    exact = Decimal(repr(float(x))) if convention == "SAS" else Decimal(float(x))
+    rule = ROUND_HALF_UP if convention == "SAS" else ROUND_HALF_EVEN
+    text = format(exact.quantize(Decimal(1).scaleb(-digits), rounding=rule), "f")
     return text.lstrip("-") if not text.strip("-0.") else text
 
 

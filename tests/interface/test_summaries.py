@@ -201,8 +201,8 @@ def test_listing_chooses_sorts_and_brings_subject_variables(pilot):
 @pytest.mark.parametrize(
     ("where", "error", "message"),
     [
-        ("AESER = 'Y'", FormulaError, "cannot read"),
-        ("__import__('os').system('true') == 0", FormulaError, "cannot read"),
+        ("AESER = 'Y'", FormulaError, "cannot be read"),
+        ("__import__('os').system('true') == 0", FormulaError, "cannot be read"),
         ("AESERI == 'Y'", DataError, "Did you mean 'AESER'"),
         ("AESEV > 3", DataError, "cannot be compared"),
         ([True], DataError, "shape"),

@@ -19,6 +19,15 @@ NUMBER = re.compile(
 )
 #: numeric dates and date-times (DTC is text)
 DATE = re.compile(r".*DTM?")
+#: population flags of ADSL, and what they stand for
+POPULATIONS = {
+    "RANDFL": "Randomised",
+    "ITTFL": "Intention-to-treat population",
+    "FASFL": "Full analysis set",
+    "SAFFL": "Safety population",
+    "EFFFL": "Efficacy population",
+    "PPROTFL": "Per-protocol population",
+}
 ISO_DATE = r"\d{4}-\d{2}-\d{2}"
 ISO_DATE_TIME = ISO_DATE + r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?"
 

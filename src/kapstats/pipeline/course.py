@@ -10,7 +10,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats.data.trial import Trial
-from kapstats.pipeline.plan import Course
+from kapstats.pipeline.kinds import Course
 from kapstats.pipeline.safety import arms_of
 from kapstats.pipeline.select import select
 from kapstats.pipeline.truth import beside

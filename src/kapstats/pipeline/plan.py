@@ -11,156 +11,35 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from kapstats.errors import FormulaError, nearest
+from kapstats.pipeline.kinds import KINDS, Analysis, Documents, Study
+from kapstats.pipeline.lines import Lines
 
-ADJUSTMENTS = ("none", "bonferroni", "holm", "hochberg", "sidak", "tukey", "dunnett", "mvt")
-SURVIVAL_PARTS = ("logrank", "cox", "zph", "rmst")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
-    """What the report is about.
-
-    data : a trial of ``ks.datasets``, analysed when no folder is given
-    arms : order of the arms where the data do not state it; the first is the reference
-    response_question, relapse_question, safety_question : headings of the sections, when the usual ones do not fit
-    """
-
-    title: str
-    subtitle: str = ""
-    data: str = ""
-    arms: tuple[str, ...] = ()
-    response_question: str = ""
-    relapse_question: str = ""
-    safety_question: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Analysis:
-    """What all kinds of analysis have.
-
-    name : of the files and links it makes
-    dataset : ADaM dataset
-    population : flag in ADSL ("" for everybody)
-    where : conditions on rows, all of which must hold: ``"PARAMCD == 'MADRS'"``, ``"AVISITN > 0"``,
-        ``"AVISIT in ['Week 8', 'Week 16']"``, ``"DTYPE is missing"``
-    level : of the confidence intervals
-    """
-
-    question: ClassVar[str] = ""
-    name: str
-    title: str
-    dataset: str = ""
-    population: str = ""
-    where: tuple[str, ...] = ()
-    level: float = 0.95
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mmrm(Analysis):
-    """LS means and differences by visit from a mixed model for repeated measures.
-
-    adjust : adjustments of the p values within a visit, each in its own column
-    covariance : fallback chain that replaces the structure in the formula
-    label : what the outcome is, as on an axis ("Change in MADRS, points")
-    better : "lower" or "higher"
-    """
-
-    question: ClassVar[str] = "response"
-    dataset: str = "adqs"
-    formula: str
-    arm: str = "TRT01P"
-    visit: str = "AVISIT"
-    reference: str | None = None
-    df: str = "kenward-roger"
-    covariance: tuple[str, ...] = ()
-    reml: bool = True
-    adjust: tuple[str, ...] = ("none",)
-    label: str = "Outcome"
-    better: str = "lower"
-    forest: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survival(Analysis):
-    """Kaplan-Meier curves, log-rank test, Cox model with its check, restricted mean.
-
-    formula : ``Surv(time, event) ~ arm`` for the curves and, when `model` is not given, for test and Cox model
-    model : formula of log-rank test and Cox model when it differs (strata)
-    show : which of logrank, cox, zph, rmst
-    times : when survival is tabulated and the number at risk printed
-    label : what the curve is, as on an axis ("Free of relapse")
-    event : what happens, in a sentence ("relapse")
-    """
-
-    question: ClassVar[str] = "relapse"
-    dataset: str = "adtte"
-    formula: str
-    model: str = ""
-    reference: str | None = None
-    ties: str = "efron"
-    conf_type: str = "log-log"
-    show: tuple[str, ...] = ("logrank", "cox", "zph")
-    times: tuple[float, ...] = ()
-    tau: float | None = None
-    unit: str = "days"
-    label: str = "Free of the event"
-    event: str = "the event"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incidence(Analysis):
-    """Adverse events by group: counts by organ class and term, differences against the reference.
-
-    by : ADSL column that groups
-    min_percent : terms below this in every group stay out of the differences and the figure
-    """
-
-    question: ClassVar[str] = "safety"
-    dataset: str = "adae"
-    population: str = "SAFFL"
-    by: str = "TRT01A"
-    terms: tuple[str, ...] = ("AEBODSYS", "AEDECOD")
-    reference: str | None = None
-    method: str = "miettinen-nurminen"
-    treatment_emergent: bool = True
-    min_percent: float = 5.0
-    figure_terms: int = 12
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Course(Analysis):
-    """The hours after a dose: means of a score or vital sign by minute and group.
-
-    by : ADSL column that groups
-    parameter : PARAMCD
-    session : dosing session
-    baseline : analyse the change from the value before the dose
-    threshold : a level worth marking; the time above it is estimated
-    """
-
-    question: ClassVar[str] = "safety"
-    dataset: str = "advs"
-    population: str = "SAFFL"
-    by: str = "ROUTE"
-    parameter: str = "CADSS"
-    session: int = 1
-    baseline: bool = False
-    threshold: float = 4.0
-    label: str = "CADSS total score"
-
-
-KINDS: dict[str, type[Analysis]] = {"mmrm": Mmrm, "survival": Survival, "incidence": Incidence, "course": Course}
+TABLES = ("study", "documents", "levels", "defaults", "analysis")
+#: keys with a fixed set of values
+CHOICES: dict[str, tuple[str, ...]] = {
+    "adjust": ("none", "bonferroni", "holm", "hochberg", "sidak", "tukey", "dunnett", "mvt"),
+    "show": ("logrank", "cox", "zph", "rmst"),
+    "better": ("lower", "higher"),
+    "convention": ("SAS", "R"),
+    "denominator": ("N", "n"),
+    "measure": ("difference", "RD", "OR"),
+}
+DOCUMENTS: dict[str, tuple[str, ...]] = {
+    "formats": ("rtf", "docx", "latex"),
+    "orientation": ("landscape", "portrait"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A study and its analyses, in the order of the report.
+
+    levels : order of the levels of columns that do not state it; None accepts the order of their values
 
     Examples
     --------
@@ -178,8 +57,10 @@ class Plan:
 
     study: Study
     analyses: tuple[Analysis, ...]
+    documents: Documents = field(default_factory=Documents)
+    levels: dict[str, tuple[Any, ...] | None] = field(default_factory=dict)
     source: str = "plan"
-    text: str = dataclasses.field(default="", repr=False)
+    text: str = field(default="", repr=False)
 
 
 def read(plan: str | Path | Plan) -> Plan:
@@ -236,14 +117,27 @@ def parse(text: str, source: str = "plan") -> Plan:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise FormulaError(f"{source}: not valid TOML: {error or 'nested too deeply'}") from error
     for key in content:
-        if key not in ("study", "defaults", "analysis"):
-            known = ("study", "defaults", "analysis")
-            raise lines.error((key, 0, ""), f"there is no table [{key}].{nearest(key, known)}")
+        if key not in TABLES:
+            raise lines.error((key, 0, ""), f"there is no table [{key}].{nearest(key, TABLES)}")
     study = _build(Study, _table(content, "study", lines), ("study", 0), "[study]", lines)
+    documents = _build(Documents, _table(content, "documents", lines), ("documents", 0), "[documents]", lines)
+    _chosen(documents, DOCUMENTS, ("documents", 0), lines)
+    levels = {name: _levels(name, value, lines) for name, value in _table(content, "levels", lines).items()}
     defaults = _table(content, "defaults", lines)
     analyses = tuple(_analysis(i, raw, defaults, lines) for i, raw in enumerate(_analyses(content, lines)))
     _unique(analyses, lines)
-    return Plan(study, analyses, source, text)
+    return Plan(study, analyses, documents, levels, source, text)
+
+
+def _levels(name: str, value: Any, lines: Lines) -> tuple[Any, ...] | None:
+    """The order of the levels of one column, or None for the order of its values."""
+    if value == "sorted":
+        return None
+    plain = isinstance(value, list) and value and all(type(v) in (str, int, float) for v in value)
+    if not plain or len(set(value)) < len(value):
+        said = f'{name} = {value!r}: expected a list of levels, each once, in order, or "sorted".'
+        raise lines.error(("levels", 0, name), said)
+    return tuple(value)
 
 
 def _table(content: Mapping[str, Any], name: str, lines: Lines) -> dict[str, Any]:
@@ -281,20 +175,26 @@ def _analysis(i: int, raw: Mapping[str, Any], defaults: Mapping[str, Any], lines
 
 def _checked(made: Any, i: int, lines: Lines) -> Any:
     """`made`, when its values are among those that are known."""
-    allowed: dict[str, tuple[str, ...]] = {"adjust": ADJUSTMENTS, "show": SURVIVAL_PARTS, "better": ("lower", "higher")}
-    for key, choices in allowed.items():
-        value = getattr(made, key, ())
-        for item in (value,) if isinstance(value, str) else value:
-            if item not in choices:
-                hint = nearest(str(item), choices)
-                raise lines.error(("analysis", i, key), f"{key} = {item!r}.{hint} Choose among: {', '.join(choices)}.")
+    _chosen(made, CHOICES, ("analysis", i), lines)
     if not 0.5 <= made.level < 1:
         raise lines.error(("analysis", i, "level"), f"level = {made.level:g}; give it as a proportion, 0.95 for 95%.")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", made.name):
         raise lines.error(
             ("analysis", i, "name"), f"name = {made.name!r}: letters, digits, - and _ only; it names files."
         )
+    if made.page_rows < 0:
+        raise lines.error(("analysis", i, "page_rows"), f"page_rows = {made.page_rows}: a number of rows, or 0.")
     return made
+
+
+def _chosen(made: Any, allowed: Mapping[str, tuple[str, ...]], table: tuple[str, int], lines: Lines) -> None:
+    """Refuse a value outside the fixed set of its key."""
+    for key, choices in allowed.items():
+        value = getattr(made, key, ())
+        for item in (value,) if isinstance(value, str) else value:
+            if item not in choices:
+                hint = nearest(str(item), choices)
+                raise lines.error((*table, key), f"{key} = {item!r}.{hint} Choose among: {', '.join(choices)}.")
 
 
 def _unique(analyses: Iterable[Analysis], lines: Lines) -> None:
@@ -334,39 +234,3 @@ def _convert(value: Any, hint: Any, where: tuple[str, int, str], lines: Lines) -
         )
         raise lines.error(where, f"{where[2]} = {value!r}: expected {wanted}.")
     return value
-
-
-class Lines:
-    """Where the keys of a TOML text stand: the parser of the standard library does not say."""
-
-    def __init__(self, text: str, source: str) -> None:
-        self.source = source
-        self._at: dict[tuple[str, int, str], int] = {}
-        table, counts, inside = ("", 0), dict[str, int](), ""
-        for number, line in enumerate(text.splitlines(), start=1):
-            quoted, inside = bool(inside), _still_inside(line, inside)
-            if quoted:
-                continue
-            if header := re.match(r"\s*(\[\[?)\s*([^\[\]#]+?)\s*\]", line):
-                name = header[2].strip("\"'")
-                counts[name] = counts.get(name, -1) + 1
-                table = (name, counts[name])
-                self._at.setdefault((*table, ""), number)
-            elif key := re.match(r"""\s*["']?([\w-]+)["']?\s*[.=]""", line):
-                self._at.setdefault((*table, key[1]), number)
-
-    def error(self, where: tuple[str, int, str], message: str) -> FormulaError:
-        """An error at a key; at the head of its table when the key itself is not found."""
-        line = self._at.get(where) or self._at.get((where[0], where[1], "")) or self._at.get(("", 0, where[0]))
-        place = f"{self.source}, line {line}" if line else self.source
-        return FormulaError(f"{place}: {message}")
-
-
-def _still_inside(line: str, inside: str) -> str:
-    """The quotes of the multi-line string that is open after `line`, or nothing."""
-    for quotes in re.findall(r'"""|\'\'\'', line):
-        if not inside:
-            inside = quotes
-        elif inside == quotes:
-            inside = ""
-    return inside

@@ -13,7 +13,7 @@ import kapstats as ks
 from kapstats.data.trial import Trial
 from kapstats.estimates import Estimates
 from kapstats.formula import split
-from kapstats.pipeline.plan import Survival
+from kapstats.pipeline.kinds import Survival
 from kapstats.pipeline.select import Rows, select
 from kapstats.pipeline.truth import beside, with_truth
 from kapstats.report.block import Answer, Block, Picture, Result

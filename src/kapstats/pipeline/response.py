@@ -13,7 +13,7 @@ from kapstats import frames
 from kapstats.data.trial import Trial
 from kapstats.estimates import Estimates
 from kapstats.formula import split
-from kapstats.pipeline.plan import Mmrm
+from kapstats.pipeline.kinds import Mmrm
 from kapstats.pipeline.select import Rows, select
 from kapstats.pipeline.truth import with_truth
 from kapstats.report.block import Answer, Block, Picture, Result

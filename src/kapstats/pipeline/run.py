@@ -16,14 +16,26 @@ from kapstats.data.readers import read_adam
 from kapstats.data.trial import Trial
 from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, KapstatsWarning
 from kapstats.estimates import Estimates
+from kapstats.pipeline import documents, output
 from kapstats.pipeline import manifest as manifests
-from kapstats.pipeline import output
-from kapstats.pipeline.plan import Analysis, Plan, read
+from kapstats.pipeline.kinds import Analysis
+from kapstats.pipeline.levels import ordered
+from kapstats.pipeline.plan import Plan, read
 from kapstats.report.block import Block, Document
-from kapstats.report.page import page
+from kapstats.report.page import QUESTIONS, page
 
 #: kind of analysis -> module that runs it
-RUNNERS = {"Mmrm": "response", "Survival": "relapse", "Incidence": "safety", "Course": "course"}
+RUNNERS = {
+    "Baseline": "describe",
+    "Disposition": "describe",
+    "Exposure": "describe",
+    "Listing": "describe",
+    "Mmrm": "response",
+    "Subgroups": "subgroups",
+    "Survival": "relapse",
+    "Incidence": "safety",
+    "Course": "course",
+}
 DEFAULT = "kap-parallel"
 
 
@@ -114,10 +126,12 @@ def run(
     """
     say = progress or (lambda text: None)
     plan = read(DEFAULT if plan is None else plan)
+    documents.check(plan.documents)
     if out is not None:
         output.check(out)
     say("reading data")
     trial, source = _trial(plan, data)
+    trial = ordered(trial, plan.levels)
     blocks = tuple(_analyse(analysis, trial, say) for analysis in plan.analyses)
     say("writing the report")
     done = Run(plan, blocks, _files(plan, trial, source, blocks))
@@ -163,6 +177,7 @@ def _files(plan: Plan, trial: Trial, source: Path | None, blocks: tuple[Block, .
         for picture in block.pictures:
             files[f"figures/{block.name}-{picture.name}.svg"] = f"{picture.svg.rstrip()}\n".encode()
     files["results/ard.csv"] = _ard(blocks)
+    files |= documents.files(plan, blocks)
     files["run.log"] = _log(plan, trial, blocks).encode()
     made = manifests.manifest(plan, trial, source, files)
     stamp = manifests.created()
@@ -191,7 +206,7 @@ def _ard(blocks: tuple[Block, ...]) -> bytes:
 
     parts = []
     for block in blocks:
-        for result in block.results:
+        for result in (r for r in block.results if r.estimates.meta.get("method") != "listing"):
             long = frames.to_pandas(result.estimates.to_ard())
             long.insert(0, "result", result.name)
             parts.append(long.assign(analysis=block.name))
@@ -223,7 +238,7 @@ def _document(plan: Plan, trial: Trial, blocks: tuple[Block, ...], made: dict[st
         blocks=blocks,
         facts=tuple(facts),
         notes=notes,
-        questions=tuple((q, getattr(plan.study, f"{q}_question")) for q in ("response", "relapse", "safety")),
+        questions=tuple((q, getattr(plan.study, f"{q}_question")) for q in QUESTIONS),
         provenance=manifests.tables(made),
         created=stamp,
     )

@@ -11,7 +11,7 @@ import pandas as pd
 import kapstats as ks
 from kapstats.data.trial import Trial
 from kapstats.estimates import Estimates
-from kapstats.pipeline.plan import Incidence
+from kapstats.pipeline.kinds import Incidence
 from kapstats.pipeline.select import select
 from kapstats.pipeline.truth import with_truth
 from kapstats.report.block import Answer, Block, Picture, Result

@@ -40,7 +40,7 @@ class Picture:
 class Block:
     """One analysis of the plan.
 
-    question : "response", "relapse" or "safety"
+    question : "subjects", "response", "relapse" or "safety"
     sentence : the model sentence, the first thing a reader sees
     answers : what it says to the question, for the head of the report
     methods : paragraphs with citations

@@ -14,12 +14,13 @@ from kapstats.report.figures import style
 from kapstats.table import Table
 
 QUESTIONS = {
+    "subjects": ("Participants", "Who took part?"),
     "response": ("Response", "Did people respond?"),
     "relapse": ("Relapse", "Did they relapse?"),
     "safety": ("Side effects", "What did it do to them?"),
 }
 #: short names when a plan asks in its own words
-NEUTRAL = {"response": "Outcome", "relapse": "Time to event", "safety": "Safety"}
+NEUTRAL = {"subjects": "Participants", "response": "Outcome", "relapse": "Time to event", "safety": "Safety"}
 #: colours of the figures that follow the page from light to dark
 SWITCHED = {style.INK: "#e6e9ed", style.MUTED: "#a3abb5", style.GRID: "#323842"} | {
     mark.colour: mark.dark for mark, _ in style.ROUTES.values()
@@ -95,7 +96,8 @@ def _answers(document: Document) -> str:
     cards = []
     for question in _asked(document.blocks):
         said = [answer for b in document.blocks if b.question == question for answer in b.answers]
-        body = "".join(map(_answer, said)) or "<p>No estimate; see below.</p>"
+        failed = any(b.failed for b in document.blocks if b.question == question)
+        body = "".join(map(_answer, said)) or f"<p>{'No estimate; see' if failed else 'See'} below.</p>"
         heading = f'<h3><a href="#{question}">{escape(_heading(question, document)[1])}</a></h3>'
         cards.append(f'<div class="card {question}">{heading}{body}</div>')
     return f'<section id="answers"><h2>In short</h2><div class="cards">{"".join(cards)}</div></section>'

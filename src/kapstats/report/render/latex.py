@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
+from kapstats.report.document import Layout, Sheet
 from kapstats.table import Table
 
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
@@ -35,6 +39,28 @@ def render(table: Table) -> str:
             r"\end{table}",
         ]
     )
+
+
+def document(sheets: Iterable[Sheet], layout: Layout) -> str:
+    """All tables, each on pages of its own, as a whole document."""
+    turned = "" if layout.portrait else ",landscape"
+    pages = [
+        render(replace(page, title=". ".join(sheet.titles), footnotes=sheet.footnotes)) + "\n\\clearpage"
+        for sheet in sheets
+        for page in sheet.pages
+    ]
+    head = [
+        r"\documentclass[9pt]{extarticle}",
+        rf"\usepackage[letterpaper,margin=0.75in{turned}]{{geometry}}",
+        r"\usepackage[T1]{fontenc}",
+        r"\usepackage{booktabs,threeparttable,caption,fancyhdr,lastpage}",
+        r"\captionsetup{labelformat=empty,labelfont=bf,textfont=bf}",
+        r"\pagestyle{fancy}\fancyhf{}\renewcommand{\headrulewidth}{0pt}",
+        rf"\lhead{{{_safe(layout.header)}}}\rhead{{Page \thepage\ of \pageref{{LastPage}}}}",
+        rf"\lfoot{{\footnotesize {_safe(layout.footer)}}}",
+        r"\begin{document}",
+    ]
+    return "\n".join([*head, *pages, r"\end{document}", ""])
 
 
 def _step(indent: int) -> str:
