@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 import kapstats as ks
-from kapstats.errors import DataError, FormulaError, KapstatsWarning
+from kapstats.errors import DataError, EstimabilityError, FormulaError, KapstatsWarning
 from kapstats.safety.exposure import exposure_adjusted
+from kapstats.safety.signals import rare_event_model
 from kapstats.safety.stratified import cmh_test
 
 
@@ -215,3 +216,48 @@ def test_cmh_without_information():
     found = cmh_test([0, 0], [5, 5], [0, 0], [5, 5], ["a", "b"])
     assert found["statistic"].tolist() == [0.0]
     assert found["p_value"].tolist() == [1.0]
+
+
+def graded(worst, arms):
+    """An incidence table in which subject i of arm i has one event of grade worst[i] (0: none)."""
+    ids = [f"s{i}" for i in range(len(worst))]
+    adsl = pd.DataFrame({"USUBJID": ids, "ROUTE": pd.Categorical(arms, categories=list(dict.fromkeys(arms)))})
+    adsl = adsl.assign(TRTSDT=pd.Timestamp("2024-01-01"), TRTEDT=pd.Timestamp("2024-01-29"), AGE=range(len(ids)))
+    adae = pd.DataFrame({"USUBJID": ids, "AEDECOD": "Nausea", "AETOXGR": worst, "TRTEMFL": "Y"})
+    adae = adae.assign(ASTDT=pd.Timestamp("2024-01-02"))
+    return ks.incidence(adae[adae.AETOXGR > 0], adsl, by="ROUTE", terms=["AEDECOD"])
+
+
+def test_severity_model_degenerate():
+    """Separated: no finite odds ratio, said and NaN. One category: an error. Two: the odds ratio of the table."""
+    separated = graded([0, 0, 0, 1, 2, 1], ["A"] * 3 + ["B"] * 3)
+    with pytest.warns(KapstatsWarning, match="no finite odds ratio"):
+        found = separated.severity_model()
+    assert found.to_frame()[["estimate", "std_error", "p_value", "conf_low"]].isna().all(axis=None)
+    with pytest.raises(EstimabilityError, match="one category"):
+        graded([2, 2, 2, 2], ["A", "A", "B", "B"]).severity_model()
+    two = graded([0, 0, 0, 1, 1, 1, 1, 0], ["A"] * 4 + ["B"] * 4).severity_model().to_frame().iloc[0]
+    assert abs(two.estimate - np.log(9)) < 1e-9
+    assert abs(two.std_error - np.sqrt(2 * (1 + 1 / 3))) < 1e-9
+
+
+def test_models_of_one_event_degenerate():
+    separated = graded([0, 0, 0, 1, 2, 1], ["A"] * 3 + ["B"] * 3)
+    with pytest.warns(KapstatsWarning, match="firth"):
+        assert np.isnan(rare_event_model(separated, "Nausea", method="logistic")["estimate"][0])
+    assert np.isfinite(rare_event_model(separated, "Nausea")["estimate"][0])
+    with pytest.raises(FormulaError, match="no rate ratio"):
+        separated.recurrent(method="poisson")
+    holes = graded([1, 0, 1, 1], ["A", "A", "B", "B"])
+    holes.records.subjects["AGE"] = [np.nan, 1.0, 2.0, 3.0]
+    with pytest.raises(DataError, match=r"ADSL.AGE: 1 subjects"):
+        holes.recurrent(method="poisson", covariates=["AGE"])
+
+
+def test_equal_counts_vary_no_more_than_poisson():
+    """The negative binomial of counts without excess variation is the Poisson, and says so."""
+    even = graded([1, 1, 1, 1, 1, 0], ["A"] * 3 + ["B"] * 3)
+    binomial, poisson = (even.recurrent(method=m) for m in ("negative-binomial", "poisson"))
+    assert binomial.meta["size"] == np.inf
+    assert any("Poisson" in text for text in binomial.warnings)
+    assert abs(binomial["estimate"][0] - poisson["estimate"][0]) < 1e-5

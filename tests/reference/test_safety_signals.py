@@ -32,6 +32,7 @@ def test_firth_logistic(ae):
     for term, short in (("Hypertensive crisis", "hc"), ("Injection site pain", "inj")):
         ours = signals.rare_event_model(ae, term)
         model = cases[cases.model.str.startswith(f"Firth logistic (logistf) {term}")].set_index("term")
+        close(ours["std_error"], model.loc[[f"TRT01A{arm}" for arm in ORDER[1:]]].se, 1e-5)
         limits = cases[cases.model.str.startswith(f"Firth profile-likelihood limits {short}")].set_index("term")
         rows = [f"TRT01A{arm}" for arm in ORDER[1:]]
         close(ours["estimate"], model.loc[rows].estimate, 1e-5)

@@ -8,6 +8,7 @@ import pytest
 
 import kapstats as ks
 from kapstats.safety import course, exposure, time_to_event
+from kapstats.safety.signals import rare_event_model
 
 FOLDER = Path(__file__).parent / "safety"
 ORDER = ["PLACEBO", "IV", "IM", "PO", "SL", "IN"]
@@ -82,6 +83,9 @@ def test_maximum_grade(ae):
     both = reference.merge(ours, on=["TRTA", "AEDECOD", "max_grade"], suffixes=("_r", ""))
     assert len(both) == len(reference)
     assert (both.n_subjects == both.n_subjects_r).all()
+    without = read("sim_ae_maxgrade_counts").query("max_grade == 0").set_index(["TRTA", "AEDECOD"]).n_subjects
+    some = ours.groupby(["TRTA", "AEDECOD"], observed=True).agg(x=("n_subjects", "sum"), N=("N", "first"))
+    assert ((some.N - some.x).reindex(without.index) == without).all()
 
 
 def comparison(adae, adsl, route, studies):
@@ -160,6 +164,10 @@ def test_exposure_adjusted_rates(ae, adae, adsl):
         assert len(both) == len(reference)
         for column, name in zip(("events", "time", "estimate", "conf_low", "conf_high"), names, strict=True):
             close(both[column], both[name])
+    middle = any_or_term(ae.exposure_adjusted(method="mid-p", **TIMES).to_frame())
+    both = reference.merge(middle, on=["AEDECOD", "TRTA"])
+    close(both.conf_low, both.eair_midp_lo)
+    close(both.conf_high, both.eair_midp_up)
     for measure, method, names in (
         ("difference", "score", ("eair_diff", "eair_diff_mn_lo", "eair_diff_mn_up")),
         ("ratio", "exact", ("eair_ratio", "eair_ratio_exact_lo", "eair_ratio_exact_up")),
@@ -233,6 +241,76 @@ def test_negative_binomial(ae):
     close([ours.meta["size"]], [float(cases.extra.iloc[0])], 1e-5)
 
 
+def test_poisson_rates_with_three_kinds_of_error(ae):
+    for method, model in (
+        ("poisson", "poisson nae~"),
+        ("quasi-poisson", "quasipoisson"),
+        ("poisson-robust", "poisson, sandwich"),
+    ):
+        cases = read("sim_models")
+        cases = cases[cases.model.str.startswith(model)].set_index("term")
+        ours = ae.recurrent(method=method, covariates=["STUDYID"], **TIMES)
+        rows = [f"TRT01A{arm}" for arm in ORDER[1:]]
+        close(ours["estimate"], cases.loc[rows].estimate, 1e-8)
+        close(ours["std_error"], cases.loc[rows].se, 1e-8)
+        if method == "poisson":
+            close([ours.meta["loglik"]], [cases.loglik.iloc[0]], 1e-8)
+        if method == "quasi-poisson":
+            close([ours.meta["dispersion"]], [cases.extra.iloc[0]], 1e-8)
+
+
+def test_logistic_of_any_dissociation(ae):
+    cases = read("sim_models").query("model.str.startswith('logistic any')").set_index("term")
+    ours = rare_event_model(ae, "Dissociation", method="logistic", covariates=("STUDYID",))
+    rows = [f"TRT01A{arm}" for arm in ORDER[1:]]
+    close(ours["estimate"], cases.loc[rows].estimate, 1e-5)
+    close(ours["std_error"], cases.loc[rows].se, 1e-5)
+    close([ours.meta["loglik"]], [cases.loglik.iloc[0]], 1e-8)
+
+
+def test_proportional_odds_of_the_worst_grade(ae):
+    cases = read("sim_ordinal_maxgrade").set_index("term")
+    ours = ae.severity_model(column="AETOXGR", covariates=["STUDYID"])
+    rows = [f"TRT01A{arm}" for arm in ORDER[1:]]
+    close(ours["estimate"], cases.loc[rows].estimate, 1e-5)
+    close(ours["std_error"], cases.loc[rows].se, 1e-5)
+    close(list(ours.meta["thresholds"].values()), cases.loc[["0|1", "1|2", "2|3"]].estimate, 1e-5)
+    close([ours.meta["loglik"]], [cases.loglik.iloc[0]], 1e-8)
+
+
+def test_sessions_with_a_random_intercept(ae, adae, adsl):
+    """glmer stops its optimiser at 2e-6."""
+    cases = read("sim_models").query("model.str.startswith('glmer')").set_index("term")
+    long = ae.sessions("Dissociation").query("TRTA != 'PLACEBO'").assign(S=lambda d: d.SESSION - 1)
+    assert len(long) == (adsl.NSESS[adsl.TRT01A != "PLACEBO"]).sum()
+    long["TRTA"] = long.TRTA.cat.remove_unused_categories()
+    fit = ks.glmm("EVENT ~ TRTA + S + (1 | USUBJID)", long, family="binomial", quadrature=25)
+    ours = fit.summary().to_frame()
+    close(ours.estimate, cases.estimate, 1e-5)
+    close(ours.std_error, cases.se, 1e-5)
+    close([fit.loglik], [cases.loglik.iloc[0]], 1e-8)
+
+
+@pytest.mark.parametrize(("distribution", "name"), [("weibull", "survreg Weibull"), ("lognormal", "survreg lognormal")])
+def test_accelerated_failure_times_of_resolution(ae, distribution, name):
+    cases = read("sim_resolution_aft").query("model.str.startswith(@name)")
+    times = ae.resolution_times("Dissociation").query("TRTA != 'PLACEBO'")
+    times["TRTA"] = times.TRTA.cat.remove_unused_categories()
+    fit = ks.parametric_survival("Surv(LEFT, RIGHT, type='interval2') ~ TRTA", times, distribution=distribution)
+    ours = fit.summary().to_frame().set_index("term").loc[cases.term]
+    close(ours.estimate, cases.estimate, 1e-6)
+    close(ours.std_error, cases.se, 1e-6)
+    close([fit.loglik], [cases.loglik.iloc[0]], 1e-6)
+
+
+def test_gray_tests():
+    times = read("sim_adtte")
+    for case in read("sim_gray_tests").itertuples():
+        own = times[times.PARAMCD == case.PARAMCD]
+        ours = ks.gray_test("Surv(AVAL, STATUS) ~ TRTA", own, cause=case.event).to_frame().iloc[0]
+        close([ours.statistic, ours.p_value, ours.df], [case.gray_stat, case.p, case.df])
+
+
 def test_prevalence(ae):
     ours = ae.prevalence("Dissociation").to_frame()
     both = read("sim_prevalence_since_dose").merge(ours, left_on=["TRTA", "minute"], right_on=["TRTA", "time"])
@@ -251,6 +329,21 @@ def test_resolution(ae):
         close(ours["estimate"], cases.turnbull_surv, 1e-4)
 
 
+def test_exact_durations_are_kaplan_meier(ae):
+    """survfit's median and its log-log limits, of the minutes between onset and end."""
+    reference = read("sim_resolution_turnbull").drop_duplicates("TRTA").set_index("TRTA")
+    exact = {"left": "ADURMIN", "right": "ADURMIN"}
+    times = ae.resolution_times("Dissociation", **exact).assign(EVENT=1)
+    km = ks.kaplan_meier("Surv(RIGHT, EVENT) ~ TRTA", times, conf_type="log-log").median().to_frame().set_index("TRTA")
+    km = km.loc[reference.index]
+    close(km.estimate, reference.km_exact_median, 1e-9)
+    close(km.conf_low, reference.km_median_lo, 1e-9)
+    close(km.conf_high, reference.km_median_up, 1e-9)
+    for arm, row in reference.iterrows():
+        ours = ae.resolution("Dissociation", **exact).filter(TRTA=arm)
+        close(ours["median"], [row.km_exact_median] * len(ours), 1e-9)
+
+
 def test_acute_course():
     vitals = read("sim_advs")
     reference = read("sim_acute_course")
@@ -263,6 +356,8 @@ def test_acute_course():
         assert (both.n_x == both.n_y).all()
         close(both.estimate, both["mean"])
         close(both.sd_y, both.sd_x)
+        close(both.median_y, both.median_x)
+        close(both.maximum, both["max"])
     cadss = course.acute_course(vitals, by="TRTA", parameter="CADSSTOT", time="ATPTMIN", order=ORDER)
     summary = read("sim_cadss_summary").set_index("TRTA")
     for quantity, column in (

@@ -19,7 +19,11 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class FirthFit:
-    """coefficients (q,), covariance (q, q) (inverse information at them), penalised log-likelihood, converged."""
+    """coefficients (q,), covariance (q, q), penalised log-likelihood, converged.
+
+    The covariance is the inverse information of the data augmented by their leverages, X'W(1 + h)X, whose ordinary
+    score is the modified one; as logistf 1.26.1 prints it.
+    """
 
     coefficients: FloatArray
     covariance: FloatArray
@@ -55,8 +59,14 @@ def firth(
         if np.abs(step).max() < 1e-11:
             converged = True
             break
-    covariance = np.asarray(np.linalg.inv(_score(beta, y, X, trials)[1]), dtype=np.float64)
-    return FirthFit(beta, covariance, now, converged)
+    return FirthFit(beta, _augmented(beta, X, trials), now, converged)
+
+
+def _augmented(beta: FloatArray, X: FloatArray, m: FloatArray) -> FloatArray:
+    p = expit(X @ beta)
+    weight = m * p * (1 - p)
+    h = weight * np.einsum("ij,ij->i", X @ np.linalg.inv((X * weight[:, None]).T @ X), X)
+    return np.asarray(np.linalg.inv((X * (weight * (1 + h))[:, None]).T @ X), dtype=np.float64)
 
 
 def penalised(beta: FloatArray, y: FloatArray, X: FloatArray, m: FloatArray) -> float:

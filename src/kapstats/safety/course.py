@@ -130,8 +130,8 @@ def resolution(
 
     Returns
     -------
-    Estimates with the group, time, n, estimate (not resolved by then) and median (the time at which it falls to one
-    half, NaN when it does not). Inside an interval of mass the estimate is not determined; it is placed at its end.
+    Estimates with the group, time, n, estimate (not resolved by then) and median (where it passes one half,
+    NaN when it does not). Inside an interval of mass the estimate is not determined; it is placed at its end.
 
     Agrees with
     -----------
@@ -153,12 +153,20 @@ def resolution(
         ends, height = _steps(fit, convention)
         wanted = ends if times is None else np.asarray(times, dtype=float)
         curve = np.r_[1.0, height][np.searchsorted(ends, wanted, side="right")]
-        below = ends[height <= 0.5 + 1e-12]
-        median = float(below[0]) if below.size else np.nan
+        median = _median(ends, height)
         columns = {ae.by: [arm] * wanted.size, "time": wanted, "n": int(own.sum()), "estimate": curve, "median": median}
         parts.append(pd.DataFrame(columns))
     frame = pd.concat(parts, ignore_index=True)
     return Estimates(frame, _meta(ae, f"{term or 'Adverse events'}: not yet resolved", "Turnbull", 0.95, note))
+
+
+def _median(ends: FloatArray, height: FloatArray) -> float:
+    """Where the curve passes one half; the middle of a stretch on which it equals one half (survfit, LIFETEST)."""
+    at = int(np.argmax(np.append(height <= 0.5 + 1e-12, True)))
+    if at == ends.size:
+        return np.nan
+    flat = abs(height[at] - 0.5) <= 1e-12 and at + 1 < ends.size
+    return float((ends[at] + ends[at + 1]) / 2 if flat else ends[at])
 
 
 def _steps(fit: turnbull.Npmle, convention: str) -> tuple[FloatArray, FloatArray]:
@@ -194,6 +202,48 @@ def _intervals(
     return rows[keep], low[keep], high[keep], note
 
 
+def resolution_times(
+    ae: Incidence, term: str | None = None, *, left: str | None = None, right: str | None = None, first: bool = True
+) -> pd.DataFrame:
+    """One row per event of `resolution`: USUBJID, the group, LEFT and RIGHT in minutes (inf: not resolved when seen).
+
+    For models of the interval-censored duration: ``ks.parametric_survival("Surv(LEFT, RIGHT, type='interval2') ~
+    ROUTE", times, distribution="weibull")``, or `ks.turnbull` and `ks.interval_cox` with the same formula.
+    """
+    rows, low, high, _ = _intervals(ae, term, left, right, first)
+    subject = ae.records.subject[rows]
+    return pd.DataFrame({**_who(ae, subject), "LEFT": low, "RIGHT": high})
+
+
+def sessions(ae: Incidence, term: str | None = None) -> pd.DataFrame:
+    """One row per subject and session dosed: USUBJID, the group, SESSION and EVENT (1 where the event happened).
+
+    For models of the share of sessions: ``ks.glmm("EVENT ~ ROUTE + SESSION + (1 | USUBJID)", ae.sessions("Nausea"),
+    family="binomial", quadrature=25)``. Who was dosed when is ADEX's, else ADSL's NSESS.
+    """
+    dosed = _sessions(ae)
+    happened = np.zeros_like(dosed)
+    subject, session, _ = _in_session(ae, term, dosed.shape[1])
+    happened[subject, session] = 1.0
+    at, number = np.nonzero(dosed)
+    return pd.DataFrame({**_who(ae, at), "SESSION": number + 1, "EVENT": happened[at, number].astype(np.int64)})
+
+
+def _who(ae: Incidence, subject: IntArray) -> dict[str, Any]:
+    group = pd.Categorical.from_codes(ae.records.arm[subject], categories=list(ae.arms))
+    return {"USUBJID": ae.records.subjects["USUBJID"].to_numpy()[subject], ae.by: group}
+
+
+def _in_session(ae: Incidence, term: str | None, last: int) -> tuple[IntArray, IntArray, str]:
+    """Distinct pairs of subject and session (from 0) with the event, and how many records say so."""
+    rows = rows_of(ae, term)
+    frames.require(ae.records.events, ["SESSION"], "ADAE")
+    session = pd.to_numeric(ae.records.events["SESSION"]).to_numpy(dtype=float)[rows]
+    keep = ~np.isnan(session) & (session >= 1) & (session <= last)
+    pair = np.unique(ae.records.subject[rows[keep]] * last + session[keep].astype(np.int64) - 1)
+    return pair // last, pair % last, f"{int(keep.sum())} of {rows.size} records in a session"
+
+
 def acute_course(
     data: Any,
     *,
@@ -220,10 +270,10 @@ def acute_course(
 
     Returns
     -------
-    Estimates with the group, quantity and time. quantity "mean" has one row per time (mean, t limits); "peak",
-    "time of peak", "area", "time above" and "above at peak" have one row per group: means over subjects of the largest
-    value, its (first) time, the trapezoidal area, the minutes above the threshold (linear between times), and the share
-    of subjects whose peak exceeds it.
+    Estimates with the group, quantity, time, n, estimate, sd, std_error, limits, median and maximum. quantity "mean"
+    has one row per time (mean, t limits); "peak", "time of peak", "area", "time above" and "above at peak" have one row
+    per group: means over subjects of the largest value, its (first) time, the trapezoidal area, the minutes above the
+    threshold (linear between times), and the share of subjects whose peak exceeds it.
 
     Agrees with
     -----------
@@ -295,6 +345,7 @@ def _mean_row(quantity: str, minute: float, values: FloatArray, level: float) ->
     limits = wald(mean, error, n - 1, level=level)
     low, high = (float(limits[c]) for c in ("conf_low", "conf_high"))
     row = {"quantity": quantity, "time": minute, "n": n, "estimate": mean, "sd": sd, "std_error": error}
+    row |= {"median": float(np.median(values)), "maximum": float(values.max())} if n else {}
     return {**row, "conf_low": low, "conf_high": high}
 
 
@@ -324,15 +375,11 @@ def attenuation(ae: Incidence, term: str | None = None, *, level: float = 0.95) 
     -------
     Estimates with the group, SESSION, x, n, estimate, conf_low, conf_high (Wilson).
     """
-    rows = rows_of(ae, term)
-    frames.require(ae.records.events, ["SESSION"], "ADAE")
-    session = pd.to_numeric(ae.records.events["SESSION"]).to_numpy(dtype=float)[rows]
     dosed = _sessions(ae)
     last = dosed.shape[1]
-    keep = ~np.isnan(session) & (session >= 1) & (session <= last)
-    pair = np.unique(ae.records.subject[rows[keep]] * last + session[keep].astype(np.int64) - 1)
+    subject, session, note = _in_session(ae, term, last)
     x = np.zeros((len(ae.arms), last))
-    np.add.at(x, (ae.records.arm[pair // last], pair % last), 1.0)
+    np.add.at(x, (ae.records.arm[subject], session), 1.0)
     n = np.zeros_like(x)
     np.add.at(n, ae.records.arm, dosed)
     low, high = one_proportion.wilson(x.ravel(), n.ravel(), (1 - check_level(level)) / 2)
@@ -348,7 +395,7 @@ def attenuation(ae: Incidence, term: str | None = None, *, level: float = 0.95) 
         }
     )
     title = f"{term or 'Adverse events'} by session"
-    return Estimates(frame, _meta(ae, title, "wilson", level, f"{int(keep.sum())} of {rows.size} records in a session"))
+    return Estimates(frame, _meta(ae, title, "wilson", level, note))
 
 
 def per_session(ae: Incidence, term: str | None = None, *, level: float = 0.95) -> Estimates:
@@ -366,18 +413,12 @@ def per_session(ae: Incidence, term: str | None = None, *, level: float = 0.95) 
     ----------
     Cochran (1977), Sampling Techniques, section 6.5.
     """
-    rows = rows_of(ae, term)
-    frames.require(ae.records.events, ["SESSION"], "ADAE")
-    session = pd.to_numeric(ae.records.events["SESSION"]).to_numpy(dtype=float)[rows]
     dosed = _sessions(ae)
-    last = dosed.shape[1]
-    keep = ~np.isnan(session) & (session >= 1) & (session <= last)
-    pair = np.unique(ae.records.subject[rows[keep]] * last + session[keep].astype(np.int64) - 1)
-    y = np.bincount(pair // last, minlength=len(dosed)).astype(float)
+    subject, _, note = _in_session(ae, term, dosed.shape[1])
+    y = np.bincount(subject, minlength=len(dosed)).astype(float)
     m = np.maximum(dosed.sum(axis=1), y)
     parts = [_ratio_row(ae, i, arm, y, m, level) for i, arm in enumerate(ae.arms)]
     title = f"{term or 'Adverse events'} per dosing session"
-    note = f"{int(keep.sum())} of {rows.size} records in a session"
     return Estimates(pd.DataFrame(parts), _meta(ae, title, "ratio estimator, logit limits", level, note))
 
 

@@ -132,6 +132,12 @@ class Incidence:
 
         return max_severity(self, column)
 
+    def severity_model(self, term: str | None = None, **options: Any) -> Estimates:
+        """Odds of a worse maximum severity; see `kapstats.safety.severity.severity_model`."""
+        from kapstats.safety.severity import severity_model
+
+        return severity_model(self, term, **options)
+
     def time_to_first(self, term: str | None = None, **options: Any) -> Estimates:
         """Probability of a first event by time; see `kapstats.safety.time_to_event.time_to_first`."""
         from kapstats.safety.time_to_event import time_to_first
@@ -139,8 +145,8 @@ class Incidence:
         return time_to_first(self, term, **options)
 
     def recurrent(self, term: str | None = None, **options: Any) -> Estimates:
-        """Mean number of events by time; see `kapstats.safety.time_to_event.recurrent`."""
-        from kapstats.safety.time_to_event import recurrent
+        """Mean number of events by time; see `kapstats.safety.recurrent.recurrent`."""
+        from kapstats.safety.recurrent import recurrent
 
         return recurrent(self, term, **options)
 
@@ -149,6 +155,18 @@ class Incidence:
         from kapstats.safety.course import resolution
 
         return resolution(self, term, **options)
+
+    def resolution_times(self, term: str | None = None, **options: Any) -> pd.DataFrame:
+        """The intervals behind `resolution`, one row an event; see `kapstats.safety.course.resolution_times`."""
+        from kapstats.safety.course import resolution_times
+
+        return resolution_times(self, term, **options)
+
+    def sessions(self, term: str | None = None) -> pd.DataFrame:
+        """One row per subject and session dosed; see `kapstats.safety.course.sessions`."""
+        from kapstats.safety.course import sessions
+
+        return sessions(self, term)
 
     def prevalence(self, term: str | None = None, **options: Any) -> Estimates:
         """Subjects with an ongoing event by minutes since dose; see `kapstats.safety.course.prevalence`."""

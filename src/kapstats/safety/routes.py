@@ -22,9 +22,9 @@ from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels import stratified_tables
 from kapstats.kernels.propensity import propensity, weighted_risks
+from kapstats.safety.covariates import dummies
 from kapstats.safety.follow_up import rows_of
 from kapstats.safety.stratified import term_cube
-from kapstats.safety.time_to_event import dummies
 
 if TYPE_CHECKING:
     from kapstats.safety.incidence import Incidence
@@ -210,10 +210,6 @@ def propensity_weighted(
 def _covariates(subjects: pd.DataFrame, names: Sequence[str]) -> tuple[FloatArray, list[str]]:
     columns, labels = [], []
     for name in names:
-        frames.require(subjects, [name], "ADSL")
-        missing = int(subjects[name].isna().sum())
-        if missing:
-            raise DataError(f"ADSL.{name}: {missing} subjects have no value. Impute it, or leave the covariate out.")
         made = dummies(subjects, name)
         columns += made
         labels += [name] if len(made) == 1 else [f"{name}.{k}" for k in range(1, len(made) + 1)]

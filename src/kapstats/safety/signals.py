@@ -15,6 +15,7 @@ from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels import berry_berry, false_discovery
 from kapstats.kernels.max_t import step_down_max_t
+from kapstats.safety import covariates as columns_of
 from kapstats.safety import two_by_two as pairs
 from kapstats.safety.comparison import ADJUSTMENTS
 from kapstats.safety.incidence import choose_arm, membership
@@ -22,6 +23,12 @@ from kapstats.safety.incidence import choose_arm, membership
 if TYPE_CHECKING:
     from kapstats.safety.incidence import Incidence
 
+#: models of one rare event and what they report
+MODELS = {
+    "firth": "Firth logistic regression, profile limits",
+    "logistic": "logistic regression, Wald limits",
+    "beta-binomial": "beta-binomial, Wald limits",
+}
 METHODS = ("double-fdr", *ADJUSTMENTS, "berry-berry", "max-t")
 PRIORS = (
     "g ~ N(mg_b, sg_b); h = 0 with probability pi_b, else N(mh_b, sh_b); mg_b, mh_b ~ N(grand means, tg, th); "
@@ -231,17 +238,19 @@ def rare_event_model(
     ----------
     term : a term of any level
     method : firth (logistic regression of subjects with Firth's penalty, adjusted for ADSL `covariates`; finite with
-        zero counts), or beta-binomial (counts by group and level of `strata`, which may vary more than binomially)
+        zero counts), logistic (the same without a penalty, Wald limits), or beta-binomial
+        (counts by group and level of `strata`, which may vary more than binomially)
 
     Returns
     -------
     Estimates with contrast "A - B", estimate (log odds ratio), std_error, p_value and limits: by penalised profile
-    likelihood (firth) or Wald (beta-binomial, with the intra-class correlation in ``.meta["rho"]``). ``exponentiate()``
-    gives odds ratios. A group without events has no finite beta-binomial estimate: NaN, with a warning.
+    likelihood (firth) or Wald (logistic; beta-binomial, with the intra-class correlation in ``.meta["rho"]``).
+    ``exponentiate()`` gives odds ratios. A group without events has no finite logistic or beta-binomial estimate: NaN,
+    with a warning.
 
     Agrees with
     -----------
-    logistf 1.26.1 (coefficients and profile limits), 1e-5.
+    logistf 1.26.1 (coefficients and profile limits), R 4.2.2 glm, 1e-5.
 
     References
     ----------
@@ -250,24 +259,20 @@ def rare_event_model(
     """
     from kapstats.safety.follow_up import rows_of
 
-    choose(method, ("firth", "beta-binomial"), "method")
+    choose(method, MODELS, "method")
     check_level(level)
     y = np.zeros(ae.records.arm.size)
     y[ae.records.subject[rows_of(ae, term)]] = 1.0
-    base = ae.arms.index(ae.reference)
-    others = [i for i in range(len(ae.arms)) if i != base]
-    fit = (
-        _firth_rows(ae, y, others, covariates, level) if method == "firth" else _beta_rows(ae, y, others, strata, level)
-    )
-    columns, said, more = fit
-    frame = pd.DataFrame({"contrast": [f"{ae.arms[i]} - {ae.reference}" for i in others], **columns})
+    if method == "beta-binomial":
+        columns, said, more = _beta_rows(ae, y, strata, level)
+    else:
+        columns, said, more = (_firth_rows if method == "firth" else _logistic_rows)(ae, y, covariates, level)
+    frame = pd.DataFrame({"contrast": columns_of.contrasts(ae), **columns})
     for text in said:
         warnings.warn(text, KapstatsWarning, stacklevel=2)
     described = _meta(ae, "none", "penalised likelihood ratio", 0.05, 0, level, said)
     described |= {"method": f"{method} model", "title": f"Odds ratios of {term}", "scale": "log", **more}
-    how = (
-        "Firth logistic regression, profile limits" if method == "firth" else f"beta-binomial by {strata}, Wald limits"
-    )
+    how = MODELS[method] + (f" by {strata}" if method == "beta-binomial" else "")
     described["sentence"] = f"{how}; {int(y.sum())} of {y.size} subjects with {term}"
     return Estimates(frame, described)
 
@@ -275,14 +280,28 @@ def rare_event_model(
 Rows = tuple[dict[str, Any], list[str], dict[str, Any]]
 
 
-def _firth_rows(ae: Incidence, y: FloatArray, others: list[int], covariates: tuple[str, ...], level: float) -> Rows:
-    from kapstats.kernels.firth import firth, profile_limits
-    from kapstats.safety.time_to_event import dummies
+def _logistic_rows(ae: Incidence, y: FloatArray, covariates: tuple[str, ...], level: float) -> Rows:
+    """Maximum likelihood; NaN throughout where a coefficient has no finite estimate."""
+    from kapstats.kernels.cumulative_logit import cumulative_logit
 
-    columns = [(ae.records.arm == i).astype(float) for i in others]
-    extra = [d for name in covariates for d in dummies(ae.records.subjects, name)]
-    X = np.column_stack([np.ones(y.size), *columns, *extra])
-    fit, q = firth(y, X), 1 + len(others)
+    q = len(ae.arms) - 1
+    if y.min() == y.max():
+        return _columns(*(np.full(q, np.nan) for _ in range(5))), ["logistic: every subject has the same outcome."], {}
+    fit = cumulative_logit(y.astype(np.int64), columns_of.design(ae, covariates))
+    if not fit.converged:
+        said = ["logistic: a group, or a combination of covariates, has no finite odds ratio; use method='firth'."]
+        return _columns(*(np.full(q, np.nan) for _ in range(5))), said, {}
+    estimate, error = fit.coefficients[:q], np.sqrt(np.diag(fit.covariance))[1 : q + 1]
+    found = wald(estimate, error, level=level)
+    columns = _columns(estimate, error, *(found[c] for c in ("p_value", "conf_low", "conf_high")))
+    return columns, [], {"loglik": fit.loglik}
+
+
+def _firth_rows(ae: Incidence, y: FloatArray, covariates: tuple[str, ...], level: float) -> Rows:
+    from kapstats.kernels.firth import firth, profile_limits
+
+    X = np.column_stack([np.ones(y.size), columns_of.design(ae, covariates)])
+    fit, q = firth(y, X), len(ae.arms)
     limits = [profile_limits(fit, y, X, k, level) for k in range(1, q)]
     error = np.sqrt(np.diag(fit.covariance))[1:q]
     low, high, p = (np.array([limit[i] for limit in limits]) for i in range(3))
@@ -296,9 +315,10 @@ def _columns(
     return {"estimate": estimate, "std_error": error, "p_value": p, "conf_low": low, "conf_high": high}
 
 
-def _beta_rows(ae: Incidence, y: FloatArray, others: list[int], strata: str, level: float) -> Rows:
+def _beta_rows(ae: Incidence, y: FloatArray, strata: str, level: float) -> Rows:
     from kapstats.kernels.beta_binomial import beta_binomial
 
+    others = columns_of.others(ae)
     frames.require(ae.records.subjects, [strata], "ADSL")
     stratum = pd.factorize(ae.records.subjects[strata].astype("object"), use_na_sentinel=False)[0]
     cell = stratum * len(ae.arms) + ae.records.arm

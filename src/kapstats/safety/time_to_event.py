@@ -12,12 +12,11 @@ from scipy.special import ndtri
 
 from kapstats import estimates
 from kapstats._types import FloatArray, IntArray
-from kapstats.errors import FormulaError, KapstatsWarning, choose
+from kapstats.errors import KapstatsWarning, choose
 from kapstats.estimates import Estimates
-from kapstats.inference.intervals import check_level, wald
+from kapstats.inference.intervals import check_level
 from kapstats.kernels.aalen_johansen import aalen_johansen
-from kapstats.kernels.mean_count import mean_count, negative_binomial
-from kapstats.safety.follow_up import first_per_subject, follow_up, rows_of
+from kapstats.safety.follow_up import first_per_subject, follow_up
 
 if TYPE_CHECKING:
     from kapstats.safety.incidence import Incidence
@@ -88,7 +87,7 @@ def time_to_first(
             curve.insert(0, ae.by, [arm] * len(curve))
             parts.append(curve)
     frame = pd.concat(parts, ignore_index=True)
-    return Estimates(frame, _meta(ae, f"First {term or 'adverse event'}", estimator, level, follow.notes, said))
+    return Estimates(frame, described(ae, f"First {term or 'adverse event'}", estimator, level, follow.notes, said))
 
 
 def first_event_curve(
@@ -190,7 +189,7 @@ def savvy(
     frame = pd.concat(parts, ignore_index=True)
     frame.insert(0, ae.by, [ae.arms[i] for i in held for _ in SAVVY])
     title = f"{term or 'Adverse event'} by day {until:g}: five estimators"
-    return Estimates(frame, _meta(ae, title, "SAVVY comparison", level, follow.notes, list(follow.warnings)))
+    return Estimates(frame, described(ae, title, "SAVVY comparison", level, follow.notes, list(follow.warnings)))
 
 
 def five_estimators(time: FloatArray, status: IntArray, tau: float, level: float = 0.95) -> pd.DataFrame:
@@ -223,129 +222,7 @@ def _densities(a: float, c: float, at_risk: float, tau: float) -> list[tuple[flo
     return [(1 - alone, (tau * alone) ** 2 * alpha / at_risk), (share * (1 - left), variance)]
 
 
-def recurrent(
-    ae: Incidence,
-    term: str | None = None,
-    *,
-    method: str = "mean-count",
-    times: Sequence[float] | None = None,
-    level: float = 0.95,
-    covariates: Sequence[str] = (),
-    onset: str | None = None,
-    end: str | None = None,
-) -> Estimates:
-    """Estimate how often an event happens per subject: the mean cumulative count by time, or rate ratios.
-
-    Parameters
-    ----------
-    method : mean-count (Nelson-Aalen mean with the robust standard error), or negative-binomial (rate ratios against
-        the reference, log time at risk as offset, on the log scale; `covariates` are ADSL columns)
-    times, onset, end : as in `time_to_first`
-
-    Returns
-    -------
-    mean-count: the group, time, n_risk, n_event, estimate, std_error, conf_low, conf_high (on the log scale).
-    negative-binomial: contrast "A - B", estimate (log rate ratio), std_error, statistic, p_value, limits;
-    ``exponentiate()`` gives rate ratios.
-
-    Agrees with
-    -----------
-    R survival 3.5-3 (id cluster) 1e-8; MASS 7.3-58.2 glm.nb 1e-5.
-
-    References
-    ----------
-    Nelson (1988); Lawless & Nadeau (1995), Technometrics 37:158.
-    """
-    choose(method, ("mean-count", "negative-binomial"), "method")
-    follow = follow_up(ae.records, onset=onset, end=end, competing=())
-    rows = rows_of(ae, term)
-    if method == "negative-binomial":
-        return _rate_model(ae, term, rows, follow.end, covariates, level, follow.notes)
-    parts = []
-    for i, arm in enumerate(ae.arms):
-        own = np.flatnonzero(ae.records.arm == i)
-        inside = rows[ae.records.arm[ae.records.subject[rows]] == i]
-        if own.size:
-            local = np.searchsorted(own, ae.records.subject[inside])
-            curve = mean_count_curve(follow.onset[inside], local, follow.end[own], times, level)
-            curve.insert(0, ae.by, [arm] * len(curve))
-            parts.append(curve)
-    title = f"Mean number of {term or 'adverse events'} per subject"
-    return Estimates(
-        pd.concat(parts, ignore_index=True), _meta(ae, title, method, level, follow.notes, list(follow.warnings))
-    )
-
-
-def mean_count_curve(
-    event_time: FloatArray, subject: IntArray, end: FloatArray, times: Sequence[float] | None, level: float
-) -> pd.DataFrame:
-    """Mean cumulative count of one group at its event times or at `times`; limits on the log scale."""
-    fit = mean_count(event_time, subject, end)
-    wanted = fit.time if times is None else np.asarray(times, dtype=float)
-    at = np.searchsorted(fit.time, wanted, side="right")
-    mean, error = np.r_[0.0, fit.mean][at], np.r_[0.0, fit.std_error][at]
-    beyond = wanted > end.max()
-    mean, error = np.where(beyond, np.nan, mean), np.where(beyond, np.nan, error)
-    factor = np.exp(float(ndtri((1 + check_level(level)) / 2)) * np.divide(error, mean, out=error * 0, where=mean > 0))
-    ordered = np.sort(end)
-    return pd.DataFrame(
-        {
-            "time": wanted,
-            "n_risk": end.size - np.searchsorted(ordered, wanted, side="left"),
-            "n_event": np.r_[0.0, np.cumsum(fit.n_event)][at].astype(np.int64),
-            "estimate": mean,
-            "std_error": error,
-            "conf_low": mean / factor,
-            "conf_high": mean * factor,
-        }
-    )
-
-
-def _rate_model(
-    ae: Incidence,
-    term: str | None,
-    rows: IntArray,
-    end: FloatArray,
-    covariates: Sequence[str],
-    level: float,
-    notes: tuple[str, ...],
-) -> Estimates:
-    count = np.bincount(ae.records.subject[rows], minlength=end.size).astype(float)
-    base = ae.arms.index(ae.reference)
-    others = [i for i in range(len(ae.arms)) if i != base]
-    arms = [(ae.records.arm == i).astype(float) for i in others]
-    extra = [d for name in covariates for d in dummies(ae.records.subjects, name)]
-    if np.any([count[ae.records.arm == i].sum() == 0 for i in range(len(ae.arms))]):
-        raise FormulaError("recurrent: a group without any event has no rate ratio. Use ks.rate_ratio (exact) instead.")
-    if (end <= 0).any():
-        raise FormulaError(
-            f"recurrent: {int((end <= 0).sum())} subjects have no time at risk. Give end= another column."
-        )
-    fit = negative_binomial(count, np.column_stack([np.ones(end.size), *arms, *extra]), np.log(end))
-    q = 1 + len(others)
-    estimate, error = fit.coefficients[1:q], np.sqrt(np.diag(fit.covariance))[1:q]
-    frame = pd.DataFrame({"contrast": [f"{ae.arms[i]} - {ae.reference}" for i in others], "estimate": estimate})
-    frame = frame.assign(std_error=error, **wald(estimate, error, level=level))
-    said = () if fit.converged else ("The negative binomial fit did not converge.",)
-    title = f"Rate ratios of {term or 'adverse events'}"
-    described = _meta(ae, title, "negative binomial", level, notes, list(said))
-    described |= {"scale": "log", "size": fit.size, "loglik": fit.loglik}
-    return Estimates(frame, described, fit.covariance[1:q, 1:q])
-
-
-def dummies(subjects: pd.DataFrame, name: str) -> list[FloatArray]:
-    """Columns of an ADSL variable: itself when numeric, else one per level after the first."""
-    from kapstats import frames
-
-    frames.require(subjects, [name], "ADSL")
-    values = subjects[name]
-    if pd.api.types.is_numeric_dtype(values.dtype):
-        return [values.to_numpy(dtype=float)]
-    levels = frames.levels(subjects, name)
-    return [(levels.codes == k).astype(float) for k in range(1, len(levels.values))]
-
-
-def _meta(
+def described(
     ae: Incidence, title: str, method: str, level: float, notes: Sequence[str], said: Sequence[str]
 ) -> dict[str, Any]:
     sentence = "; ".join([f"{method}", *notes, *ae.records.notes])
