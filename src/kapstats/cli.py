@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 FINE, DIFFERENT, BAD = 0, 1, 2
 DESCRIPTION = "Response, relapse and side effects in trials of ketamine-assisted psychotherapy."
@@ -41,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return FINE
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"kapstats {parsed.command}: {place}{error.strerror or error}.", file=sys.stderr)
+        return BAD
     except KeyboardInterrupt:
         print("\nkapstats: interrupted; nothing was changed.", file=sys.stderr)
         return 130
@@ -52,15 +58,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says the nearest command or option for a misspelt one."""
+
+    def error(self, message: str) -> NoReturn:
+        from kapstats.errors import nearest
+
+        said = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)|unrecognized arguments: (\S+)", message)
+        if said is not None and said[1] is not None:
+            message = f"there is no command {said[1]!r}.{nearest(said[1], re.findall(r'[a-z]+', said[2]))}"
+        elif said is not None:
+            options = [o for p in (self, *_chosen(self)) for a in p._actions for o in a.option_strings]
+            message += f".{nearest(said[3], options)}"
+        super().error(f"{message} See: {self.prog} --help")
+
+
+def _chosen(top: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parser of the command that was typed, which argparse does not hand to `error`."""
+    commands = next((a.choices for a in top._actions if isinstance(a, argparse._SubParsersAction)), {})
+    return [made for name, made in commands.items() if name in sys.argv]
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     from kapstats import __version__
 
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="kapstats", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--version", action="version", version=f"kapstats {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
     for add in (_add_run, _add_check, _add_init, _add_simulate, _add_diff, _add_audit, _add_reproduce, _add_certify):
         add(commands)
     return top
@@ -72,20 +99,47 @@ def _command(commands: Any, name: str, call: Callable[[argparse.Namespace], int]
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     made.set_defaults(call=call)
+    made.add_argument("--json", action="store_true", help="say what was found as JSON on standard output")
     return made
+
+
+def _at_least(low: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        if not text.strip().lstrip("-").isdigit() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
+        return int(text)
+
+    return whole
+
+
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return value
 
 
 # ------------------------------------------------------------------------------------------------ run
 
 
 def _add_run(commands: Any) -> None:
-    more = "Writes report.html, results/*.csv, figures/*.svg, manifest.json and run.log, all or nothing."
+    more = """\
+Writes report.html, results/*.csv, figures/*.svg, manifest.json and run.log, all or nothing.
+
+examples:
+  kapstats run                                        the built-in trial and plan
+  kapstats run plan.toml --data adam/ --out result/   your plan on your data
+  kapstats run plan.toml --data adam/ --strict        exit code 1 when there is a warning
+  kapstats run --json | jq .answers                   the answers for another program
+"""
     one = _command(commands, "run", _run, "run the analyses of a plan and write a report", more)
     one.add_argument("plan", nargs="?", metavar="PLAN", help="TOML file or built-in plan (default: kap-parallel)")
     one.add_argument("--data", metavar="DIR", help="folder of ADaM files (default: the data that the plan names)")
     one.add_argument("--out", metavar="DIR", default="kapstats-output", help="folder to write (default: %(default)s)")
     one.add_argument("--strict", action="store_true", help="exit code 1 when there is any warning")
-    one.add_argument("--json", action="store_true", help="say what was done as JSON on standard output")
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -122,11 +176,17 @@ def _said(blocks: Any) -> str:
 
 
 def _add_check(commands: Any) -> None:
-    more = "Exit code 1 when there is an error among the findings; with --strict, also for warnings and notes."
+    more = """\
+Exit code 1 when there is an error among the findings; with --strict, also for warnings and notes.
+Nothing is repaired. A finding names dataset, variable, rule, how many rows and the first subjects.
+
+examples:
+  kapstats check adam/
+  kapstats check adam/ --strict --json > findings.json
+"""
     one = _command(commands, "check", _check, "find what is wrong or doubtful in a folder of ADaM files", more)
     one.add_argument("data", metavar="DIR", help="folder of ADaM files")
     one.add_argument("--strict", action="store_true", help="exit code 1 for any finding")
-    one.add_argument("--json", action="store_true", help="findings as JSON on standard output")
 
 
 def _check(given: argparse.Namespace) -> int:
@@ -142,7 +202,14 @@ def _check(given: argparse.Namespace) -> int:
 
 
 def _add_init(commands: Any) -> None:
-    more = "The plan goes to standard output, or to --out; an existing file is never overwritten."
+    more = """\
+The plan goes to standard output, or to --out; an existing file is never overwritten. Read it before you run
+it: it holds what the data suggest, not what was promised in the protocol.
+
+examples:
+  kapstats init adam/                      to the screen
+  kapstats init adam/ --out plan.toml      then: kapstats run plan.toml --data adam/
+"""
     one = _command(commands, "init", _init, "draw up a commented plan from a folder of ADaM files", more)
     one.add_argument("data", metavar="DIR", help="folder of ADaM files")
     one.add_argument("--out", metavar="PLAN.toml", help="file to write")
@@ -158,25 +225,31 @@ def _init(given: argparse.Namespace) -> int:
         raise DataError(f"{given.out} exists already. Choose another --out.")
     text = draft(read_adam(given.data), file=given.out or "plan.toml", folder=given.data)
     parse(text, given.out or "plan.toml")
-    if not given.out:
-        print(text, end="")
-        return FINE
-    try:
+    if given.out:
         with Path(given.out).open("x", encoding="utf-8") as file:
             file.write(text)
-    except OSError as error:
-        raise DataError(f"{given.out} cannot be written: {error.strerror}.") from error
-    print(given.out)
+    if given.json:
+        _json({"plan": given.out, "text": text})
+    else:
+        print(given.out or text.rstrip("\n"))
     return FINE
 
 
 def _add_simulate(commands: Any) -> None:
-    more = "Writes ADaM CSV files, truth.json (the true value of every estimand), scenario.toml and checksums."
+    more = """\
+Writes ADaM CSV files, truth.json (the true value of every estimand), scenario.toml and checksums.
+NAME-null is the twin of a scenario in which no arm differs in anything.
+
+examples:
+  kapstats simulate kap-parallel --out trial/
+  kapstats simulate kap-withdrawal-null --subjects 80 --seed 7 --out null/
+  kapstats run --data trial/                analyse what was drawn
+"""
     one = _command(commands, "simulate", _simulate, "draw a synthetic trial whose truth is known", more)
     one.add_argument("scenario", metavar="SCENARIO", help="built-in scenario (kap-parallel) or TOML file")
     one.add_argument("--out", metavar="DIR", required=True, help="folder to write")
-    one.add_argument("--subjects", type=int, metavar="N", help="number of subjects (default: the scenario's)")
-    one.add_argument("--seed", type=int, default=1, help="the same seed gives the same trial (default: %(default)s)")
+    one.add_argument("--subjects", type=_at_least(1), metavar="N", help="number of subjects (default: the scenario's)")
+    one.add_argument("--seed", type=_at_least(0), default=1, help="same seed, same trial (default: %(default)s)")
 
 
 def _simulate(given: argparse.Namespace) -> int:
@@ -188,7 +261,13 @@ def _simulate(given: argparse.Namespace) -> int:
     if out.exists() and (not out.is_dir() or (not (out / "truth.json").exists() and any(out.iterdir()))):
         raise DataError(f"{out} holds something else than a simulated trial. Choose another --out.")
     scenario = resolve(given.scenario)
-    print(write(simulate(scenario, n=given.subjects, seed=given.seed), out, scenario))
+    trial = simulate(scenario, n=given.subjects, seed=given.seed)
+    folder = write(trial, out, scenario)
+    if given.json:
+        files = sorted(p.name for p in folder.iterdir())
+        _json({"folder": str(folder), "subjects": trial.n_subjects, "seed": given.seed, "files": files})
+    else:
+        print(folder)
     return FINE
 
 
@@ -196,12 +275,20 @@ def _simulate(given: argparse.Namespace) -> int:
 
 
 def _add_diff(commands: Any) -> None:
-    more = "B may also be a CSV file of expected values: a column `table` (madrs-differences), keys, numbers."
+    more = """\
+B may also be a CSV file of expected values: a column `table` (such as madrs-differences), the columns that
+identify rows, and numbers. What only one side has is not held against the other. Exit code 1 when something differs.
+
+examples:
+  kapstats diff kapstats-output/ another-run/
+  kapstats diff kapstats-output/ colleague.csv --tolerance 1e-6
+"""
     one = _command(commands, "diff", _diff, "compare two outputs, number by number", more)
     one.add_argument("first", metavar="A", help="folder that kapstats run wrote")
     one.add_argument("second", metavar="B", help="another one, or a CSV file of expected values")
-    one.add_argument("--tolerance", type=float, default=1e-8, help="absolute and relative (default: %(default)s)")
-    one.add_argument("--json", action="store_true", help="differences as JSON on standard output")
+    one.add_argument(
+        "--tolerance", type=_tolerance, metavar="T", default=1e-8, help="absolute and relative (%(default)s)"
+    )
 
 
 def _diff(given: argparse.Namespace) -> int:
@@ -216,15 +303,22 @@ def _diff(given: argparse.Namespace) -> int:
 
 
 def _add_certify(commands: Any) -> None:
-    more = "Replicates already in --out are not computed again."
+    more = """\
+Draws trials from a scenario whose truth is known, analyses each, and compares. Finished replicates are kept in
+--out and are not computed again; results do not depend on the number of workers.
+
+examples:
+  kapstats certify mmrm kap-parallel --replicates 200
+  kapstats certify kaplan_meier kap-withdrawal --replicates 5000 --workers 4 --out chunks/
+  kapstats certify logrank kap-parallel-null        the type I error
+"""
     one = _command(commands, "certify", _certify, "measure bias, coverage and error rates of an estimator", more)
     one.add_argument("estimator", metavar="ESTIMATOR", help="name of an estimator, such as mmrm")
     one.add_argument("scenario", metavar="SCENARIO", nargs="?", default="kap-parallel", help="default: %(default)s")
-    one.add_argument("--replicates", type=int, default=1000, metavar="N", help="trials to draw (default: %(default)s)")
-    one.add_argument("--workers", type=int, default=None, metavar="N", help="processes (default: this one alone)")
-    one.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+    one.add_argument("--replicates", type=_at_least(1), default=1000, metavar="N", help="trials (default: %(default)s)")
+    one.add_argument("--workers", type=_at_least(1), default=None, metavar="N", help="processes (default: this one)")
+    one.add_argument("--seed", type=_at_least(0), default=1, help="default: %(default)s")
     one.add_argument("--out", metavar="DIR", help="folder that keeps finished chunks")
-    one.add_argument("--json", action="store_true", help="the table as JSON on standard output")
 
 
 def _certify(given: argparse.Namespace) -> int:
@@ -249,22 +343,40 @@ def _certify(given: argparse.Namespace) -> int:
 
 
 def _add_audit(commands: Any) -> None:
-    more = "Columns, any of: study arm term events n percent; mean sd n integer; estimate conf_low conf_high p_value."
+    more = """\
+Columns, any of: study arm term events n percent; mean sd n integer; estimate std_error conf_low conf_high
+p_value statistic df scale. A finding is a contradiction under every rounding. Exit code 1 when there is one.
+
+examples:
+  kapstats audit table2.csv
+  kapstats audit table2.csv --out findings.html
+"""
     one = _command(commands, "audit", _audit, "look for printed numbers that cannot be right", more)
     one.add_argument("file", metavar="FILE.csv", help="printed results, one claim a row, digits as printed")
     one.add_argument("--out", metavar="FILE", help="findings as .csv or .html")
 
 
 def _audit(given: argparse.Namespace) -> int:
-    from kapstats.evidence.commands import audit_file
+    from kapstats.evidence.audit import audit
+    from kapstats.evidence.commands import audit_file, read_claims
 
     text, code = audit_file(given.file, given.out)
-    print(text)
+    if given.json:
+        _json(audit(read_claims(given.file)).frame.to_dict(orient="records"))
+    else:
+        print(text)
     return code
 
 
 def _add_reproduce(commands: Any) -> None:
-    more = "Exit code 1 when a number that should come out to its last printed digit does not."
+    more = """\
+Exit code 1 when a number that should come out to its last printed digit does not.
+
+examples:
+  kapstats reproduce                          one line per publication
+  kapstats reproduce elekt-d takahashi-2021   every number of these two
+  kapstats reproduce --out evidence.html      tables and figures to attach
+"""
     one = _command(commands, "reproduce", _reproduce, "recompute published results and compare digit by digit", more)
     one.add_argument("ids", nargs="*", metavar="ID", help="entries of the gallery (default: all)")
     one.add_argument("--all", action="store_true", help="all entries")
@@ -274,8 +386,15 @@ def _add_reproduce(commands: Any) -> None:
 def _reproduce(given: argparse.Namespace) -> int:
     from kapstats.evidence.commands import reproduce
 
-    text, code = reproduce(() if given.all else given.ids, given.out)
-    print(text)
+    names = () if given.all else given.ids
+    text, code = reproduce(names, given.out)
+    if given.json:
+        from kapstats.evidence import gallery
+
+        found = [(name, gallery.run(name).to_frame()) for name in (names or gallery.list())]
+        _json([{"id": name, **row} for name, frame in found for row in frame.to_dict(orient="records")])
+    else:
+        print(text)
     return code
 
 

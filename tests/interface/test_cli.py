@@ -210,3 +210,86 @@ def test_audit_and_reproduce(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (tmp_path / "found.csv").exists()
     assert main(["reproduce", "elekt-d"]) == 0
     assert "reproduced to their last digit" in capsys.readouterr().out
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> object:
+    main([str(a) for a in (*arguments, "--json")])
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_command_speaks_json(adam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = tmp_path / "drawn.toml"
+    assert as_json(capsys, "init", adam, "--out", plan) == {"plan": str(plan), "text": plan.read_text()}
+    said = as_json(capsys, "simulate", "kap-parallel", "--subjects", 12, "--out", tmp_path / "drawn")
+    assert isinstance(said, dict)
+    assert said["subjects"] == 12
+    assert {"adsl.csv", "truth.json"} <= set(said["files"])
+    (tmp_path / "claims.csv").write_text("study,events,n,percent\nwrong,10,40,27.0\n")
+    (finding,) = as_json(capsys, "audit", tmp_path / "claims.csv")  # type: ignore[misc]
+    assert finding["check"] == "percent"
+    rows = as_json(capsys, "reproduce", "elekt-d")
+    assert isinstance(rows, list)
+    assert {row["id"] for row in rows} == {"elekt-d"}
+    assert all(row["agrees"] for row in rows if row["kind"] == "exact")
+    commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    assert all("--json" in command.format_help() for command in commands.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rnu"], "Did you mean 'run'?"),
+        (["run", "--dta", "x"], "Did you mean '--data'?"),
+        (["simulate", "kap-parallel", "--out", "o", "--subjects", "0"], "at least 1"),
+        (["simulate", "kap-parallel", "--out", "o", "--seed", "-1"], "at least 0"),
+        (["certify", "mmrm", "--replicates", "0"], "at least 1"),
+        (["certify", "mmrm", "--workers", "none"], "whole number"),
+        (["diff", "a", "b", "--tolerance", "nan"], "at least 0"),
+    ],
+)
+def test_what_is_misspelt_or_out_of_range_is_said_at_once(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kapstats", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["simulate", "kap-parallel", "--subjects", "4", "--out", "{file}/sub"],
+        ["reproduce", "elekt-d", "--out", "{missing}/page.html"],
+        ["certify", "kaplan_meier", "--replicates", "2", "--out", "{file}"],
+        ["init", "{adam}", "--out", "{missing}/plan.toml"],
+        ["audit", "{adam}"],
+        ["diff", "{adam}", "{adam}"],
+    ],
+)
+def test_places_that_cannot_be_used_are_named(
+    arguments: list[str], adam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    places = {"file": tmp_path / "file", "missing": tmp_path / "missing", "adam": adam}
+    assert main([a.format(**places) for a in arguments]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path) in said
+    assert "unexpected" not in said
+    assert said.count("\n") == 1
+
+
+def test_every_help_shows_examples_that_can_be_parsed() -> None:
+    commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    for name, command in commands.items():
+        examples = [line.split() for line in command.format_help().splitlines() if line.startswith("  kapstats ")]
+        assert examples, name
+        for _, *words in examples:
+            typed = [w for w in words if w not in ("|", "jq", ".answers", ">", "findings.json")]
+            gap = next((i for i, w in enumerate(typed) if w in SENTENCES), len(typed))
+            assert parser().parse_args(typed[:gap]).command == typed[0]
+
+
+#: the first words of what is said beside an example
+SENTENCES = {"the", "your", "exit", "analyse", "one", "every", "tables", "to", "then:"}
