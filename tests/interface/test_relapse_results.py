@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import kapstats as ks
-from kapstats.relapse.competing import cause_specific
+from kapstats.relapse.cause_specific import cause_specific
 from kapstats.relapse.multistate import state_occupation
 
 ORDER = {"arm": ["placebo", "kap"]}

@@ -83,3 +83,12 @@ def test_quantile_limits_of_a_band_that_rises_again():
     usual, as_r = (ks.kaplan_meier("Surv(t, e) ~ 1", one, conf_type="log", convention=c) for c in (None, "R"))
     assert usual.quantile(0.25)["conf_high"].tolist() == [11.0]
     assert as_r.quantile(0.25)["conf_high"].tolist() == [14.0]
+
+
+def test_global_tests_with_fewer_clusters_than_coefficients():
+    rng = np.random.default_rng(2)
+    data = frame(t=rng.exponential(5, 30), e=np.ones(30, int), k=np.repeat([0, 1], 15))
+    data = data.assign(**{f"x{j}": rng.normal(size=30) for j in range(3)})
+    tests = ks.cox("Surv(t, e) ~ x0 + x1 + x2 + cluster(k)", data).tests().frame.set_index("test")["statistic"]
+    assert np.isnan(tests[["wald", "robust score"]]).all()
+    assert np.isfinite(tests[["likelihood ratio", "score"]]).all()

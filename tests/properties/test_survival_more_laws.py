@@ -17,7 +17,7 @@ from kapstats.kernels import npmle as turnbull
 from kapstats.kernels import parametric_survival as ml
 from kapstats.kernels.multistate import occupation
 from kapstats.kernels.risk_sets import risk_sets
-from kapstats.relapse.competing import cause_specific
+from kapstats.relapse.cause_specific import cause_specific
 
 law = settings(max_examples=12, deadline=None, derandomize=True)
 few = settings(max_examples=4, deadline=None, derandomize=True)

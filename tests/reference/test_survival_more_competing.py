@@ -7,7 +7,7 @@ import pytest
 
 import kapstats as ks
 from kapstats.kernels import fine_gray as kernel
-from kapstats.relapse.competing import cause_specific
+from kapstats.relapse.cause_specific import cause_specific
 from tests.reference.more_survival_cases import ARMS, ORDER, matrix, numbers, records, table
 
 CASES = records("competing")

@@ -1,4 +1,4 @@
-"""Competing risks: cumulative incidence (Aalen-Johansen), Gray's test, Fine-Gray regression."""
+"""Competing risks: cumulative incidence by Aalen and Johansen, and Gray's test."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import ConvergenceError, DataError, FormulaError, choose, first_ids
+from kapstats.errors import DataError, FormulaError, choose, first_ids
 from kapstats.estimates import Curve, Estimates
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import aalen_johansen as aj
-from kapstats.kernels import absolute_risk as ar
-from kapstats.kernels import fine_gray as fg
 from kapstats.kernels.product_limit import CONF_TYPES, limits
 from kapstats.relapse.regression import (
-    Covariates,
-    coefficient_table,
-    covariates,
-    identifying,
-    natural,
-    newdata_frame,
     refuse_terms,
-    spread,
+    shown_as,
     warn,
 )
 from kapstats.relapse.surv_data import (
@@ -40,9 +32,9 @@ from kapstats.relapse.surv_data import (
 )
 
 VARIANCES = ("infinitesimal-jackknife", "aalen")
-WEIGHTINGS = ("crr", "ipcw", "finegray")
 
 
+@shown_as("estimates")
 @dataclass(frozen=True)
 class CumulativeIncidence:
     """Aalen-Johansen curves by group.
@@ -117,14 +109,6 @@ class CumulativeIncidence:
             f"Johansen, Scand J Stat 1978; 5: 141-150) with {self.meta['variance']} standard errors."
         )
 
-    def _repr_html_(self) -> str:
-        return self.estimates.to_html()
-
-    def __str__(self) -> str:
-        return self.estimates.to_text()
-
-    __repr__ = __str__
-
 
 def cumulative_incidence(
     formula: str,
@@ -184,7 +168,7 @@ def cumulative_incidence(
     if variance == "aalen" and (surv.weights is not None or surv.entry is not None):
         raise FormulaError('variance="aalen" has no weights and no delayed entry; use "infinitesimal-jackknife".')
     refuse_terms(surv, "a cumulative incidence curve", allow=("strata",))
-    codes = [_cause_code(surv, cause)] if cause is not None else list(range(1, len(surv.causes) + 1))
+    codes = [cause_code(surv, cause)] if cause is not None else list(range(1, len(surv.causes) + 1))
     groups = group_rows(surv.frame, [*group_terms(surv.formula), *surv.formula.strata], order)
     curves = tuple(_curve(surv, groups.codes == g) for g in range(len(groups)))
     check_level(level)
@@ -198,7 +182,8 @@ def cumulative_incidence(
     return CumulativeIncidence(pd.concat(parts, ignore_index=True), groups, causes, curves, meta)
 
 
-def _cause_code(surv: SurvData, cause: Any) -> int:
+def cause_code(surv: SurvData, cause: Any) -> int:
+    """The code of a cause in `surv.status`; a cause that does not occur is an error."""
     if cause not in surv.causes:
         held = f"The status holds the causes {first_ids(surv.causes, 8)}." if surv.causes else "No row has an event."
         raise DataError(f"cause={cause!r} does not occur in {len(surv)} rows. {held}")
@@ -306,7 +291,7 @@ def gray_test(
     if len(groups) < 2:
         raise DataError(f"{formula!r}: a test needs two groups or more; the rows used hold {len(groups)}.")
     assert surv.status is not None
-    k = _cause_code(surv, cause)
+    k = cause_code(surv, cause)
     code = np.where(surv.status == 0, 0, np.where(surv.status == k, 1, 2))
     found = aj.gray_test(surv.time, code, groups.codes, len(groups), stratum=surv.strata.codes, rho=rho)
     notes: tuple[str, ...] = ()
@@ -321,329 +306,3 @@ def gray_test(
         groups=groups.labels,
     )
     return Estimates(pd.DataFrame([row]), meta)
-
-
-@dataclass(frozen=True)
-class FineGrayFit:
-    """A fitted subdistribution-hazards model; `kernel` holds the arrays."""
-
-    coefficients: Estimates
-    vcov: FloatArray
-    kernel: fg.FineGray
-    covariates: Covariates
-    frame: pd.DataFrame
-    meta: dict[str, Any]
-    nobs: int
-    n_events: int
-
-    @property
-    def loglik(self) -> float:
-        """Weighted log partial likelihood at the estimate."""
-        return self.kernel.loglik
-
-    @property
-    def converged(self) -> bool:
-        """Whether the maximum is certified."""
-        return self.kernel.converged
-
-    @property
-    def aic(self) -> float:
-        """Akaike's criterion."""
-        return 2.0 * self.kernel.coef.size - 2.0 * self.kernel.loglik
-
-    @property
-    def bic(self) -> float:
-        """With the number of events of the cause."""
-        return float(np.log(self.n_events)) * self.kernel.coef.size - 2.0 * self.kernel.loglik
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the reader of these numbers has to know."""
-        return tuple(self.meta["warnings"])
-
-    def summary(self) -> Estimates:
-        """Subdistribution hazard ratios."""
-        return self.hazard_ratios()
-
-    def hazard_ratios(self) -> Estimates:
-        """exp(coefficient) with limits."""
-        return natural(self.coefficients, "Subdistribution hazard ratios")
-
-    def baseline(self) -> Curve:
-        """Cumulative baseline subdistribution hazard (all covariates zero)."""
-        return Curve(self.kernel.event_time, np.cumsum(self.kernel.subhazard), 0.0)
-
-    def predict(self, newdata: Any = None, times: Sequence[float] | None = None) -> Estimates:
-        """Cumulative incidence 1 - exp(-H0(t) exp(x'b)) for the rows of `newdata` (default: at the covariate means)."""
-        t = self.kernel.event_time if times is None else np.asarray(times, float)
-        if newdata is None:
-            rows, X = pd.DataFrame({"covariates": ["at their means"]}), self.covariates.X.mean(0, keepdims=True)
-        else:
-            rows = newdata_frame(newdata, self.frame)
-            X = self.covariates.new(rows)
-        risk = 1.0 - np.exp(-np.exp(X @ self.kernel.coef)[:, None] * self.baseline()(t))
-        frame = identifying(rows, t).assign(estimate=risk.ravel())
-        return Estimates(frame, {**self.meta, "title": "Predicted cumulative incidence", "scale": "identity"})
-
-    def plot(self, ax: Any = None, **options: Any) -> Any:
-        """A forest of the subdistribution hazard ratios."""
-        return self.hazard_ratios().plot(ax=ax, **options)
-
-    def explain(self) -> str:
-        """The methods paragraph."""
-        return (
-            f"{self.meta['sentence']}. Subdistribution hazard ratios by Fine and Gray (JASA 1999; 94: 496-509), "
-            f"censoring weights as in {self.meta['weighting']}."
-        )
-
-    def _repr_html_(self) -> str:
-        return self.hazard_ratios().to_html()
-
-    def __str__(self) -> str:
-        return self.hazard_ratios().to_text()
-
-    __repr__ = __str__
-
-
-def fine_gray(
-    formula: str,
-    data: FrameLike,
-    *,
-    cause: Any = 1,
-    censored: Any = None,
-    censoring_groups: str | Sequence[str] | None = None,
-    weighting: str = "crr",
-    level: float = 0.95,
-    order: Mapping[str, Sequence[Any]] | None = None,
-) -> FineGrayFit:
-    """Proportional subdistribution hazards regression for one cause.
-
-    The hazard of the cause-specific cumulative incidence, -d log(1 - F(t))/dt = h0(t) exp(x'b), estimated from the
-    partial likelihood in which subjects with a competing event stay at risk with weight G(t-)/G(T_i-), G the
-    Kaplan-Meier estimate of the censoring distribution. Tied events by Breslow's method.
-
-    Parameters
-    ----------
-    formula : ``Surv(time, status) ~ covariates``, with ``cluster(id)`` if rows of one cluster depend
-    cause, censored : as in `cumulative_incidence`
-    censoring_groups : column(s) within which the censoring distribution is estimated
-    weighting : "crr" (cmprsk, its sandwich includes the estimation of G); "ipcw" (the same with one censoring group;
-        with several, q of a group is integrated over all events); "finegray" (survival::finegray: tied events leave
-        before censorings, weights taken as known)
-
-    Returns
-    -------
-    FineGrayFit : ``coefficients hazard_ratios() predict() baseline() vcov loglik explain()``
-
-    Raises
-    ------
-    ConvergenceError
-        The likelihood has no finite maximum (a covariate separates the events).
-    FormulaError, DataError
-        strata(), delayed entry, a cause that does not occur.
-
-    Agrees with
-    -----------
-    R cmprsk 2.2-11 (crr), coefficients and standard errors below 1e-7; survival 3.5-3 (finegray + coxph, Breslow).
-
-    References
-    ----------
-    Fine and Gray (1999) J Am Stat Assoc 94: 496-509.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> data = pd.DataFrame({"t": range(1, 9), "s": [1, 2, 1, 1, 0, 2, 1, 0], "x": [3, 1, 2, 4, 1, 3, 2, 2]})
-    >>> fit = fine_gray("Surv(t, s) ~ x", data)
-    >>> fit.converged, list(fit.coefficients.columns)[:3]
-    (True, ['term', 'estimate', 'std_error'])
-    """
-    choose(weighting, WEIGHTINGS, "weighting")
-    by = [censoring_groups] if isinstance(censoring_groups, str) else list(censoring_groups or ())
-    surv = unpack(formula, data, order=order, competing=True, censored=censored, extra=[f"`{c}`" for c in by])
-    refuse_terms(surv, "a Fine-Gray model", allow=("cluster",))
-    if surv.entry is not None:
-        raise FormulaError(f"{formula!r}: fine_gray takes no entry time.")
-    assert surv.status is not None
-    k = _cause_code(surv, cause)
-    code = np.where(surv.status == 0, 0, np.where(surv.status == k, 1, 2))
-    cov = covariates(surv, order)
-    groups = group_rows(surv.frame, by, order).codes if by else None
-    try:
-        found = fg.fine_gray(surv.time, code, cov.X, group=groups, weighting=weighting)
-    except fg.NoMaximum as lost:
-        names = np.array(cov.names)[~cov.aliased][lost.columns]
-        raise ConvergenceError(_no_maximum(formula, names.tolist())) from None
-    if not found.converged:
-        raise ConvergenceError(_no_maximum(formula, ["the covariates"]))
-    vcov = found.vcov if surv.cluster is None else _clustered(found, surv.cluster)
-    return _fine_gray_fit(surv, cov, found, spread(vcov, cov.aliased), cause, weighting, by, level, cov.warnings)
-
-
-def _no_maximum(formula: str, names: Sequence[str]) -> str:
-    return (
-        f"{formula!r}: the subdistribution likelihood has no finite maximum in {', '.join(names)}: a covariate "
-        "separates the events from the rest or is constant at every event, or a group has no event. Merge levels or "
-        "leave it out."
-    )
-
-
-def _clustered(found: fg.FineGray, cluster: IntArray) -> FloatArray:
-    sums = np.zeros((int(cluster.max()) + 1, found.coef.size))
-    np.add.at(sums, cluster, found.residual)
-    return np.asarray(found.vcov_model @ (sums.T @ sums) @ found.vcov_model)
-
-
-def _fine_gray_fit(
-    surv: SurvData, cov: Covariates, found: fg.FineGray, vcov: FloatArray, cause: Any, weighting: str, by: list[str],
-    level: float, notes: tuple[str, ...],
-) -> FineGrayFit:
-    assert surv.status is not None
-    n_events = int((surv.status == surv.causes.index(cause) + 1).sum())
-    method = f"Fine-Gray subdistribution hazards of cause {cause}, {weighting} weights, robust variance"
-    groups = f"; censoring by {', '.join(by)}" if by else ""
-    meta = estimates.meta(
-        method=method,
-        level=level,
-        scale="log",
-        title="Fine-Gray coefficients",
-        sentence=f"{method}{groups}; {surv.sentence()}, {n_events} of cause {cause}",
-        estimand="log subdistribution hazard ratio",
-        conventions=("ties by Breslow",),
-        warnings=notes,
-        data=surv.data_print,
-        frame_kind=surv.kind,
-        weighting=weighting,
-    )
-    table = coefficient_table(cov.names, spread(found.coef, cov.aliased), vcov, meta, level)
-    return FineGrayFit(table, vcov, found, cov, surv.frame, meta, len(surv), n_events)
-
-
-@dataclass(frozen=True)
-class CauseSpecificFit:
-    """Cox models of every cause on the same rows; `fits` by cause, in the order of `causes`."""
-
-    fits: tuple[Any, ...]
-    causes: tuple[Any, ...]
-    covariates: Covariates
-    surv: SurvData
-    meta: dict[str, Any]
-
-    @property
-    def coefficients(self) -> Estimates:
-        """Log cause-specific hazard ratios of every cause."""
-        parts = [f.coefficients.frame.assign(cause=c) for f, c in zip(self.fits, self.causes, strict=True)]
-        frame = pd.concat(parts, ignore_index=True)
-        return Estimates(frame[["cause", *[c for c in frame.columns if c != "cause"]]], {**self.meta, "scale": "log"})
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the reader of these numbers has to know."""
-        return tuple(dict.fromkeys(w for f in self.fits for w in f.warnings))
-
-    def hazard_ratios(self) -> Estimates:
-        """Cause-specific hazard ratios."""
-        return natural(self.coefficients, "Cause-specific hazard ratios")
-
-    def summary(self) -> Estimates:
-        """The hazard ratios."""
-        return self.hazard_ratios()
-
-    def absolute_risk(self, newdata: Any, times: Sequence[float], *, cause: Any = None) -> Estimates:
-        """Probability of the cause by `times` for the rows of `newdata`, combining all hazards.
-
-        Product limit of the baseline increments (Efron or Breslow, as the fits); standard errors are the exact
-        infinitesimal jackknife, ties included (riskRegression's differ by up to 7 % where times are tied by the week).
-        Limits on the log-log scale.
-        """
-        first = self.causes.index(self.causes[0] if cause is None else cause)
-        order = [first, *(k for k in range(len(self.causes)) if k != first)]
-        rows = newdata_frame(newdata, self.surv.frame)
-        x = self.covariates.new(rows)
-        kernels = []
-        for k in order:
-            fit = self.fits[k]
-            coef = fit.coefficients["estimate"].to_numpy(float)[~self.covariates.aliased]
-            scores = fit.residuals("dfbeta")
-            influence = np.asarray(getattr(scores, "frame", scores), float).reshape(len(self.surv), -1)
-            event = np.asarray(self.surv.status == self.surv.causes.index(self.causes[k]) + 1)
-            kernels.append(ar.CauseHazard(coef, self.covariates.X, influence[:, -coef.size :], event))
-        t = np.atleast_1d(np.asarray(times, float))
-        efron = self.meta["ties"] == "efron"
-        risk, error = ar.absolute_risk(self.surv.time, kernels, [x] * len(kernels), t, efron=efron)
-        low, high = limits(risk.ravel(), error.ravel(), self.meta["level"], "log-log")
-        columns = {"estimate": risk.ravel(), "std_error": error.ravel(), "conf_low": low, "conf_high": high}
-        frame = identifying(rows, t).assign(**columns)
-        return Estimates(frame, {**self.meta, "title": f"Risk of cause {self.causes[first]}", "scale": "identity"})
-
-    def plot(self, ax: Any = None, **options: Any) -> Any:
-        """A forest of the hazard ratios, one panel per cause."""
-        return self.hazard_ratios().plot(ax=ax, **options)
-
-    def explain(self) -> str:
-        """The methods paragraph."""
-        return f"{self.meta['sentence']}. Other causes count as censoring in each model."
-
-    def __str__(self) -> str:
-        return self.hazard_ratios().to_text()
-
-    __repr__ = __str__
-
-
-def cause_specific(
-    formula: str,
-    data: FrameLike,
-    *,
-    censored: Any = None,
-    ties: str = "efron",
-    level: float = 0.95,
-    order: Mapping[str, Sequence[Any]] | None = None,
-) -> CauseSpecificFit:
-    """Cox models of every cause, the other causes as censoring, and the absolute risk that follows from all of them.
-
-    Parameters
-    ----------
-    formula : ``Surv(time, status) ~ covariates``
-    censored : as in `cumulative_incidence`
-    ties : "efron" or "breslow"
-
-    Returns
-    -------
-    CauseSpecificFit : ``coefficients hazard_ratios() absolute_risk(newdata, times) fits``
-
-    Agrees with
-    -----------
-    R survival 3.5-3 (coxph) and the risks of riskRegression 2022.11.28 (CSC, product limit): below 1e-7.
-
-    References
-    ----------
-    Benichou and Gail (1990) Biometrics 46: 813-826. Ozenne et al. (2017) R Journal 9(2): 440-460.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> data = pd.DataFrame({"t": range(1, 9), "s": [1, 2, 1, 1, 0, 2, 1, 0], "x": [3, 1, 2, 4, 1, 3, 2, 2]})
-    >>> fit = cause_specific("Surv(t, s) ~ x", data)
-    >>> fit.coefficients["cause"].tolist()
-    [1, 2]
-    """
-    from kapstats.relapse.cox import cox
-
-    choose(ties, ("efron", "breslow"), "ties")
-    surv = unpack(formula, data, order=order, competing=True, censored=censored)
-    refuse_terms(surv, "cause_specific")
-    if surv.entry is not None:
-        raise FormulaError(f"{formula!r}: cause_specific takes no entry time.")
-    assert surv.status is not None
-    cov = covariates(surv, order)
-    right = formula.split("~", 1)[1]
-    fits = []
-    for k in range(1, len(surv.causes) + 1):
-        rows = surv.frame.assign(TIME__=surv.time, CAUSE__=(surv.status == k).astype(np.int64))
-        fits.append(cox(f"Surv(TIME__, CAUSE__) ~ {right}", rows, ties=ties, level=level, order=order))
-    method = f"cause-specific Cox models, {ties} ties"
-    meta = estimates.meta(
-        method=method, level=level, title="Cause-specific hazards", sentence=f"{method}; {surv.sentence()}",
-        estimand="log cause-specific hazard ratio", data=surv.data_print, frame_kind=surv.kind, ties=ties,
-    )
-    return CauseSpecificFit(tuple(fits), surv.causes, cov, surv, meta)

@@ -153,7 +153,7 @@ class _Plan:
 
 
 def _as_interval(formula: str, data: FrameLike, bounds: tuple[str, str], **options: Any) -> Any:
-    from kapstats.relapse.interval import interval_cox
+    from kapstats.relapse.interval_cox import interval_cox
 
     right_side = formula.split("~", 1)[1]
     return interval_cox(f"Surv({bounds[0]}, {bounds[1]}, type='interval2') ~ {right_side}", data, **options)

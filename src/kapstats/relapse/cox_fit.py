@@ -19,6 +19,7 @@ from kapstats.inference.intervals import with_inference
 from kapstats.kernels import cox_residuals as cr
 from kapstats.kernels.cox_newton import CoxData, Maximum
 from kapstats.kernels.cox_newton import fit as fit_newton
+from kapstats.relapse.regression import shown_as
 from kapstats.relapse.surv_data import SurvData
 
 RESIDUALS = ("martingale", "deviance", "score", "schoenfeld", "scaled-schoenfeld", "dfbeta", "dfbetas")
@@ -26,6 +27,7 @@ ALIASES = {"scaled": "scaled-schoenfeld", "scaledsch": "scaled-schoenfeld"}
 TRANSFORMS = ("km", "rank", "identity", "log")
 
 
+@shown_as("summary")
 @dataclass(frozen=True)
 class CoxFit:
     """A Cox proportional-hazards fit.
@@ -140,8 +142,7 @@ class CoxFit:
         ok = self.usable & self.finite
         wald = np.nan
         if ok.any() and self.finite[self.usable].all():
-            b = self.b[ok]
-            wald = float(b @ np.linalg.solve(self.V[np.ix_(ok, ok)], b))
+            wald = _quadratic(self.b[ok], self.V[np.ix_(ok, ok)])
         rows = {
             "likelihood ratio": 2.0 * (self.loglik - self.loglik_null),
             "wald": wald,
@@ -299,8 +300,7 @@ class CoxFit:
             D = D * self.surv.weights[:, None]
         if self.surv.cluster is not None:
             D = cr.cluster_sums(D, self.surv.cluster)
-        total = D.sum(axis=0)
-        return float(total @ np.linalg.solve(D.T @ D, total))
+        return _quadratic(D.sum(axis=0), D.T @ D)
 
     # ------------------------------------------------------------------ curves and neighbours
 
@@ -401,13 +401,13 @@ class CoxFit:
             text += "Standard errors are the sandwich of Lin and Wei (1989, J Am Stat Assoc 84: 1074-1078). "
         return text + "Proportional hazards: score test of Grambsch and Therneau (1994, Biometrika 81: 515-526)."
 
-    def _repr_html_(self) -> str:
-        return self.summary().to_html()
 
-    def __str__(self) -> str:
-        return self.summary().to_text()
-
-    __repr__ = __str__
+def _quadratic(u: FloatArray, V: FloatArray) -> float:
+    """u' V^-1 u; NaN where V is singular, as with fewer clusters than coefficients."""
+    scale = np.sqrt(np.diag(V))
+    if not (scale > 0).all() or np.linalg.matrix_rank(V / np.outer(scale, scale), hermitian=True) < len(u):
+        return float("nan")
+    return float(u @ np.linalg.solve(V, u))
 
 
 def _ph_row(name: str, columns: Any, score: FloatArray, joint: FloatArray) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Interval-censored relapse: Turnbull curves, the generalised log-rank test, proportional hazards."""
+"""Interval-censored relapse: Turnbull curves and the generalised log-rank test."""
 
 from __future__ import annotations
 
@@ -11,21 +11,13 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import ConvergenceError, DataError, FormulaError, choose
+from kapstats.errors import ConvergenceError, FormulaError, choose
 from kapstats.estimates import Curve, Estimates
 from kapstats.inference.intervals import check_level
-from kapstats.kernels import interval_ph as ph
 from kapstats.kernels import npmle
 from kapstats.relapse.regression import (
-    Covariates,
-    coefficient_table,
-    covariates,
-    identifying,
-    natural,
-    newdata_frame,
     refuse_terms,
-    spread,
-    warn,
+    shown_as,
 )
 from kapstats.relapse.surv_data import (
     Groups,
@@ -38,10 +30,10 @@ from kapstats.relapse.surv_data import (
 )
 
 SCORES = ("logrank", "wilcoxon")
-MODELS = ("semiparametric", "grouped", "spline", "weibull", "exponential", "gompertz", "piecewise-exponential")
 BOUNDS = ("estimate", "conf_low", "conf_high")
 
 
+@shown_as("median")
 @dataclass(frozen=True)
 class Turnbull:
     """Nonparametric maximum likelihood curves of interval-censored times, by group.
@@ -175,14 +167,6 @@ class Turnbull:
     def _key(self, group: int) -> dict[str, Any]:
         return self.groups.frame.iloc[group].to_dict()
 
-    def _repr_html_(self) -> str:
-        return self.median().to_html()
-
-    def __str__(self) -> str:
-        return self.median().to_text()
-
-    __repr__ = __str__
-
 
 def turnbull(
     formula: str,
@@ -301,245 +285,3 @@ def _turnbull_meta(
         data=surv.data_print,
         frame_kind=surv.kind,
     )
-
-
-@dataclass(frozen=True)
-class IntervalCoxFit:
-    """A semi-parametric proportional-hazards fit to interval-censored times."""
-
-    coefficients: Estimates
-    vcov: FloatArray
-    kernel: ph.IntervalPH
-    covariates: Covariates
-    surv: SurvData
-    meta: dict[str, Any]
-
-    @property
-    def loglik(self) -> float:
-        """Log-likelihood at the estimate."""
-        return self.kernel.loglik
-
-    @property
-    def converged(self) -> bool:
-        """Whether the maximum is certified."""
-        return self.kernel.converged
-
-    @property
-    def nobs(self) -> int:
-        """Rows used."""
-        return len(self.surv)
-
-    @property
-    def aic(self) -> float:
-        """With the coefficients as parameters; the baseline is profiled out."""
-        return 2.0 * self.kernel.coef.size - 2.0 * self.kernel.loglik
-
-    @property
-    def bic(self) -> float:
-        """Bayesian criterion."""
-        return float(np.log(self.nobs)) * self.kernel.coef.size - 2.0 * self.kernel.loglik
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the reader of these numbers has to know."""
-        return tuple(self.meta["warnings"])
-
-    def summary(self) -> Estimates:
-        """The hazard ratios."""
-        return self.hazard_ratios()
-
-    def hazard_ratios(self) -> Estimates:
-        """exp(coefficient) with limits."""
-        return natural(self.coefficients, "Hazard ratios (interval-censored)")
-
-    def baseline(self) -> Curve:
-        """Cumulative baseline hazard at covariates zero, each jump at the right end of its interval."""
-        return Curve(self.kernel.right, np.cumsum(self.kernel.jump), 0.0)
-
-    def predict(self, newdata: Any = None, times: Sequence[float] | None = None) -> Estimates:
-        """Survival exp(-H0(t) exp(x'b)) for the rows of `newdata` (default: at the covariate means)."""
-        t = self.kernel.right if times is None else np.asarray(times, float)
-        if newdata is None:
-            rows, X = pd.DataFrame({"covariates": ["at their means"]}), self.covariates.X.mean(0, keepdims=True)
-        else:
-            rows = newdata_frame(newdata, self.surv.frame)
-            X = self.covariates.new(rows)
-        S = np.exp(-np.exp(X @ self.kernel.coef)[:, None] * self.baseline()(t))
-        frame = identifying(rows, t).assign(estimate=S.ravel())
-        return Estimates(frame, {**self.meta, "title": "Predicted survival", "scale": "identity"})
-
-    def plot(self, ax: Any = None, **options: Any) -> Any:
-        """A forest of the hazard ratios."""
-        return self.hazard_ratios().plot(ax=ax, **options)
-
-    def explain(self) -> str:
-        """The methods paragraph."""
-        return (
-            f"{self.meta['sentence']}. Proportional hazards for interval-censored times (Finkelstein, Biometrics "
-            "1986; 42: 845-854), baseline by nonparametric maximum likelihood."
-        )
-
-    def _repr_html_(self) -> str:
-        return self.hazard_ratios().to_html()
-
-    def __str__(self) -> str:
-        return self.hazard_ratios().to_text()
-
-    __repr__ = __str__
-
-
-def interval_cox(
-    formula: str,
-    data: FrameLike,
-    *,
-    model: str = "semiparametric",
-    conf: str = "profile",
-    knots: int | Sequence[float] = 1,
-    cuts: Sequence[float] | None = None,
-    weights: str | Sequence[float] | FloatArray | None = None,
-    level: float = 0.95,
-    order: Mapping[str, Sequence[Any]] | None = None,
-) -> Any:
-    """Hazard ratios from interval-censored times.
-
-    The event of subject i lies in (left_i, right_i]; the likelihood is the product of
-    exp(-H0(left) exp(x'b)) - exp(-H0(right) exp(x'b)), maximised over b and, in the semi-parametric model, over all
-    cumulative hazards H0 (which then jump on the innermost intervals).
-
-    Parameters
-    ----------
-    formula : ``Surv(left, right, type="interval2") ~ covariates``; right missing or infinite is right-censored. With
-        ``model="grouped"``: ``Surv(time, event)``, time the visit at which the event was found
-    model : "semiparametric"; "grouped" (visit grid, complementary log-log); or a parametric baseline: "spline"
-        (Royston-Parmar, `knots`), "weibull", "exponential", "gompertz", "piecewise-exponential" (`cuts`)
-    conf : "profile" (likelihood limits and likelihood-ratio p values) or "wald" (information of the profile likelihood)
-    weights : case weights, column or numbers
-
-    Returns
-    -------
-    IntervalCoxFit, or ParametricFit for a parametric baseline : ``coefficients hazard_ratios() predict() loglik``. With
-    conf="profile", `statistic` is the signed root of the likelihood-ratio chi-square.
-
-    Raises
-    ------
-    ConvergenceError
-        No finite maximum, such as an arm without events.
-
-    Agrees with
-    -----------
-    icenReg 2.0.16 (ic_sp) and own R code: coefficients 1e-5, profile limits 1e-4.
-
-    References
-    ----------
-    Finkelstein (1986) Biometrics 42: 845-854. Murphy and van der Vaart (2000) J Am Stat Assoc 95: 449-465.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> left, right = [0, 2, 4, 3, 1, 2, 5, 0, 1, 4], [2, 5, 6, None, 3, 4, None, 4, None, 7]
-    >>> data = pd.DataFrame({"L": left, "R": right, "x": [1, 0, 0, 0, 1, 1, 1, 0, 1, 0]})
-    >>> fit = interval_cox("Surv(L, R, type='interval2') ~ x", data, conf="wald")
-    >>> fit.converged, bool(fit.hazard_ratios()["estimate"][0] > 0)
-    (True, True)
-    """
-    choose(model, MODELS, "model")
-    choose(conf, ("profile", "wald"), "conf")
-    check_level(level)
-    if model not in ("semiparametric", "grouped"):
-        return _parametric(formula, data, model, knots, cuts, weights, level, order)
-    grouped = model == "grouped"
-    surv = unpack(formula, data, weights=weights, order=order, allow=("right",) if grouped else ("interval2",))
-    refuse_terms(surv, "interval-censored hazards")
-    left, right = _grid_intervals(surv) if grouped else (surv.left, surv.right)
-    assert left is not None
-    assert right is not None
-    cov = covariates(surv, order)
-    _require_information(left, right, formula)
-    try:
-        fit = ph.interval_ph(left, right, cov.X, weights=surv.weights)
-    except (ValueError, np.linalg.LinAlgError):  # the least-squares step met infinite numbers
-        raise ConvergenceError(f"{formula!r}: no finite maximum; the covariates separate the events.") from None
-    if not fit.converged or not np.isfinite(fit.vcov).all() or np.abs(fit.coef * cov.X.std(0)).max() > 12:
-        raise ConvergenceError(
-            f"{formula!r}: no certified finite maximum (largest gradient {fit.max_gradient:.2g}). A level without "
-            "events drives its hazard ratio to 0 or infinity: merge it or leave it out."
-        )
-    return _interval_fit(surv, cov, fit, left, right, model, conf, level)
-
-
-def _parametric(
-    formula: str, data: FrameLike, model: str, knots: Any, cuts: Any, weights: Any, level: float, order: Any
-) -> Any:
-    from kapstats.relapse.parametric import parametric_survival
-
-    name = "royston-parmar" if model == "spline" else model
-    return parametric_survival(
-        formula, data, distribution=name, knots=knots, cuts=cuts, weights=weights, level=level, order=order
-    )
-
-
-def _grid_intervals(surv: SurvData) -> tuple[FloatArray, FloatArray]:
-    """Visit-grid intervals: an event at t_j lies in (t_{j-1}, t_j]; censored rows pass the last t_j <= c."""
-    grid = np.concatenate([[0.0], np.unique(surv.time[surv.event])])
-    at = np.searchsorted(grid, surv.time, side="right") - 1
-    return np.where(surv.event, grid[np.maximum(at - 1, 0)], grid[at]), np.where(surv.event, grid[at], np.inf)
-
-
-def _require_information(left: FloatArray, right: FloatArray, formula: str) -> None:
-    if not np.isfinite(right).any():
-        raise DataError(f"{formula!r}: no row has an event (every right bound is missing); there is nothing to fit.")
-
-
-def _interval_fit(
-    surv: SurvData,
-    cov: Covariates,
-    fit: ph.IntervalPH,
-    left: FloatArray,
-    right: FloatArray,
-    model: str,
-    conf: str,
-    level: float,
-) -> IntervalCoxFit:
-    names = {"semiparametric": "baseline by nonparametric maximum likelihood", "grouped": "one jump per visit"}
-    limits = {"profile": "profile-likelihood limits", "wald": "Wald limits from the profile information"}[conf]
-    method = f"interval-censored proportional hazards, {names[model]}, {limits}"
-    n_events = int(np.isfinite(right).sum())
-    meta = estimates.meta(
-        method=method,
-        level=level,
-        scale="log",
-        title="Log hazard ratios (interval-censored)",
-        sentence=f"{method}; {surv.sentence()}" + (f", {n_events} events" if surv.left is not None else ""),
-        estimand="log hazard ratio",
-        conventions=("intervals (left, right] half-open",),
-        warnings=cov.warnings,
-        data=surv.data_print,
-        frame_kind=surv.kind,
-    )
-    V = spread(fit.vcov, cov.aliased)
-    table = coefficient_table(cov.names, spread(fit.coef, cov.aliased), V, meta, level)
-    if conf == "profile":
-        table = _with_profile(table, surv, cov, fit, left, right, level)
-    return IntervalCoxFit(table, V, fit, cov, surv, meta)
-
-
-def _with_profile(
-    table: Estimates,
-    surv: SurvData,
-    cov: Covariates,
-    fit: ph.IntervalPH,
-    left: FloatArray,
-    right: FloatArray,
-    level: float,
-) -> Estimates:
-    limits, chi2 = ph.profile_limits(left, right, cov.X, fit, level=level, weights=surv.weights)
-    notes = table.meta["warnings"]
-    if not np.isfinite(limits).all():
-        notes = (*notes, warn("A profile likelihood stays flat: a limit is infinite. There are few events in a level."))
-    changed = table.frame.assign(
-        statistic=spread(np.sign(fit.coef) * np.sqrt(np.maximum(chi2, 0.0)), cov.aliased),
-        p_value=spread(ph.likelihood_ratio(chi2), cov.aliased),
-        conf_low=spread(limits[:, 0], cov.aliased),
-        conf_high=spread(limits[:, 1], cov.aliased),
-    )
-    return Estimates(changed, {**table.meta, "warnings": notes}, table.vcov)

@@ -18,6 +18,7 @@ from kapstats.estimates import Curve, Estimates
 from kapstats.inference.intervals import check_level, wald, with_inference
 from kapstats.kernels import product_limit as pl
 from kapstats.kernels.risk_sets import risk_sets
+from kapstats.relapse.regression import shown_as
 from kapstats.relapse.surv_data import (
     Groups,
     SurvData,
@@ -35,6 +36,7 @@ LIMITS = ("estimate", "conf_low", "conf_high")
 BEFORE = {"estimate": 1.0, "std_error": 0.0, "conf_low": 1.0, "conf_high": 1.0}
 
 
+@shown_as("median")
 @dataclass(frozen=True)
 class KaplanMeier:
     """Survival curves by group.
@@ -200,14 +202,6 @@ class KaplanMeier:
 
         strata = list(self.groups.frame.columns)
         return draw(self.frame, strata=strata, risk_table=risk_table, level=self.level, ax=ax, **options)
-
-    def _repr_html_(self) -> str:
-        return self.median().to_html()
-
-    def __str__(self) -> str:
-        return self.median().to_text()
-
-    __repr__ = __str__
 
     def _rows(self, group: int) -> slice:
         start = self.meta["group_start"]

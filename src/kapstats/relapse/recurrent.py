@@ -21,7 +21,7 @@ from kapstats.inference.intervals import check_level
 from kapstats.kernels.count_regression import CountFit, count_regression
 from kapstats.kernels.mean_cumulative import MeanCumulative, mean_cumulative
 from kapstats.relapse.cox import cox
-from kapstats.relapse.regression import coefficient_table, covariates, natural, refuse_terms, spread
+from kapstats.relapse.regression import coefficient_table, covariates, natural, refuse_terms, shown_as, spread
 from kapstats.relapse.surv_data import (
     Groups,
     SurvData,
@@ -195,6 +195,7 @@ def _titled(fit: Any, model: str, surv: SurvData, id: str) -> Any:
     return dataclasses.replace(fit, meta={**fit.meta, "method": method, "sentence": sentence, "recurrent": model})
 
 
+@shown_as("rate_ratios")
 @dataclass(frozen=True)
 class CountModel:
     """A fitted count regression."""
@@ -247,11 +248,6 @@ class CountModel:
         """The methods paragraph."""
         return f"{self.meta['sentence']}. Events per subject with log follow-up as offset."
 
-    def __str__(self) -> str:
-        return self.rate_ratios().to_text()
-
-    __repr__ = __str__
-
 
 def _counts(
     surv: SurvData, frame: pd.DataFrame, id: str, model: str, level: float, order: Mapping[str, Sequence[Any]] | None
@@ -290,6 +286,7 @@ def _counts(
     return CountModel(table, V, fit, meta, len(first))
 
 
+@shown_as("estimates")
 @dataclass(frozen=True)
 class MeanCumulativeFunction:
     """Expected number of events per subject over time, by group."""
@@ -347,11 +344,6 @@ class MeanCumulativeFunction:
     def explain(self) -> str:
         """The methods paragraph."""
         return f"{self.meta['sentence']}. Robust variance of Lawless and Nadeau (Technometrics 1995; 37: 158-168)."
-
-    def __str__(self) -> str:
-        return self.estimates.to_text()
-
-    __repr__ = __str__
 
 
 def mean_cumulative_function(

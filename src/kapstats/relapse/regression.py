@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings as python_warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from kapstats.inference.intervals import with_inference
 from kapstats.relapse.surv_data import SurvData
 
 INTERCEPT = "(Intercept)"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,21 @@ def warn(message: str) -> str:
     return message
 
 
+def shown_as(name: str) -> Callable[[type[T]], type[T]]:
+    """Class decorator: text and HTML of an object are those of the table that its attribute or method `name` gives."""
+
+    def table(fit: Any) -> Estimates:
+        found = getattr(fit, name)
+        return found() if callable(found) else found
+
+    def decorate(cls: type[T]) -> type[T]:
+        cls.__str__ = cls.__repr__ = lambda self: table(self).to_text()  # type: ignore[method-assign]
+        cls._repr_html_ = lambda self: table(self).to_html()  # type: ignore[attr-defined]
+        return cls
+
+    return decorate
+
+
 def spread(values: FloatArray, aliased: BoolArray) -> FloatArray:
     """A vector or matrix of the estimable coefficients with NaN for the aliased ones."""
     keep = np.flatnonzero(~aliased)
@@ -128,6 +144,14 @@ def newdata_frame(newdata: Any, default: pd.DataFrame) -> pd.DataFrame:
         lengths = [len(v) for v in newdata.values() if isinstance(v, (list, tuple, np.ndarray))]
         return pd.DataFrame(dict(newdata), index=None if lengths else [0]).reset_index(drop=True)
     return frames.to_pandas(newdata)
+
+
+def predictor_rows(covariates: Covariates, used: pd.DataFrame, newdata: Any) -> tuple[pd.DataFrame, FloatArray]:
+    """Rows to predict for and their covariates: those of `newdata`, or one row at the covariates' means."""
+    if newdata is None:
+        return pd.DataFrame({"covariates": ["at their means"]}), covariates.X.mean(0, keepdims=True)
+    rows = newdata_frame(newdata, used)
+    return rows, covariates.new(rows)
 
 
 def identifying(new: pd.DataFrame, times: FloatArray) -> pd.DataFrame:
