@@ -35,6 +35,7 @@ _EXPORTS: dict[str, str] = {
     "tipping_point": "kapstats.response.tipping_point",
     "ImputationPlan": "kapstats.response.imputation",
     "Estimand": "kapstats.response.estimand",
+    "intercurrent_events": "kapstats.response.intercurrent",
     "blinding_index": "kapstats.response.blinding",
     "separation": "kapstats.response.onset",
     "onset_curve": "kapstats.response.onset",

@@ -43,9 +43,11 @@ def meta(
 
     sentence : the model sentence ("REML, unstructured, Kenward-Roger; 756 of 800 records, 200 subjects; ...")
     scale : "identity", "log", "logit" ...: the scale on which `estimate` stands
-    data : the frame analysed (its fingerprint is kept) or a fingerprint
+    data : the frame analysed (its fingerprint is kept, and the estimand that `Estimand.apply` wrote into it) or a
+        fingerprint
     """
     print_of = frames.fingerprint(data) if isinstance(data, pd.DataFrame) else data
+    estimand = estimand or (frames.estimand(data) if isinstance(data, pd.DataFrame) else "")
     return {
         "method": method,
         "level": level,

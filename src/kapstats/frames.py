@@ -131,6 +131,17 @@ def fingerprint(frame: pd.DataFrame) -> str:
     return digest.hexdigest()[:16]
 
 
+def estimand(frame: pd.DataFrame) -> str:
+    """What `Estimand.apply` wrote into a table, for the results of fits on it; empty where it did not.
+
+    Examples
+    --------
+    >>> estimand(pd.DataFrame({"CHG": [1.0]}))
+    ''
+    """
+    return str(frame.attrs.get("kapstats_estimand", ""))
+
+
 def require(frame: pd.DataFrame, columns: Iterable[str], where: str = "data") -> None:
     """Raise a DataError that names the first of `columns` that `frame` lacks, and the nearest it has."""
     for name in columns:

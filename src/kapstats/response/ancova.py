@@ -224,7 +224,7 @@ class AncovaFit:
         chosen = self.default_vcov if vcov is None else vcov
         described = estimates.meta(
             method="analysis of covariance", sentence=self.sentence, warnings=self.warnings, data=self._fingerprint,
-            **{"level": 0.95, **more},
+            **{"estimand": frames.estimand(self.used), "level": 0.95, **more},
         )  # fmt: skip
         return {**described, "vcov": chosen, "df": "residual", "frame_kind": self.frame_kind}
 

@@ -137,7 +137,8 @@ class GeeFit:
     def _meta(self, vcov: str | None = None, **more: Any) -> dict[str, Any]:
         described = estimates.meta(
             method="generalised estimating equations", sentence=self.sentence, warnings=self.warnings,
-            data=self._fingerprint, **{"level": 0.95, "scale": LINKS[self.family], **more},
+            data=self._fingerprint,
+            **{"estimand": frames.estimand(self.used), "level": 0.95, "scale": LINKS[self.family], **more},
         )  # fmt: skip
         return {**described, "vcov": vcov or self.default_vcov, "frame_kind": self.frame_kind}
 

@@ -313,7 +313,8 @@ class GlmmFit:
     def _meta(self, **more: Any) -> dict[str, Any]:
         described = estimates.meta(
             method=f"generalised linear mixed model ({self.family}, {self.link})", sentence=self.sentence,
-            warnings=self.warnings, data=self._fingerprint, **{"level": 0.95, "scale": self.link, **more},
+            warnings=self.warnings, data=self._fingerprint,
+            **{"estimand": frames.estimand(self.used), "level": 0.95, "scale": self.link, **more},
         )  # fmt: skip
         return {**described, "frame_kind": self.data.kind}
 

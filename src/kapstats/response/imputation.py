@@ -154,7 +154,6 @@ class Imputations:
             side=side,
             title="Analysis after imputation",
             sentence=self._sentence() + f" Variance: {how}. " + VARIANCE_NOTE,
-            estimand=str(self.wide.long.attrs.get("kapstats_estimand", "")),
             warnings=self.warnings,
             data=self.wide.long,
         )

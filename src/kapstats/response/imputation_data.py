@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +106,8 @@ def widen(data: pd.DataFrame, plan: ImputationPlan) -> Wide:
     visits = tuple(v for v in order if v in met)
     if not visits:
         raise DataError(f"{outcome}: no outcome at any visit, so there is nothing to impute from.")
-    long, ids = _complete_grid(data, outcome, subject, visit, order)
+    used = {*design.columns_in(formula.fixed), *filter(None, named)}
+    long, ids = complete_grid(data, outcome, subject, visit, order, used)
     long = long[long[visit].isin(visits)].reset_index(drop=True)
     long[visit] = pd.Categorical(long[visit].astype("object"), categories=list(visits), ordered=True)
     built = design.build(formula.fixed, long, categorical=[visit], order={visit: visits, plan.arm: arms})
@@ -129,10 +130,13 @@ def _numbers(data: pd.DataFrame, outcome: str, subject: str) -> pd.Series:
     return values
 
 
-def _complete_grid(
-    data: pd.DataFrame, outcome: str, subject: str, visit: str, visits: tuple[Any, ...]
+def complete_grid(
+    data: pd.DataFrame, outcome: str, subject: str, visit: str, visits: tuple[Any, ...], used: Collection[str] = ()
 ) -> tuple[pd.DataFrame, pd.Index]:
-    """One row per subject and visit, in order; columns that are constant within subjects are carried to all rows."""
+    """One row per subject and visit, in order; columns that are constant within subjects are carried to all rows.
+
+    A column that some rows of a subject lack (a flag) is not constant, unless it is `used`.
+    """
     if data[subject].isna().any() or data[visit].isna().any():
         raise DataError(f"{int(data[[subject, visit]].isna().any(axis=1).sum())} rows lack {subject} or {visit}.")
     twice = data.duplicated([subject, visit])
@@ -145,7 +149,7 @@ def _complete_grid(
     long = data.assign(**{visit: data[visit].astype("object")}).set_index([subject, visit]).reindex(grid).reset_index()
     long[visit] = pd.Categorical(long[visit], categories=list(visits), ordered=True)
     others = [c for c in data.columns if c not in (outcome, subject, visit)]
-    constant = [c for c in others if (data.groupby(subject)[c].nunique(dropna=True) <= 1).all()]
+    constant = [c for c in others if (data.groupby(subject)[c].nunique(dropna=c in used) <= 1).all()]
     filled = long.groupby(subject, sort=False)[constant].transform("first")
     return long.assign(**{c: filled[c].astype(data[c].dtype) if c in filled else filled[c] for c in constant}), ids
 

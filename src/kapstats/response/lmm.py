@@ -354,7 +354,8 @@ class LmmFit:
         chosen = resolve(df, self.df, self.reml)
         described = estimates.meta(
             method=method, sentence=f"{self.sentence}; df {chosen}", conventions=self._conventions(chosen),
-            warnings=self.warnings, data=self._fingerprint, **{"level": 0.95, **more},
+            warnings=self.warnings, data=self._fingerprint,
+            **{"estimand": frames.estimand(self.used), "level": 0.95, **more},
         )  # fmt: skip
         return {**described, "df": chosen, "frame_kind": self.data.kind}
 

@@ -164,7 +164,7 @@ def _fit_rows(
     description = Description(
         prepared.formula.text, prepared.covariance.group, prepared.n_records, len(prepared.y), state.n_subjects,
         prepared.missing, str(prepared.formula.response), convention, prepared.kind, frames.fingerprint(prepared.used),
-        str(prepared.used.attrs.get("kapstats_estimand", "")),
+        frames.estimand(prepared.used),
     )  # fmt: skip
     return MmrmFit(
         state,
