@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy import special
 
-from kapstats.evidence.audit import p_values
+from kapstats.evidence.checks.counts import p_values
 
 
 def number(value, digits):

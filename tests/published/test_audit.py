@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 import kapstats as ks
-from kapstats.evidence.audit import grimmer, p_values, possible_sums
+from kapstats.evidence.checks.counts import p_values
+from kapstats.evidence.checks.moments import grimmer, possible_sums
 from kapstats.evidence.printed import parse
-from tests.published import claims
+from tests.published import audit_study, claims
 
 
 def found(**columns):
@@ -71,6 +72,19 @@ def test_the_shipped_tables_of_counts_have_no_finding_but_are_judged():
     assert len(ks.audit(aes[["study", "arm", "term", "period", "events", "n", "percent"]])) == 0
     responders = ks.evidence.table("response_binary").rename(columns={"pct": "percent"})
     assert len(ks.audit(responders[["study", "outcome", "visit", "arm", "events", "n", "percent"]])) == 0
+
+
+def test_no_shipped_estimate_contradicts_itself_but_for_one_interval_of_another_kind():
+    names = {"se": "std_error", "ci_lo": "conf_low", "ci_hi": "conf_high", "ci_level": "level", "p": "p_value"}
+    contrasts = ks.evidence.table("contrasts").rename(columns=names)
+    assert contrasts["conf_low"].notna().sum() > 30
+    ours = contrasts[~(contrasts["study"].eq("abbar2022") & contrasts["visit"].str.contains("stratum"))]
+    assert len(ks.audit(ours)) == 0
+    rest = ks.audit(contrasts)
+    assert set(rest["check"]) <= {"symmetry"}  # the limits of a stratum are far from those of a Wald interval
+    assert len(rest) <= 1
+    means = ks.evidence.table("response_continuous").rename(columns=names)
+    assert len(ks.audit(means)) == 0
 
 
 @pytest.mark.parametrize("make", [claims.counts, claims.moments, claims.inference])
@@ -175,6 +189,57 @@ def test_each_kind_of_contradiction(line, check):
 )
 def test_consistent_lines_from_print(line):
     assert len(found(**{k: [v] for k, v in line.items()})) == 0
+
+
+def test_what_is_not_found_among_means_could_be_true_and_nothing_else_is_blamed():
+    result = audit_study.study(6, seed=5)
+    assert (result["tables"] >= 5).all()
+    assert (result["missed"] == 0).all()  # a sample of whole numbers prints every mean and SD that passes
+    assert (result["alarms"] == 0).all()
+    sure = result[~result["planted"].isin(["mean", "sd", "p_value", "limit", "p_counts"])]
+    assert (sure["found"] == sure["tables"]).all()
+
+
+def test_a_witness_prints_what_it_should():
+    x = audit_study.sample("3.13", "1.81", 15)
+    assert (f"{x.mean():.2f}", f"{x.std(ddof=1):.2f}", len(x)) == ("3.13", "1.81", 15)
+    assert audit_study.sample("5.19", "1.30", 28) is None
+
+
+def test_a_line_that_is_missing():
+    terms = ["Nausea", "Dizziness", "Headache", "Vertigo"]
+    whole = pd.DataFrame({"term": np.repeat(terms, 2), "arm": ["drug", "placebo"] * 4, "events": 3, "n": 20})
+    assert len(ks.audit(whole)) == 0
+    got = ks.audit(whole.drop(index=7))
+    assert got["check"].tolist() == ["missing"]
+    assert got["printed"].tolist() == ["Vertigo: no line for placebo"]
+    assert len(ks.audit(whole.iloc[[0, 1, 2, 4]])) == 0  # a table of one arm is no table with gaps
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "checks"), [("7.2", "1.0", ["range"]), ("3.0", "3.4", ["range"]), ("3.0", "3.1", [])]
+)
+def test_scores_stay_in_their_range(mean, sd, checks):
+    assert found(mean=[mean], sd=[sd], n=[20], minimum=[0], maximum=[6])["check"].tolist() == checks
+
+
+def test_visits_and_instruments_tell_lines_apart():
+    lines = {
+        "study": "s",
+        "arm": "a",
+        "visit": [1.0, 2.0, 2.0],
+        "scale": ["MADRS", "MADRS", "CGI"],
+        "events": 1,
+        "n": 9,
+    }
+    assert len(found(**lines)) == 0
+    assert found(**{**lines, "scale": "MADRS"})["check"].tolist() == ["duplicate"]
+
+
+def test_limits_of_other_methods_are_no_contradiction_unless_the_scale_is_stated():
+    limits = {"estimate": ["14.2"], "conf_low": ["3.9"], "conf_high": ["24.2"]}
+    assert len(found(**limits)) == 0
+    assert found(**limits, scale="identity")["check"].tolist() == ["symmetry"]
 
 
 def test_any_event_is_at_least_the_commonest():

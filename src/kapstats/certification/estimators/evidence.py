@@ -1,9 +1,212 @@
-"""Evidence over studies."""
+"""Evidence over studies: pooling, regression on a moderator, and times read off a curve.
+
+A replicate is a set of independent trials (its subjects are the trials), each drawn from distributions that are written
+here, so that the truth of every row is a constant.
+"""
 
 from __future__ import annotations
 
-from kapstats.certification.estimators.common import Certificate, Estimator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-ESTIMATORS: tuple[Estimator, ...] = ()
+import numpy as np
+from scipy.special import expit, logit, stdtr, stdtrit
 
-CERTIFICATES: tuple[Certificate, ...] = ()
+from kapstats._types import FloatArray
+from kapstats.certification.estimators.common import Answer, Certificate, Estimator, Row, wald
+from kapstats.evidence.reconstruct import patients
+from kapstats.kernels import meta, meta_regression
+from kapstats.kernels.beta_binomial import beta_binomial
+from kapstats.simulation.draw import Draw
+from kapstats.simulation.scenario import Arm, Scenario
+from kapstats.simulation.streams import stream
+
+EFFECT, TAU, SD = -4.0, 2.5, 11.0  # points of a depression score: mean effect, its spread, between patients
+SLOPE = -2.0  # points per unit of the moderator
+RISK, ODDS, RHO = 0.02, float(np.log(3.0)), 0.02  # rare event in controls, its log odds ratio, within-study correlation
+RATES, PATIENTS, END = (0.05, 0.10), 150, 24.0  # events per month in two arms of a trial followed for END months
+CLICKED, GRID = 0.003, 3.0  # error of a click on the curve, months between numbers at risk
+
+Answers = Callable[[Scenario, Sequence[Draw], float], Answer]
+
+
+def trials() -> Scenario:
+    """Independent trials of a drug against placebo; its subjects are trials."""
+    arms = (Arm(label="Placebo", code=0), Arm(label="Drug", code=1))
+    return Scenario(name="independent-trials", title="Independent trials", arms=arms, subjects=10)
+
+
+def generator(d: Draw) -> np.random.Generator:
+    """The stream of a replicate's trials."""
+    return stream(d.seed, d.scenario.name, d.replicate, "trials")
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """Mean differences, their squared standard errors and the moderator of k trials, (k,) each."""
+
+    y: FloatArray
+    v: FloatArray
+    x: FloatArray
+
+
+def effects(d: Draw, slope: float = 0.0) -> Effects:
+    """Trials of 10 to 80 patients per arm whose true effects differ."""
+    rng, k = generator(d), d.n
+    n = rng.integers(10, 81, (2, k))
+    x = rng.uniform(-1, 1, k)
+    variance = SD**2 * rng.chisquare(n - 1) / (n - 1)
+    y = EFFECT + slope * x + TAU * rng.standard_normal(k) + SD * np.sqrt((1 / n).sum(axis=0)) * rng.standard_normal(k)
+    return Effects(y, (variance / n).sum(axis=0), x)
+
+
+def _pooled(model: str, t: bool) -> Answers:
+    """Inverse-variance pooling with Hartung and Knapp's interval, or with the normal one."""
+
+    def one(d: Draw, level: float) -> tuple[float, float, float]:
+        e = effects(d)
+        found = meta.pool(e.y, e.v, model)
+        if not t:
+            return found.estimate, found.std_error, np.inf
+        return found.estimate, meta.hartung_knapp(e.y, e.v, found.tau2, guard=False), d.n - 1.0
+
+    return lambda s, draws, level: _student([one(d, level) for d in draws], level)
+
+
+def _student(found: list[tuple[float, float, float]], level: float) -> Answer:
+    """Limits by t on the degrees of freedom found, or normal ones."""
+    estimate, error, df = (np.array(column)[:, None] for column in zip(*found, strict=True))
+    df = np.where(np.isinf(df), 1e9, df)
+    half = stdtrit(df, 0.5 + level / 2) * error
+    p = 2 * stdtr(df, -np.abs(estimate / error))
+    return Answer(estimate, error, estimate - half, estimate + half, p, np.isfinite(error))
+
+
+def _regressed(t: bool) -> Answers:
+    """The slope on the moderator, with Knapp and Hartung's interval, or by common-effect weights and normal limits."""
+
+    def one(d: Draw, level: float) -> tuple[float, float, float]:
+        e = effects(d, SLOPE)
+        fit = meta_regression.regress(e.y, e.v, np.column_stack([np.ones(d.n), e.x]), "reml" if t else "common")
+        scale = fit.q_at_tau2 / (d.n - 2) if t else 1.0
+        return float(fit.coefficients[1]), float(np.sqrt(scale * fit.covariance[1, 1])), d.n - 2.0 if t else np.inf
+
+    return lambda s, draws, level: _student([one(d, level) for d in draws], level)
+
+
+def counts(d: Draw, rho: float) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Rare events of two to one randomised trials; risks of every arm vary as a beta distribution, or (rho 0) by study
+    with a common odds ratio."""
+    rng, k = generator(d), d.n
+    n2 = rng.integers(20, 150, k)
+    n1 = 2 * n2
+    if rho:
+        s = (1 - rho) / rho
+        p2 = rng.beta(RISK * s, (1 - RISK) * s, k)
+        high = expit(logit(RISK) + ODDS)
+        p1 = rng.beta(high * s, (1 - high) * s, k)
+    else:
+        level = logit(RISK) + 0.5 * rng.standard_normal(k)
+        p1, p2 = expit(level + ODDS), expit(level)
+    return rng.binomial(n1, p1).astype(float), n1.astype(float), rng.binomial(n2, p2).astype(float), n2.astype(float)
+
+
+def _rare(pool: Callable[[FloatArray, FloatArray, FloatArray, FloatArray], tuple[float, float]], rho: float) -> Answers:
+    def one(d: Draw) -> tuple[float, float]:
+        table = counts(d, rho)
+        if 0 in (table[0].sum(), table[2].sum()):
+            return np.nan, np.nan
+        return pool(*table)
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        found = np.array([one(d) for d in draws])
+        return wald(found[:, :1], found[:, 1:], level)
+
+    return analyse
+
+
+def _corrected(a: FloatArray, n1: FloatArray, c: FloatArray, n2: FloatArray) -> tuple[float, float]:
+    """One half in every cell of a study with a zero cell, and inverse variances."""
+    found = meta.pool(*meta.two_by_two(a, n1, c, n2, "OR"), "dl")
+    return found.estimate, found.std_error
+
+
+def _betabinomial(a: FloatArray, n1: FloatArray, c: FloatArray, n2: FloatArray) -> tuple[float, float]:
+    k = len(a)
+    X = np.column_stack([np.ones(2 * k), np.repeat([1.0, 0.0], k)])
+    fit = beta_binomial(np.r_[a, c], np.r_[n1, n2], X)
+    return (float(fit.coefficients[1]), float(np.sqrt(fit.covariance[1, 1]))) if fit.converged else (np.nan, np.nan)
+
+
+def _crude(a: FloatArray, n1: FloatArray, c: FloatArray, n2: FloatArray) -> tuple[float, float]:
+    """The odds ratio of the summed counts, as if they were of one trial."""
+    cells = np.array([a.sum(), (n1 - a).sum(), c.sum(), (n2 - c).sum()])
+    return float(np.log(cells[0] * cells[3] / (cells[1] * cells[2]))), float(np.sqrt((1 / cells).sum()))
+
+
+def _read_off(with_table: bool) -> Answers:
+    """Log ratio of the rates of two arms, from times that are read off their curves."""
+
+    def arm(rng: np.random.Generator, rate: float) -> tuple[float, float]:
+        time = rng.exponential(1 / rate, PATIENTS)
+        stop = rng.uniform(2, END, PATIENTS)
+        t, event = np.minimum(time, stop), time <= stop
+        at = np.unique(t[event])
+        n, d = np.array([(t >= x).sum() for x in at]), np.array([((t == x) & event).sum() for x in at])
+        s = np.clip(np.cumprod(1 - d / n) + CLICKED * rng.standard_normal(len(at)), 0, 1)
+        grid = np.arange(0, t.max(), GRID) if with_table else np.zeros(1)
+        clicks = np.append(0.0, at), np.append(1.0, np.minimum.accumulate(s))
+        made = patients(
+            *clicks, grid, np.array([(t >= x).sum() for x in grid]), int(event.sum()) if with_table else None
+        )
+        return float(len(made.events)), float(made.events.sum() + made.censored.sum())
+
+    def one(d: Draw) -> tuple[float, float]:
+        rng = generator(d)
+        (d1, t1), (d0, t0) = (arm(rng, rate) for rate in reversed(RATES))
+        return float(np.log(d1 / t1 / (d0 / t0))), float(np.sqrt(1 / d1 + 1 / d0))
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        found = np.array([one(d) for d in draws])
+        return wald(found[:, :1], found[:, 1:], level)
+
+    return analyse
+
+
+def _constant(quantity: str, value: float) -> Callable[[Scenario], list[Row]]:
+    return lambda s: [{"quantity": quantity, "contrast": "Drug - Placebo", "value": value, "mc_error": 0.0}]
+
+
+_MEAN = _constant("mean of effects", EFFECT)
+_SLOPE = _constant("slope of effects", SLOPE)
+_OR = _constant("log odds ratio", ODDS)
+_RATE = _constant("log rate ratio", float(np.log(RATES[1] / RATES[0])))
+
+ESTIMATORS: tuple[Estimator, ...] = (
+    Estimator("meta_analysis", (), _MEAN, _pooled("reml", True)),
+    Estimator("meta_analysis-dl-normal", (), _MEAN, _pooled("dl", False)),
+    Estimator("meta_analysis-mantel-haenszel", (), _OR, _rare(lambda *t: meta.mantel_haenszel(*t, "OR"), 0.0)),
+    Estimator("meta_analysis-corrected", (), _OR, _rare(_corrected, 0.0)),
+    Estimator("meta_analysis-beta-binomial", (), _OR, _rare(_betabinomial, RHO)),
+    Estimator("meta_analysis-summed-counts", (), _OR, _rare(_crude, RHO)),
+    Estimator("meta_regression", (), _SLOPE, _regressed(True)),
+    Estimator("meta_regression-common-normal", (), _SLOPE, _regressed(False)),
+    Estimator("reconstruct_ipd", (), _RATE, _read_off(True)),
+    Estimator("reconstruct_ipd-curve-only", (), _RATE, _read_off(False)),
+)
+
+CERTIFICATES: tuple[Certificate, ...] = (
+    Certificate("meta_analysis", "independent-trials", 5),
+    Certificate("meta_analysis-dl-normal", "independent-trials", 5, control=True, note="5 trials"),
+    Certificate("meta_analysis-mantel-haenszel", "independent-trials", 10, note="rare events"),
+    Certificate("meta_analysis-corrected", "independent-trials", 10, control=True, note="one half in zero cells"),
+    Certificate("meta_analysis-beta-binomial", "independent-trials", 30, 1_000, note="rare events"),
+    Certificate("meta_analysis-summed-counts", "independent-trials", 30, 1_000, control=True, note="studies ignored"),
+    Certificate("meta_regression", "independent-trials", 10, 5_000),
+    Certificate("meta_regression-common-normal", "independent-trials", 10, 5_000, control=True, note="tau^2 ignored"),
+    Certificate("reconstruct_ipd", "independent-trials", 2, 1_000, note="clicks within 0.003, numbers at risk"),
+    Certificate("reconstruct_ipd-curve-only", "independent-trials", 2, 1_000, control=True, note="no numbers at risk"),
+)
+
+#: scenarios that only certificates use
+SCENARIOS: dict[str, Callable[[], Scenario]] = {"independent-trials": trials}

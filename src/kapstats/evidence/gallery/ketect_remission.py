@@ -1,6 +1,6 @@
 """KetECT: remission after ECT against ketamine."""
 
-from kapstats.evidence.audit import p_values
+from kapstats.evidence.checks.counts import p_values
 from kapstats.evidence.gallery.entry import Entry, Line
 from kapstats.safety.difference import risk_difference
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from kapstats.evidence import table
-from kapstats.evidence.audit import p_values
+from kapstats.evidence.checks.counts import p_values
 from kapstats.evidence.gallery.entry import Entry, Line
 
 
