@@ -11,6 +11,13 @@ from scipy import optimize
 Array = Any
 
 
+def generalised_inverse(information: Array) -> Array:
+    """Inverse; where parameters repeat each other, the Moore-Penrose one in units of the diagonal."""
+    scale = np.sqrt(np.diag(information))
+    inverse = np.linalg.pinv(information / np.outer(scale, scale), rcond=1e-9, hermitian=True)
+    return inverse / np.outer(scale, scale)
+
+
 @dataclass(frozen=True)
 class Dense:
     """y (N,), X (N, p), blocks: (codes (N,), Z (N, k)) of each correlated block of random effects."""
@@ -83,7 +90,7 @@ class Dense:
         Pm = O - O @ self.X @ Phi @ self.X.T @ O
         P = np.array([-self.X.T @ O @ d @ O @ self.X for d in D])
         info = np.array([[0.5 * np.trace(Pm @ a @ Pm @ b) for a in D] for b in D])
-        W = np.linalg.inv(info)
+        W = generalised_inverse(info)
         inner = sum(
             W[j, k] * (self.X.T @ O @ D[j] @ O @ D[k] @ O @ self.X - P[j] @ Phi @ P[k])
             for j in range(len(D))
