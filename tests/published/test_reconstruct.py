@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import kapstats as ks
+from tests.published import reconstruct_study
 
 
 def trial(rng, n, rate, follow_up=12.0):
@@ -131,3 +132,51 @@ def test_events_that_do_not_fit_are_told():
     with pytest.warns(ks.errors.KapstatsWarning, match="4 events fit the curve"):
         got = ks.reconstruct_ipd({"time": [1, 2, 3], "survival": [0.9, 0.7, 0.6]}, 10, 9)
     assert got.warnings
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.filterwarnings("ignore::kapstats.errors.KapstatsWarning")
+def test_least_squares_meets_numbers_at_risk_and_total_exactly_and_lies_no_further_away(seed):
+    rng = np.random.default_rng(20 + seed)
+    time, event = trial(rng, 90, 0.15)
+    curve, risk, total = clicked(time, event, rng), at_risk(time), int(event.sum())
+    best, begun = (ks.reconstruct_ipd(curve, risk, total, method=m) for m in ("least-squares", "guyot"))
+    frame = best.to_frame()
+    assert (len(frame), frame["event"].sum()) == (90, total)
+    for t, n in zip(risk["time"], risk["n_risk"], strict=True):
+        assert (frame["time"] >= t).sum() == n
+    if begun["event"].sum() == total:
+        assert best.meta["root_mean_square"]["all"] <= begun.meta["root_mean_square"]["all"] + 1e-12
+    assert best.meta["largest_gap"]["all"] < 0.02
+
+
+@pytest.mark.parametrize("method", ["guyot", "least-squares"])
+def test_the_unit_of_time_and_the_order_of_clicks_do_not_matter(method):
+    rng = np.random.default_rng(4)
+    time, event = trial(rng, 60, 0.2)
+    curve, risk = clicked(time, event), at_risk(time)
+    got = ks.reconstruct_ipd(curve, risk, int(event.sum()), method=method).to_frame()
+    turned = ks.reconstruct_ipd(curve.sample(frac=1, random_state=1), risk, int(event.sum()), method=method).to_frame()
+    pd.testing.assert_frame_equal(got, turned)
+    years = ks.reconstruct_ipd(
+        curve.assign(time=curve["time"] / 16), risk.assign(time=risk["time"] / 16), int(event.sum()), method=method
+    ).to_frame()
+    np.testing.assert_allclose(16 * years["time"], got["time"])
+    assert years["event"].tolist() == got["event"].tolist()
+
+
+def test_both_ends_of_every_step_may_be_clicked_and_neighbours_exchanged():
+    curve = pd.DataFrame({"time": [1, 1, 2, 2, 3, 3], "survival": [1.0, 0.9, 0.9, 0.7, 0.7, 0.6]})
+    got = ks.reconstruct_ipd(curve, 10)
+    assert got.filter(event=1)["time"].tolist() == [1.0, 2.0, 2.0, 3.0]
+    assert got.meta["largest_gap"]["all"] < 1e-12
+    exchanged = pd.DataFrame({"time": [1, 1.98, 2.02, 3], "survival": [0.9, 0.7, 0.9, 0.6]})
+    again = ks.reconstruct_ipd(exchanged, 10)
+    assert again.meta["largest_gap"]["all"] < 1e-12
+    assert again["event"].sum() == 4
+
+
+def test_the_study_of_the_docs_runs():
+    found = {m: reconstruct_study.errors(1, "clicks within 0.002", m) for m in ("guyot", "least-squares")}
+    assert all(abs(f["hazard ratio"]) < 0.03 and f["curve"] < 0.005 for f in found.values())
+    assert found["least-squares"]["events"] == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,26 +11,24 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import DataError, KapstatsWarning, first_ids, nearest
+from kapstats.errors import DataError, KapstatsWarning, choose, first_ids, nearest
+from kapstats.kernels.reconstruction import Patients, least_squares, patients
 
 TIME = ("time", "t", "x", "aval")
 SURVIVAL = ("survival", "estimate", "s", "surv", "y")
 AT_RISK = ("n_risk", "at_risk", "n", "nrisk")
+METHODS = {"guyot": patients, "least-squares": least_squares}
+NAMES = {"guyot": "Guyot et al. 2012", "least-squares": "constrained least squares"}
 DRAWN = {"std_error", "conf_low", "conf_high", "n_event", "n_censor", "n_risk"}
 
 
-@dataclass(frozen=True, slots=True)
-class Patients:
-    """Event times and censoring times of one group, and the largest gap between its curve and the clicks."""
-
-    events: FloatArray
-    censored: FloatArray
-    largest_gap: float
-    root_mean_square: float
-
-
 def reconstruct_ipd(
-    curve: FrameLike, at_risk: Any = None, total_events: Any = None, *, by: str | None = None
+    curve: FrameLike,
+    at_risk: Any = None,
+    total_events: Any = None,
+    *,
+    by: str | None = None,
+    method: str = "guyot",
 ) -> estimates.Estimates:
     """Individual times and event indicators whose Kaplan-Meier curve is the printed one.
 
@@ -48,6 +45,8 @@ def reconstruct_ipd(
     total_events : number of events where it is printed (a number, or one per group): it settles the censoring after the
         last time of the at-risk table, or from the start when only the number at the start is known
     by : the group column; by default the one column that is neither time nor survival
+    method : "guyot"; or "least-squares", which goes on from there to the whole numbers of events whose curve is nearest
+        to the clicks, numbers at risk and total events being met exactly
 
     Returns
     -------
@@ -74,6 +73,7 @@ def reconstruct_ipd(
     >>> patients.filter(event=1)["time"].tolist()
     [1.0, 2.0, 2.0, 3.0]
     """
+    choose(method, METHODS, "method")
     frame = frames.to_pandas(curve)
     time, survival = _named(frame, TIME, "curve"), _named(frame, SURVIVAL, "curve")
     group = by if by is not None else _group(frame, time, survival)
@@ -84,7 +84,7 @@ def reconstruct_ipd(
         t, s = _clicks(part, time, survival)
         risk_time, risk = _risk(at_risk, group, name)
         total = total_events.get(name) if isinstance(total_events, Mapping) else total_events
-        made = patients(t, s, risk_time, risk, None if total is None else int(total))
+        made = METHODS[method](t, s, risk_time, risk, None if total is None else int(total))
         rows = _rows(made)
         parts.append(rows if group is None else rows.assign(**{group: name})[[group, "time", "event"]])
         label = "all" if name is None else str(name)
@@ -100,7 +100,7 @@ def reconstruct_ipd(
     for note in notes:
         warnings.warn(note, KapstatsWarning, stacklevel=2)
     about = estimates.meta(
-        method="reconstruction of individual times (Guyot et al. 2012)",
+        method=f"reconstruction of individual times ({NAMES[method]})",
         level=None,
         title="Reconstructed individual times",
         sentence="; ".join(
@@ -133,7 +133,12 @@ def _group(frame: pd.DataFrame, time: str, survival: str) -> str | None:
 
 
 def _clicks(part: pd.DataFrame, time: str, survival: str) -> tuple[FloatArray, FloatArray]:
-    """Clicks in order of time, survival as a proportion that never rises, from 1 at time 0."""
+    """Clicks in order of time, survival as a proportion that never rises, from 1 at time 0.
+
+    Rising clicks are rearranged: times and survivals are sorted each, which undoes exchanged clicks and is never
+    further from a falling curve than the clicks were (Chernozhukov, Fernandez-Val & Galichon 2009). Of the two ends of
+    a step clicked at one time the lower is the curve.
+    """
     t, s = (pd.to_numeric(part[c], errors="coerce").to_numpy(dtype=float) for c in (time, survival))
     whole = np.isfinite(t) & np.isfinite(s)
     t, s = t[whole], s[whole]
@@ -143,8 +148,9 @@ def _clicks(part: pd.DataFrame, time: str, survival: str) -> tuple[FloatArray, F
         s = s / 100
     if s.max() > 1.02 or s.min() < -0.02 or t.min() < 0:
         raise DataError("curve: survival lies between 0 and 1 (or 0 and 100%), times are not negative.")
-    order = np.lexsort((-s, t))
-    t, s = t[order], np.minimum.accumulate(np.clip(s[order], 0, 1))
+    t, s = np.sort(t), np.sort(np.clip(s, 0, 1))[::-1]
+    lowest = np.append(np.diff(t) > 0, True)
+    t, s = t[lowest], s[lowest]
     if t[0] > 0:
         t, s = np.append(0.0, t), np.append(1.0, s)
     return t, s
@@ -181,98 +187,3 @@ def _rows(made: Patients) -> pd.DataFrame:
     events = np.repeat([1, 0], [len(made.events), len(made.censored)])
     order = np.lexsort((-events, times))
     return pd.DataFrame({"time": times[order], "event": events[order]})
-
-
-def patients(t: FloatArray, s: FloatArray, risk_time: FloatArray, risk: IntArray, total_events: int | None) -> Patients:
-    """Patients of one group from clicks (K,) and the at-risk table (J,).
-
-    The state between intervals is (number at risk, curve so far); `_interval` moves it over the clicks of one interval.
-    """
-    ends = np.append(risk_time[1:], np.inf)
-    state = (int(risk[0]), 1.0)
-    events: list[tuple[FloatArray, IntArray]] = []
-    censored: list[FloatArray] = []
-    for j, (begin, end) in enumerate(zip(risk_time, ends, strict=True)):
-        inside = (t >= begin) & (t < end)
-        last = j == len(risk_time) - 1
-        finish = max(float(t[-1]), float(begin)) if last else float(end)
-        if last:
-            done = int(sum(d.sum() for _, d in events))
-            wanted = None if total_events is None else total_events - done
-            c = _last_censored(t[inside], s[inside], state, begin, finish, wanted, censored, risk_time)
-        else:
-            c = _meeting(t[inside], s[inside], state, begin, finish, int(risk[j + 1]))
-        state, d, _ = _interval(t[inside], s[inside], state, begin, finish, c)
-        events.append((t[inside], d))
-        censored.append(_spread(begin, finish, c))
-    rest = np.full(max(0, state[0]), max(float(t[-1]), float(risk_time[-1])))
-    event_times = np.concatenate([np.repeat(times, d) for times, d in events])
-    cens = np.concatenate([*censored, rest])
-    gap = _curve(event_times, cens, t) - s
-    return Patients(event_times, cens, float(np.abs(gap).max()), float(np.sqrt((gap**2).mean())))
-
-
-def _spread(begin: float, end: float, c: int) -> FloatArray:
-    return begin + (end - begin) * np.arange(1, c + 1) / (c + 1)
-
-
-def _interval(
-    t: FloatArray, s: FloatArray, state: tuple[int, float], begin: float, end: float, c: int
-) -> tuple[tuple[int, float], IntArray, float]:
-    """State at the end, events at each click and squared distance from the clicks, with c censored evenly."""
-    n, drawn = state
-    times = _spread(begin, end, c)
-    gone = np.searchsorted(times, t, side="left")
-    events = np.zeros(len(t), dtype=np.int64)
-    lost, distance = 0, 0.0
-    for k, survival in enumerate(s):
-        at_risk = n - int(gone[k]) - lost
-        if at_risk <= 0 or drawn <= 0:
-            continue
-        d = int(np.clip(np.floor(at_risk * (1 - survival / drawn) + 0.5), 0, at_risk))
-        events[k] = d
-        lost += d
-        drawn *= 1 - d / at_risk
-        distance += (drawn - survival) ** 2
-    return (n - lost - c, drawn), events, distance
-
-
-def _meeting(t: FloatArray, s: FloatArray, state: tuple[int, float], begin: float, end: float, target: int) -> int:
-    """The number censored that leaves `target` at risk, or the nearest to it; of several the closest to the clicks."""
-    misses = {}
-    for c in range(max(0, state[0] - target) + 1):
-        (left, _), _, distance = _interval(t, s, state, begin, end, c)
-        misses[c] = (abs(left - target), distance)
-    return min(misses, key=lambda c: misses[c])
-
-
-def _last_censored(
-    t: FloatArray,
-    s: FloatArray,
-    state: tuple[int, float],
-    begin: float,
-    end: float,
-    wanted: int | None,
-    before: list[FloatArray],
-    risk_time: FloatArray,
-) -> int:
-    """Censored after the last number at risk: to meet the events stated, else at the rate until then."""
-    most = state[0]
-    if wanted is None:
-        length = float(risk_time[-1] - risk_time[0])
-        rate = sum(len(c) for c in before) / length if length > 0 else 0.0
-        return int(min(round(rate * (end - begin)), most))
-    misses = {}
-    for c in range(most + 1):
-        _, d, distance = _interval(t, s, state, begin, end, c)
-        misses[c] = (abs(int(d.sum()) - wanted), distance)
-    return min(misses, key=lambda c: misses[c])
-
-
-def _curve(events: FloatArray, censored: FloatArray, at: FloatArray) -> FloatArray:
-    """Kaplan-Meier survival of these patients at the times `at`."""
-    times, d = np.unique(events, return_counts=True)
-    everyone = np.sort(np.concatenate([events, censored]))
-    n = len(everyone) - np.searchsorted(everyone, times, side="left")
-    steps = np.concatenate([[1.0], np.cumprod(1 - d / n)])
-    return steps[np.searchsorted(times, at, side="right")]

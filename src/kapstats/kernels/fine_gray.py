@@ -78,9 +78,7 @@ class _Sums:
     A: Array
 
 
-def fine_gray(
-    time: Array, cause: Codes, X: Array, *, group: Codes | None = None, weighting: str = "crr"
-) -> FineGray:
+def fine_gray(time: Array, cause: Codes, X: Array, *, group: Codes | None = None, weighting: str = "crr") -> FineGray:
     """Fit to `time` (n,), `cause` (n,) coded 0 censored, 1 of interest, 2 competing, and covariates `X` (n, p).
 
     `group` (n,) separates the censoring distributions. `weighting` "ipcw" keeps events at t in the risk set of the
@@ -106,8 +104,17 @@ def fine_gray(
     residual[order] = influence
     score_null = float(null.score @ np.linalg.solve(null.information, null.score))
     return FineGray(
-        coef, bread @ (influence.T @ influence) @ bread, bread, sums.loglik, null.loglik, score_null, layout.u,
-        layout.d / sums.S0 * np.exp(-sums.shift - centre @ coef), residual, best.iterations, best.converged,
+        coef,
+        bread @ (influence.T @ influence) @ bread,
+        bread,
+        sums.loglik,
+        null.loglik,
+        score_null,
+        layout.u,
+        layout.d / sums.S0 * np.exp(-sums.shift - centre @ coef),
+        residual,
+        best.iterations,
+        best.converged,
     )
 
 

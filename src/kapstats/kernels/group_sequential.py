@@ -202,9 +202,7 @@ def effect_at(information: Array, upper: Array, stage: int, z: float, slope: Arr
     return float(brentq(gap, low, high, xtol=1e-12, rtol=1e-13))
 
 
-def conditional_power(
-    information: Array, upper: Array, stage: int, z: float, drift: float
-) -> float:
+def conditional_power(information: Array, upper: Array, stage: int, z: float, drift: float) -> float:
     """P(cross a later bound | Z_stage = z) when the remaining increments have drift `drift`."""
     I = np.asarray(information, float)
     rest = I[stage + 1 :] - I[stage]

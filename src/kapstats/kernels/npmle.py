@@ -64,7 +64,12 @@ def cliques(left: Array, right: Array, *, closed: bool = False) -> Cliques:
 
 
 def npmle(
-    left: Array, right: Array, *, weights: Array | None = None, closed: bool = False, tolerance: float = 1e-11,
+    left: Array,
+    right: Array,
+    *,
+    weights: Array | None = None,
+    closed: bool = False,
+    tolerance: float = 1e-11,
     max_iterations: int = 500,
 ) -> Npmle:
     """Masses on the innermost intervals of `left`, `right` (Inf = right-censored), optional `weights`, all (n,)."""

@@ -290,7 +290,8 @@ def maximise(
     theta: Array,
     *,
     tolerance: float = 1e-12,
-    held: Array | None = None, max_iterations: int = 200,
+    held: Array | None = None,
+    max_iterations: int = 200,
 ) -> Fit:
     """Newton steps with a positive-definite correction and step halving; converged on the Newton decrement.
 

@@ -150,7 +150,13 @@ def cause_specific(
         fits.append(cox(f"Surv(TIME__, CAUSE__) ~ {right}", rows, ties=ties, level=level, order=order))
     method = f"cause-specific Cox models, {ties} ties"
     meta = estimates.meta(
-        method=method, level=level, title="Cause-specific hazards", sentence=f"{method}; {surv.sentence()}",
-        estimand="log cause-specific hazard ratio", data=surv.data_print, frame_kind=surv.kind, ties=ties,
+        method=method,
+        level=level,
+        title="Cause-specific hazards",
+        sentence=f"{method}; {surv.sentence()}",
+        estimand="log cause-specific hazard ratio",
+        data=surv.data_print,
+        frame_kind=surv.kind,
+        ties=ties,
     )
     return CauseSpecificFit(tuple(fits), surv.causes, cov, surv, meta)

@@ -301,8 +301,14 @@ def gray_test(
     by = f", stratified by {', '.join(surv.formula.strata)}" if surv.formula.strata else ""
     method = f"Gray's test{by}, rho = {rho:g}"
     meta = estimates.meta(
-        method=method, level=None, title="Gray's test", sentence=f"{method}; {surv.sentence()}", warnings=notes,
-        estimand="equality of cumulative incidence functions", data=surv.data_print, frame_kind=surv.kind,
+        method=method,
+        level=None,
+        title="Gray's test",
+        sentence=f"{method}; {surv.sentence()}",
+        warnings=notes,
+        estimand="equality of cumulative incidence functions",
+        data=surv.data_print,
+        frame_kind=surv.kind,
         groups=groups.labels,
     )
     return Estimates(pd.DataFrame([row]), meta)

@@ -196,8 +196,15 @@ def _clustered(found: fg.FineGray, cluster: IntArray) -> FloatArray:
 
 
 def _fine_gray_fit(
-    surv: SurvData, cov: Covariates, found: fg.FineGray, vcov: FloatArray, cause: Any, weighting: str, by: list[str],
-    level: float, notes: tuple[str, ...],
+    surv: SurvData,
+    cov: Covariates,
+    found: fg.FineGray,
+    vcov: FloatArray,
+    cause: Any,
+    weighting: str,
+    by: list[str],
+    level: float,
+    notes: tuple[str, ...],
 ) -> FineGrayFit:
     assert surv.status is not None
     n_events = int((surv.status == surv.causes.index(cause) + 1).sum())

@@ -171,8 +171,13 @@ def state_occupation(
         parts.append(_rows(groups, g, states, curve.time, curve.probability, curve.std_error, level, curve.n_risk))
     method = f"Aalen-Johansen state occupation, infinitesimal-jackknife errors by {id}, log limits"
     meta = estimates.meta(
-        method=method, level=level, title="State occupation", sentence=f"{method}; {surv.sentence()}",
-        estimand="probability of the state at the time", data=surv.data_print, frame_kind=surv.kind,
+        method=method,
+        level=level,
+        title="State occupation",
+        sentence=f"{method}; {surv.sentence()}",
+        estimand="probability of the state at the time",
+        data=surv.data_print,
+        frame_kind=surv.kind,
     )
     episodes = _episodes(surv, id, groups, states, origin, target)
     return StateOccupation(pd.concat(parts, ignore_index=True), groups, states, tuple(curves), meta, episodes)
@@ -231,8 +236,14 @@ def _paths(
 
 
 def _rows(
-    groups: Groups, g: int, states: tuple[Any, ...], time: FloatArray, value: FloatArray, error: FloatArray,
-    level: float, n_risk: FloatArray | None = None,
+    groups: Groups,
+    g: int,
+    states: tuple[Any, ...],
+    time: FloatArray,
+    value: FloatArray,
+    error: FloatArray,
+    level: float,
+    n_risk: FloatArray | None = None,
 ) -> pd.DataFrame:
     z = float(ndtri(0.5 + level / 2.0))
     parts = []

@@ -181,8 +181,15 @@ def _maximise(layout: Layout, surv: SurvData, X: FloatArray, U: FloatArray, obse
 
 
 def _fit_object(
-    name: str, surv: SurvData, cov: Covariates, cured: Covariates | None, layout: Layout, fit: ml.Fit,
-    observed: ml.Observed, scale: str, level: float,
+    name: str,
+    surv: SurvData,
+    cov: Covariates,
+    cured: Covariates | None,
+    layout: Layout,
+    fit: ml.Fit,
+    observed: ml.Observed,
+    scale: str,
+    level: float,
 ) -> ParametricFit:
     null = fit
     if cov.X.shape[1]:
@@ -213,8 +220,18 @@ def _fit_object(
     )
     names, coef, V = _with_aliased(layout, cov, fit)
     return ParametricFit(
-        coefficient_table(names, coef, V, meta, level), V, fit.theta, fit.vcov, layout, cov, cured, surv, meta,
-        fit.loglik, null.loglik, fit.iterations,
+        coefficient_table(names, coef, V, meta, level),
+        V,
+        fit.theta,
+        fit.vcov,
+        layout,
+        cov,
+        cured,
+        surv,
+        meta,
+        fit.loglik,
+        null.loglik,
+        fit.iterations,
     )
 
 

@@ -165,8 +165,14 @@ def _midpoints(observed: ml.Observed) -> tuple[FloatArray, BoolArray]:
 
 
 def layout_of(
-    name: str, surv: SurvData, observed: ml.Observed, cov: Covariates, cured: Covariates | None,
-    knots: int | Sequence[float], scale: str, cuts: Sequence[float] | None,
+    name: str,
+    surv: SurvData,
+    observed: ml.Observed,
+    cov: Covariates,
+    cured: Covariates | None,
+    knots: int | Sequence[float],
+    scale: str,
+    cuts: Sequence[float] | None,
 ) -> Layout:
     kept = [n for n, a in zip(cov.names, cov.aliased, strict=True) if not a]
     if name == "royston-parmar":

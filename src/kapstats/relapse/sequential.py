@@ -116,8 +116,10 @@ class GroupSequentialDesign:
             exits = gs.crossing(t, self._lower(), self.critical_values, drift).upper
             stay = np.concatenate([[1.0], 1.0 - np.cumsum(exits)[:-1]])
             expected = float(D * (np.diff(t, prepend=0.0) @ stay))
-            rows += [{"hazard_ratio": hr, "quantity": f"stop at analysis {k + 1}", "estimate": p}
-                     for k, p in enumerate(exits)]
+            rows += [
+                {"hazard_ratio": hr, "quantity": f"stop at analysis {k + 1}", "estimate": p}
+                for k, p in enumerate(exits)
+            ]
             rows.append({"hazard_ratio": hr, "quantity": "power", "estimate": float(exits.sum())})
             rows.append({"hazard_ratio": hr, "quantity": "expected events", "estimate": expected})
         return Estimates(pd.DataFrame(rows), self._meta("Power"))
@@ -168,7 +170,13 @@ class GroupSequentialDesign:
         return Estimates(frame, self._meta(f"Sample size for hazard ratio {hazard_ratio:g}, power {power:g}"))
 
     def _subjects(
-        self, hr: float, median: float, accrual: float, follow_up: float, dropout: tuple[float, float], fixed: float,
+        self,
+        hr: float,
+        median: float,
+        accrual: float,
+        follow_up: float,
+        dropout: tuple[float, float],
+        fixed: float,
         D: float,
     ) -> list[tuple[str, float]]:
         """Subjects so that D events are expected at the end, and when the interim numbers are expected."""
@@ -279,6 +287,9 @@ class GroupSequentialDesign:
         spending = self.spending if isinstance(self.spending, str) else "user-given alpha spending"
         method = f"group sequential design, {spending} boundaries, one-sided alpha {self.alpha:g}"
         return estimates.meta(
-            method=method, level=1.0 - 2.0 * self.alpha, title=title, sentence=f"{method}; {self.stages} analyses",
+            method=method,
+            level=1.0 - 2.0 * self.alpha,
+            title=title,
+            sentence=f"{method}; {self.stages} analyses",
             conventions=(f"combination: {self.combination}", f"sides: {self.sides}"),
         )

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from kapstats.relapse.sequential import GroupSequentialDesign
 
 
-
 @shown_as("stages")
 @dataclass(frozen=True)
 class SequentialAnalysis:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from kapstats.relapse.sequential import GroupSequentialDesign
 
 
-
 def weighted_logrank_combination(
     formula: str,
     data: FrameLike,
@@ -112,9 +111,7 @@ def weighted_logrank_combination(
     return Estimates(frame, _combination_meta(surv, formula, groups.labels, cut, z, weight, level))
 
 
-def _interim_time(
-    calendar: FloatArray, event: BoolArray, events: int | None, time: float | None
-) -> float:
+def _interim_time(calendar: FloatArray, event: BoolArray, events: int | None, time: float | None) -> float:
     if (events is None) == (time is None):
         raise FormulaError("Say when the interim was: interim_events= or interim_time=.")
     if time is not None:
@@ -156,11 +153,18 @@ def _combination_meta(
     by = f", stratified by {', '.join(surv.formula.strata)}" if surv.formula.strata else ""
     method = f"two-stage inverse-normal combination of log-rank tests{by}, weights {weight[0]:.4f} and {weight[1]:.4f}"
     return estimates.meta(
-        method=method, level=level, side="less", scale="log", title=f"{labels[1]} - {labels[0]}",
+        method=method,
+        level=level,
+        side="less",
+        scale="log",
+        title=f"{labels[1]} - {labels[0]}",
         sentence=f"{method}; interim at {cut:g}; {surv.sentence()}",
         estimand="log hazard ratio, weighted over the two stages",
         conventions=("p_value one-sided for fewer events under treatment", "log hazard ratio from z (1 + r)/sqrt(r D)"),
-        data=surv.data_print, frame_kind=surv.kind, interim_time=cut, z_all_data=z,
+        data=surv.data_print,
+        frame_kind=surv.kind,
+        interim_time=cut,
+        z_all_data=z,
     )
 
 
@@ -212,6 +216,11 @@ def project_events(
     low, high = np.maximum(mean - z * se, now), mean + z * se
     frame = pd.DataFrame({"time": t, "estimate": mean, "std_error": se, "conf_low": low, "conf_high": high})
     method = f"event projection, constant hazard {h:.4g}, dropout hazard {lost:.4g}"
-    meta = estimates.meta(method=method, title="Projected events", sentence=f"{method}; {surv.sentence()}",
-                          data=surv.data_print, frame_kind=surv.kind)
+    meta = estimates.meta(
+        method=method,
+        title="Projected events",
+        sentence=f"{method}; {surv.sentence()}",
+        data=surv.data_print,
+        frame_kind=surv.kind,
+    )
     return Estimates(frame, meta)

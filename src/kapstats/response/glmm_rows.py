@@ -122,9 +122,7 @@ def predict(model: GlmmFit, newdata: FrameLike | None, type: str, random: bool) 
     return Estimates(full, model._meta(title="Predictions", scale=scale, type=type, random=with_random))
 
 
-def predict_interval(
-    model: GlmmFit, newdata: FrameLike | None, type: str, random: bool, level: float
-) -> Estimates:
+def predict_interval(model: GlmmFit, newdata: FrameLike | None, type: str, random: bool, level: float) -> Estimates:
     """Mean at random effects of zero with Wald limits of the link scale. See `GlmmFit.predict`."""
     if type == "marginal" or random or model.family == "cumulative":
         raise FormulaError(

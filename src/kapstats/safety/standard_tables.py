@@ -147,9 +147,7 @@ def _yes(adsl: pd.DataFrame, column: str) -> BoolArray:
     return is_yes(adsl[column]).to_numpy(dtype=bool)
 
 
-def _flagged(
-    ae: Incidence, flagged: BoolArray, label: str, method: str, level: float, digits: int
-) -> tuple[str, ...]:
+def _flagged(ae: Incidence, flagged: BoolArray, label: str, method: str, level: float, digits: int) -> tuple[str, ...]:
     size = ae.records.size
     subjects = np.bincount(ae.records.arm[flagged], minlength=size.size)
     frame = overview.compared(ae, label, subjects, subjects, size, method, rows.check_side("two", level))

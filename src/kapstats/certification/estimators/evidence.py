@@ -14,9 +14,9 @@ from scipy.special import expit, logit, stdtr, stdtrit
 
 from kapstats._types import FloatArray
 from kapstats.certification.estimators.common import Answer, Certificate, Estimator, Row, wald
-from kapstats.evidence.reconstruct import patients
 from kapstats.kernels import meta, meta_regression
 from kapstats.kernels.beta_binomial import beta_binomial
+from kapstats.kernels.reconstruction import patients
 from kapstats.simulation.draw import Draw
 from kapstats.simulation.scenario import Arm, Scenario
 from kapstats.simulation.streams import stream

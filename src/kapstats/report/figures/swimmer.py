@@ -82,7 +82,12 @@ def _lanes(frame: pd.DataFrame, subject: str, group: str | None, most: int) -> t
 
 
 def _axis(
-    ax: Any, frame: pd.DataFrame, group: str | None, lanes: dict[Any, int], subject: str, times: Sequence[float],
+    ax: Any,
+    frame: pd.DataFrame,
+    group: str | None,
+    lanes: dict[Any, int],
+    subject: str,
+    times: Sequence[float],
     xlabel: str,
 ) -> None:
     """Ticks; names of the groups beside their lanes, a line between groups."""
