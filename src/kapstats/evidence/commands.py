@@ -30,7 +30,7 @@ def reproduce(names: Sequence[str] = (), out: str | Path | None = None) -> tuple
     >>> code, "ELEKT-D" in text
     (0, True)
     """
-    found = [gallery.run(name) for name in (names or gallery.list())]
+    found = [gallery.run(name) for name in (names or gallery.available())]
     if out is not None:
         write_page(found, out)
     exact = [line for r in found for line in r.lines if line.kind == "exact"]
@@ -39,7 +39,8 @@ def reproduce(names: Sequence[str] = (), out: str | Path | None = None) -> tuple
     if names:
         return "\n\n".join([*(r.to_text() for r in found), said]), int(bool(wrong))
     rows = [f"{r.entry.id}  {'agrees' if r.agrees else 'DIFFERS'}  {r.entry.title}" for r in found]
-    return "\n".join([*rows, said]), int(bool(wrong))
+    left = [f"{e.id}  not run: needs the package {e.needs}" for e in gallery.ENTRIES if not e.available]
+    return "\n".join([*rows, *left, said]), int(bool(wrong))
 
 
 def audit_file(path: str | Path, out: str | Path | None = None) -> tuple[str, int]:

@@ -11,7 +11,9 @@ from kapstats.evidence.gallery import (
     abbar_2022,
     adverse_event_tables,
     aspire_pooled,
+    cdisc_pilot,
     daly_2018,
+    daly_2018_profile,
     elekt_d,
     escape_trd,
     grade_absolute,
@@ -20,6 +22,7 @@ from kapstats.evidence.gallery import (
     ketect_remission,
     perez_ruixo_2021,
     rodriguez_2013,
+    side_effects_by_route,
     simons_2022,
     su_2023,
     takahashi_2021,
@@ -36,14 +39,17 @@ ENTRIES: tuple[Entry, ...] = (
     su_2023.ENTRY,
     abbar_2022.ENTRY,
     daly_2018.ENTRY,
+    daly_2018_profile.ENTRY,
     takahashi_2021.ENTRY,
     adverse_event_tables.ENTRY,
+    side_effects_by_route.ENTRY,
     escape_trd.ENTRY,
     perez_ruixo_2021.ENTRY,
     rodriguez_2013.ENTRY,
     aspire_pooled.ENTRY,
     simons_2022.ENTRY,
     grade_absolute.ENTRY,
+    *cdisc_pilot.ENTRIES,
 )
 
 
@@ -69,7 +75,7 @@ def run(name: str) -> Reproduction:
     Raises
     ------
     DataError
-        For an unknown name.
+        For an unknown name, or when the package that holds the entry's data is not installed.
 
     Examples
     --------
@@ -80,14 +86,30 @@ def run(name: str) -> Reproduction:
     found = [entry for entry in ENTRIES if wanted in (entry.name, entry.id.lower())]
     if not found:
         raise DataError(f"gallery: no entry {name!r}.{nearest(wanted, list())} There are: {', '.join(list())}.")
-    return Reproduction(found[0], tuple(found[0].compute()))
+    entry = found[0]
+    if not entry.available:
+        raise DataError(
+            f"gallery: {entry.name} needs the package {entry.needs}. Install it: pip install {entry.needs}."
+        )
+    return Reproduction(entry, tuple(entry.compute()))
+
+
+def available() -> builtins.list[str]:
+    """Names whose data are here: all but those of packages that are not installed.
+
+    Examples
+    --------
+    >>> set(available()) <= set(list())
+    True
+    """
+    return [entry.name for entry in ENTRIES if entry.available]
 
 
 def run_all() -> pd.DataFrame:
-    """Every line of every entry: name, quantity, published, reproduced, difference, agrees, kind."""
-    return pd.concat([run(name).to_frame().assign(name=name) for name in list()], ignore_index=True)[
+    """Every line of every available entry: name, quantity, published, reproduced, difference, agrees, kind."""
+    return pd.concat([run(name).to_frame().assign(name=name) for name in available()], ignore_index=True)[
         ["name", "quantity", "published", "reproduced", "difference", "agrees", "kind"]
     ]
 
 
-__all__ = ["ENTRIES", "Entry", "Line", "Reproduction", "list", "run", "run_all"]
+__all__ = ["ENTRIES", "Entry", "Line", "Reproduction", "available", "list", "run", "run_all"]

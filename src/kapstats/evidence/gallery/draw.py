@@ -23,7 +23,7 @@ def plot(reproduction: Reproduction, ax: Any = None) -> Any:
 def _height(reproduction: Reproduction) -> float:
     rows = len(grouped(list(reproduction.lines)))
     draw = reproduction.entry.draw
-    return 1.2 + 0.34 * min(rows, 40) if draw is None or draw is forest else 4.2
+    return 1.2 + 0.34 * min(rows, 40) if draw is None or draw is forest else reproduction.entry.height
 
 
 def new(width: float = 7.0, height: float = 3.5) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib import util
 from typing import Any
 
 import pandas as pd
@@ -65,6 +66,15 @@ class Entry:
     compute: Callable[[], list[Line]]
     draw: Callable[[Any, list[Line]], None] | None = None
     note: str = ""
+    height: float = 4.2
+    """inches of its own figure"""
+    needs: str = ""
+    """an optional package that holds the data"""
+
+    @property
+    def available(self) -> bool:
+        """Whether the package it needs, if any, is installed."""
+        return not self.needs or util.find_spec(self.needs) is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,12 +141,15 @@ class Reproduction:
                 line.what,
                 line.published,
                 number(line.reproduced, max(line.printed.decimals + 2, 2)),
+                number(line.reproduced - line.printed.value, max(line.printed.decimals + 2, 2)),
                 line.kind if line.kind != "exact" else ("yes" if line.agrees else "NO"),
             )
             for line in self.lines
         )
         notes = (f"{self.entry.source}. {self.entry.method}.", *((self.entry.note,) if self.entry.note else ()))
-        return Table(("", "published", "reproduced", "agrees"), rows, title=self.entry.title, footnotes=notes)
+        return Table(
+            ("", "published", "reproduced", "distance", "agrees"), rows, title=self.entry.title, footnotes=notes
+        )
 
     def to_html(self) -> str:
         """HTML."""

@@ -6,7 +6,7 @@ import pandas as pd
 
 from kapstats.evidence import table
 from kapstats.evidence.checks.counts import p_values
-from kapstats.evidence.gallery.draw import OURS
+from kapstats.evidence.gallery.draw import OURS, PRINTED
 from kapstats.evidence.gallery.entry import Entry, Line
 
 MISPRINTS = ("tachycardia", "laryngo")
@@ -20,7 +20,7 @@ def terms() -> pd.DataFrame:
         p=lambda f: f["note"].str.extract(r"P=([^;]+)", expand=False).str.strip(),
         group=lambda f: f["arm"].str.contains("ket", case=False).map({True: "ketamine", False: "ect"}),
     )
-    wide = rows.pivot(index="term", columns="group", values=["events", "n"])
+    wide = rows.pivot(index="term", columns="group", values=["events", "n", "pct"])
     wide.columns = [f"{a}_{b}" for a, b in wide.columns]
     return wide.assign(p=rows.drop_duplicates("term").set_index("term")["p"]).astype(dict.fromkeys(wide.columns, float))
 
@@ -33,7 +33,10 @@ def compute() -> list[Line]:
         test = "chi-square" if "serious" in str(term).lower() else "fisher"
         published = ">0.05" if row["p"] == "n.s." else str(row["p"])
         kind = "misprint" if str(term).lower().startswith(MISPRINTS) else "exact"
-        lines.append(Line(str(term), published, tests[test], kind=kind))
+        lines.append(Line(f"{term}: P", published, tests[test], kind=kind))
+        for group, name in NAMES.items():
+            share = 100 * row[f"events_{group}"] / row[f"n_{group}"]
+            lines.append(Line(f"{term}: {name}, %", f"{row[f'pct_{group}']:.1f}", share))
     return lines
 
 
@@ -45,7 +48,9 @@ def draw(ax: Any, lines: list[Line]) -> None:
     places = range(len(data))
     for group, colour in (("ect", "#717171"), ("ketamine", OURS)):
         percent = 100 * data[f"events_{group}"] / data[f"n_{group}"]
-        ax.plot(percent, places, "o", color=colour, markersize=4.5, label=NAMES[group])
+        ax.plot(data[f"pct_{group}"], places, "o", color=PRINTED, markerfacecolor="none", markersize=8)
+        ax.plot(percent, places, "o", color=colour, markersize=4, label=NAMES[group])
+    ax.plot([], [], "o", color=PRINTED, markerfacecolor="none", markersize=8, label="published")
     ax.set_yticks(places, data.index, fontsize=6.5)
     ax.set_xlabel("patients with the event, %")
     ax.grid(axis="x", color="#e1e4e8", linewidth=0.6)
@@ -59,6 +64,7 @@ ENTRY = Entry(
     method="Fisher's exact test; chi-square for serious adverse events",
     compute=compute,
     draw=draw,
+    height=7.5,
     note="The P of .029 printed for tachycardia or bradycardia (6 against 0: .014) is that of laryngo- or bronchospasm "
     "(5 against 0), which is printed as n.s.",
 )

@@ -7,6 +7,7 @@ import pandas as pd
 
 from kapstats.evidence import table
 from kapstats.evidence.checks.counts import p_values
+from kapstats.evidence.gallery.draw import PRINTED
 from kapstats.evidence.gallery.entry import Entry, Line
 
 
@@ -18,26 +19,33 @@ def visits() -> pd.DataFrame:
     midazolam = rows[rows["arm"].str.contains("midazolam")].reset_index(drop=True)
     what = ketamine["outcome"].str.split(" ").str[0] + ", " + ketamine["visit"]
     p = ketamine["note"].str.removeprefix("P=")
-    return pd.DataFrame({"what": what, "x1": ketamine["events"], "x2": midazolam["events"], "n": ketamine["n"], "p": p})
+    printed = {"pct1": ketamine["pct"], "pct2": midazolam["pct"], "p": p}
+    return pd.DataFrame(
+        {"what": what, "x1": ketamine["events"], "x2": midazolam["events"], "n": ketamine["n"], **printed}
+    )
 
 
 def compute() -> list[Line]:
-    """Fisher's exact test per visit."""
+    """Fisher's exact test and percentages per visit."""
     lines = []
-    for row in visits().itertuples():
-        n = int(row.n)
-        lines.append(Line(str(row.what), str(row.p), p_values(int(row.x1), n, int(row.x2), n)["fisher"]))
+    for row in visits().to_dict("records"):
+        x1, x2, n = (int(row[c]) for c in ("x1", "x2", "n"))
+        lines.append(Line(f"{row['what']}: P", str(row["p"]), p_values(x1, n, x2, n)["fisher"]))
+        lines.append(Line(f"{row['what']}: ketamine, %", f"{row['pct1']:.1f}", 100 * x1 / n))
+        lines.append(Line(f"{row['what']}: midazolam, %", f"{row['pct2']:.1f}", 100 * x2 / n))
     return lines
 
 
 def draw(ax: Any, lines: list[Line]) -> None:
     """Percent in remission by day, from the counts."""
-    data = visits().iloc[1:]
-    days = [float(re.findall(r"day (\d+)", what)[0]) for what in data["what"]]
-    for column, colour, label in (("x1", "#123c80", "ketamine IV"), ("x2", "#717171", "midazolam")):
-        ax.plot(days, 100 * data[column] / data["n"], "o-", color=colour, label=label)
-    for day, line, top in zip(days, lines[1:], 100 * data["x1"] / data["n"], strict=True):
-        ax.annotate(f"P {line.published}", (day, top + 1.5), fontsize=7, ha="center")
+    shown = lines[3:]  # the first three are of response
+    days = [float(re.findall(r"day (\d+)", line.what)[0]) for line in shown[::3]]
+    for k, colour, label in ((1, "#123c80", "ketamine IV"), (2, "#717171", "midazolam")):
+        ax.plot(days, [line.reproduced for line in shown[k::3]], "o-", color=colour, markersize=4.5, label=label)
+        ax.plot(days, [x.printed.value for x in shown[k::3]], "o", color=PRINTED, markerfacecolor="none", markersize=9)
+    for day, p, top in zip(days, shown[::3], shown[1::3], strict=True):
+        ax.annotate(f"P {p.published}", (day, top.reproduced + 2), fontsize=7, ha="center")
+    ax.plot([], [], "o", color=PRINTED, markerfacecolor="none", markersize=9, label="published")
     ax.set_xlabel("day")
     ax.set_ylabel("in remission, %")
     ax.set_ylim(0, 45)
