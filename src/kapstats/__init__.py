@@ -44,6 +44,7 @@ _EXPORTS: dict[str, str] = {
     "logrank": "kapstats.relapse.logrank",
     "cox": "kapstats.relapse.cox",
     "rmst": "kapstats.relapse.rmst",
+    "win_ratio": "kapstats.relapse.win_ratio",
     "parametric_survival": "kapstats.relapse.parametric",
     "turnbull": "kapstats.relapse.interval",
     "interval_cox": "kapstats.relapse.interval_cox",

@@ -126,3 +126,23 @@ def test_many_subjects_are_thinned_and_the_axis_says_so() -> None:
     fit = state_occupation("Surv(a, b, to) ~ 1", pd.concat([rows, paths()]), initial="ill", censored="none")
     ax = fit.plot(kind="swimmer", most=20, ax=style.blank(6, 3))
     assert ax.get_ylabel() == "18 of 53 subjects"
+
+
+def test_causes_are_stacked_a_panel_a_group():
+    data = pd.DataFrame({"t": [1, 2, 3, 4, 5, 6.0], "s": [1, 2, 0, 2, 1, 1], "g": [0, 0, 0, 1, 1, 1]})
+    found = ks.cumulative_incidence("Surv(t, s) ~ g", data, cause=None)
+    ax = found.plot(stacked=True)
+    panels = ax.child_axes
+    assert [p.get_title(loc="left") for p in panels] == ["0 (n = 3)", "1 (n = 3)"]
+    tops = [max(line.get_ydata().max() for line in p.lines if len(line.get_ydata())) for p in panels]
+    ends = found.frame.groupby(["g", "cause"])["estimate"].last().groupby("g").sum()
+    np.testing.assert_allclose(tops[0], ends[0])
+    with pytest.raises(ks.errors.FormulaError, match="cause=None"):
+        ks.cumulative_incidence("Surv(t, s) ~ g", data, cause=1).plot(stacked=True)
+
+
+def test_medians_are_drawn_where_curves_reach_one_half():
+    data = pd.DataFrame({"t": [1, 2, 3, 4, 5, 6.0], "e": [1, 1, 1, 0, 0, 0], "g": [0, 0, 0, 1, 1, 1]})
+    ax = ks.kaplan_meier("Surv(t, e) ~ g", data).plot()
+    drops = [s for c in ax.collections if hasattr(c, "get_segments") for s in c.get_segments()]
+    assert any(np.allclose(s[:, 0], 2.0) and np.isclose(s[1, 1], 0.5) for s in drops)

@@ -140,7 +140,8 @@ def test_conventions_are_named(data):
     assert (r.meta["conf_type"], sas.meta["conf_type"]) == ("log", "log-log")
     assert (r.meta["variance"], sas.meta["variance"]) == ("infinitesimal-jackknife", "aalen")
     assert "convention R" in r.meta["conventions"]
-    assert "closed" in ks.turnbull("Surv(l, r, type='interval2') ~ 1", data, convention="R").meta["conventions"][0]
+    as_r = ks.turnbull("Surv(l, r, type='interval2') ~ 1", data, convention="R").meta["conventions"]
+    assert as_r[:2] == ("intervals (left, right] half-open", "mass of an interval at its middle")
 
 
 @pytest.mark.parametrize(

@@ -92,3 +92,28 @@ def test_global_tests_with_fewer_clusters_than_coefficients():
     tests = ks.cox("Surv(t, e) ~ x0 + x1 + x2 + cluster(k)", data).tests().frame.set_index("test")["statistic"]
     assert np.isnan(tests[["wald", "robust score"]]).all()
     assert np.isfinite(tests[["likelihood ratio", "score"]]).all()
+
+
+def test_clusters_where_no_coefficient_is_finite():
+    data = frame(t=[1.0, 2, 3, 4], e=[1, 1, 0, 0], x=[1, 1, 0, 0], k=[0, 1, 0, 1])
+    with pytest.warns(ks.errors.KapstatsWarning, match="monotone"):
+        fit = ks.cox("Surv(t, e) ~ x + cluster(k)", data)
+    assert fit.coefficients["estimate"].tolist() == [np.inf]
+    assert np.isnan(fit.coefficients["std_error"][0])
+
+
+def test_a_frailty_beside_a_column_that_separates_names_the_column():
+    data = frame(t=[1.0, 2, 3, 4, 5, 6], e=[1, 1, 1, 0, 0, 0], x=[1, 1, 1, 0, 0, 0], k=[0, 1, 2, 0, 1, 2])
+    with pytest.raises(ks.errors.EstimabilityError, match="x separates"):
+        ks.cox("Surv(t, e) ~ x + frailty(k)", data)
+
+
+def test_reml_variance_of_a_frailty_that_the_integrated_likelihood_does_not_favour():
+    """coxph(..., frailty(k, distribution = "gaussian", method = "reml")) of R survival 3.5-3 on the same 24 rows."""
+    rng = np.random.default_rng(7)
+    data = frame(t=np.ceil(rng.exponential(9, 24)), e=(rng.random(24) < 0.8) * 1, k=np.arange(24) % 8)
+    data["x"] = rng.normal(size=24).round(1)
+    fit = ks.cox("Surv(t, e) ~ x + frailty(k, 'lognormal')", data)
+    found = [fit.frailty.theta["estimate"][0], *fit.coefficients.frame.loc[0, ["estimate", "std_error"]]]
+    assert found == pytest.approx([0.0118909426217, -0.3124212020231, 0.3024890666908], rel=1e-6)
+    assert fit.frailty.theta["statistic"][0] == 0.0

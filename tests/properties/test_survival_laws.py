@@ -333,3 +333,29 @@ def test_jackknife_of_rows_in_linear_time_equals_that_of_clusters(seed):
     step, unit = curve.n_event / curve.n_risk, np.where(curve.n_event > 0, 1 / curve.n_risk, 0.0)
     slow = _jackknife(sets, w, np.arange(n), curve.n_risk, step)[1]
     np.testing.assert_allclose(_row_jackknife(sets, w, step, unit), slow, rtol=1e-7, atol=1e-12)
+
+
+@FEW
+@given(st.integers(0, 10_000))
+def test_swapping_the_arms_inverts_the_win_statistics(seed):
+    rng = np.random.default_rng(seed)
+    data = pd.DataFrame({"t": rng.integers(1, 9, 24), "e": rng.integers(0, 2, 24), "y": rng.normal(size=24).round(1)})
+    data["arm"] = rng.permutation(np.repeat([0, 1], 12))
+    try:
+        one = ks.win_ratio("Surv(t, e) ~ arm", data, then=["y"]).frame
+    except ks.errors.EstimabilityError:
+        return
+    two = ks.win_ratio("Surv(t, e) ~ arm", data.assign(arm=1 - data["arm"]), then=["y"]).frame
+    expected = [1 / one["estimate"][0], -one["estimate"][1], 1 / one["estimate"][2]]
+    np.testing.assert_allclose(two["estimate"], expected, atol=1e-12)
+    np.testing.assert_allclose(two["statistic"], -one["statistic"], atol=1e-9)
+
+
+@FEW
+@given(st.integers(0, 10_000))
+def test_net_benefit_without_censoring_is_the_mann_whitney_statistic(seed):
+    rng = np.random.default_rng(seed)
+    data = pd.DataFrame({"t": rng.integers(1, 30, 40), "e": 1, "arm": np.repeat([0, 1], 20)})
+    x, y = data["t"].to_numpy()[20:], data["t"].to_numpy()[:20]
+    found = ks.win_ratio("Surv(t, e) ~ arm", data).frame.set_index("quantity")["estimate"]
+    np.testing.assert_allclose(found["net benefit"], np.sign(x[:, None] - y).mean(), atol=1e-12)

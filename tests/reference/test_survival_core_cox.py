@@ -127,6 +127,16 @@ def test_firth(ties):
         agree(np.exp(found["conf_low"]), other["hr_lower"], 1e-5)
 
 
+def test_ridge():
+    record, data = COX["cox_ridge"], trial()
+    fit = ks.cox(FULL, data, penalty="ridge", ridge=5)
+    agree(fit.coefficients["estimate"], record["coef"], NEWTON)
+    agree(fit.coefficients["std_error"], record["se"], NEWTON)
+    agree(fit.meta["sampling_std_error"], record["se2"], NEWTON)
+    agree([fit.meta["effective_df"], fit.meta["partial_loglik"]], [record["df"], record["loglik"]], NEWTON)
+    assert fit.meta["effective_df"] < 6 - 0.4
+
+
 def separated():
     data = trial().head(40)
     return data.assign(sep=((data["ev"] == 0) & (np.arange(1, 41) % 2 == 0)).astype(int))

@@ -144,6 +144,30 @@ def test_rmst_adjusted_for_covariates_as_survRM2():
     agree(rows, record["adjusted"], 1e-7)
 
 
+@pytest.mark.parametrize(("key", "then"), [("single", []), ("two_level", ["Surv(time, status == 2)"])])
+def test_win_ratio_net_benefit_and_win_odds(key, then):
+    record = RMST["win_ratio"][key]
+    found = ks.win_ratio(BY_ARM, two_arms(), then=then)
+    rows, counts = found.frame.set_index("quantity"), found.meta["pairs"]
+    agree(counts[["wins", "losses"]], record["by_level"], CLOSED)
+    assert counts["pairs"].tolist() == [record["pairs"]] * len(counts)
+    wr, benefit = rows.loc["win ratio"], rows.loc["net benefit"]
+    agree(wr[["estimate", "conf_low", "conf_high"]], [record[k] for k in ("win_ratio", "wr_lower", "wr_upper")], CLOSED)
+    agree([wr["std_error"] / wr["estimate"]], [record["log_wr_se"]], CLOSED)
+    agree(benefit[["estimate", "std_error"]], [record["net_benefit"], record["nb_se"]], CLOSED)
+    agree([rows.loc["win odds", "estimate"]], [record["win_odds"]], CLOSED)
+
+
+def test_weighting_by_the_inverse_of_censoring_is_one_minus_kaplan_meier():
+    record, data = WEIGHTS["ipcw_km"], trial()
+    early = data["time"].between(0, 26) & (data["ev"] == 1)
+    last = data.assign(time=data["time"] + 0.01 * (1 - data["ev"]), censored=1 - data["ev"])  # events leave first
+    G = ks.kaplan_meier("Surv(time, censored) ~ 1", last).curve()
+    relapsed = np.sum(1 / G(data.loc[early, "time"].to_numpy())) / len(data)
+    curve = ks.kaplan_meier("Surv(time, ev) ~ 1", data).at(26)["estimate"][0]
+    agree([relapsed, 1 - curve], [record["one_minus_km"]] * 2, CLOSED)
+
+
 def test_rmst_as_survfit_gives_it_for_three_arms():
     found = ks.rmst(BY_ARM, trial(), tau=26).filter(quantity="rmst").frame
     agree(found[["estimate", "std_error"]], RMST["rmst_survfit"], CLOSED)

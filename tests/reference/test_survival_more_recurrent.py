@@ -74,3 +74,12 @@ def test_counts(key, model):
         np.testing.assert_allclose([fit.theta, fit.loglik], [case["theta"], case["loglik"]], rtol=1e-7)
         # glm.nb gives the error at the theta before its last step, which it takes when theta moves by 1e-4
         np.testing.assert_allclose(fit.kernel.theta_error, case["theta_se"], rtol=1e-5)
+
+
+def test_a_gamma_frailty_per_patient():
+    case = CASES["frailty_ag"]
+    fit = ks.cox(f"{FORMULA} + frailty(id)", table("recurrent"), order=ORDER)
+    np.testing.assert_allclose(fit.coefficients["estimate"], numbers(case["coef"]), rtol=2e-6)
+    np.testing.assert_allclose(fit.coefficients["std_error"], numbers(case["se"]), rtol=1e-6)
+    np.testing.assert_allclose(fit.frailty.theta["estimate"], case["theta"], rtol=1e-6)
+    np.testing.assert_allclose(fit.loglik, case["integrated_loglik"], rtol=1e-9)

@@ -1,4 +1,4 @@
-"""Firth's penalty on the Cox likelihood, and profile-likelihood limits of one coefficient."""
+"""Firth's and the ridge penalty on the Cox likelihood, and profile-likelihood limits of one coefficient."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ def firth(data: CoxData, b: FloatArray) -> Evaluation:
     V: FloatArray = np.asarray(np.linalg.inv(plain.information), dtype=float)
     score: FloatArray = plain.score + 0.5 * third_moment_trace(data, b, V)
     return Evaluation(plain.loglik + 0.5 * log_det, score, plain.information)
+
+
+def ridge(data: CoxData, b: FloatArray, weight: float) -> Evaluation:
+    """l - weight b'b / 2, score and information alike."""
+    plain = evaluate(data, b)
+    penalised = plain.information + weight * np.eye(len(b))
+    return Evaluation(plain.loglik - 0.5 * weight * float(b @ b), plain.score - weight * b, penalised)
 
 
 def third_moment_trace(data: CoxData, b: FloatArray, V: FloatArray) -> FloatArray:

@@ -76,7 +76,10 @@ def schoenfeld(data: CoxData, b: FloatArray) -> FloatArray:
 def cluster_sums(values: FloatArray, cluster: IntArray) -> FloatArray:
     """Rows of `values` (n, p) summed within `cluster` codes."""
     n = int(cluster.max()) + 1
-    return np.stack([np.bincount(cluster, values[:, j], n) for j in range(values.shape[1])], axis=1)
+    sums = np.zeros((n, values.shape[1]))
+    for j in range(values.shape[1]):
+        sums[:, j] = np.bincount(cluster, values[:, j], n)
+    return sums
 
 
 def zph_parts(data: CoxData, b: FloatArray, g: FloatArray) -> tuple[FloatArray, FloatArray]:

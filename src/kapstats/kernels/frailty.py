@@ -200,7 +200,8 @@ def fit(model: FrailtyData, method: str, drop: float) -> FrailtyFit:
     none = cn.fit(model.data)
     x = _reml(model, latest) if method == "reml" else _best_log_theta(profile)
     best = penalised(model, float(np.exp(x)), latest)
-    if best.integrated <= none.at.loglik + 1e-7 or x < np.log(SMALLEST):
+    gained = best.integrated > none.at.loglik + 1e-7 or method == "reml"
+    if not gained or x < np.log(SMALLEST):
         best, x = _no_frailty(model, none), float(np.log(SMALLEST))
     low, high = _theta_limits(profile, x, best.integrated - drop, none.at.loglik)
     statistic = max(0.0, 2.0 * (best.integrated - none.at.loglik))

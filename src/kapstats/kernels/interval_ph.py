@@ -121,6 +121,25 @@ def profile_limits(
     return limits, chi2
 
 
+def grouped_vcov(left: Array, right: Array, X: Array, fit: IntervalPH, weights: Array | None = None) -> Array:
+    """Covariance (p, p) of the coefficients from the expected information of the complementary log-log model.
+
+    Every visit j that row i is followed through is a binomial trial with probability 1 - exp(-e), e = jump_j exp(x'b):
+    information e^2 (1 - mu) / mu in its linear predictor, the visits' intercepts projected out.
+    """
+    w = np.ones(len(X)) if weights is None else weights
+    last = np.where(np.isfinite(right), right, left)
+    risk, p = np.exp(X @ fit.coef), X.shape[1]
+    total = np.zeros((p, p))
+    for end, jump in zip(fit.right, fit.jump, strict=True):
+        rows = last >= end
+        e, x = jump * risk[rows], X[rows]
+        v = w[rows] * e**2 / np.expm1(e)
+        moment = v @ x
+        total += (x * v[:, None]).T @ x - np.outer(moment, moment) / v.sum()
+    return np.asarray(np.linalg.inv(total))
+
+
 def _crossing(f: Callable[[float], float], centre: float, step: float) -> float:
     """The root of f beyond `centre` in the direction of `step`; infinite when the profile stays above the target."""
     inner = centre

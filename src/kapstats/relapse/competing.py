@@ -94,13 +94,24 @@ class CumulativeIncidence:
         title = f"Mean time lost up to {tau:g}"
         return Estimates(pd.DataFrame(rows), {**self.meta, "title": title, "method": "area under Aalen-Johansen"})
 
-    def plot(self, ax: Any = None, risk_table: bool = True, **options: Any) -> Any:
-        """The curves of the first cause with bands and numbers at risk."""
+    def plot(self, ax: Any = None, risk_table: bool = True, *, stacked: bool = False, **options: Any) -> Any:
+        """The curves of the first cause with bands and numbers at risk; `stacked`: every cause, a panel a group."""
+        if stacked:
+            return self._stacked(ax, options)
         from kapstats.report.figures.cumulative_incidence import cumulative_incidence as draw
 
         rows = self.frame.loc[(self.frame["cause"] == self.causes[0]).to_numpy()]
         strata = list(self.groups.frame.columns)
         return draw(rows, strata=strata, risk_table=risk_table, level=self.meta["level"], ax=ax, **options)
+
+    def _stacked(self, ax: Any, options: dict[str, Any]) -> Any:
+        from kapstats.report.figures.stacked_incidence import stacked_incidence as draw
+
+        if len(self.causes) < 2:
+            raise FormulaError("plot(stacked=True) needs every cause: cumulative_incidence(..., cause=None).")
+        names = self.groups.frame.astype(str).agg(", ".join, axis=1) if len(self.groups.frame.columns) else ["All"]
+        n = {name: round(float(c.n_risk.max())) for name, c in zip(names, self.curves, strict=True)}
+        return draw(self.frame, strata=list(self.groups.frame.columns), n=n, ax=ax, **options)
 
     def explain(self) -> str:
         """The methods paragraph."""

@@ -38,6 +38,7 @@ def cox(
     weights: str | Sequence[float] | FloatArray | None = None,
     robust: bool | None = None,
     penalty: str | None = None,
+    ridge: float = 1.0,
     conf: str = "wald",
     time_varying: Mapping[str, Any] | None = None,
     interval_censored: tuple[str, str] | None = None,
@@ -61,7 +62,9 @@ def cox(
         "kalbfleisch-prentice" (continuous time: SAS EXACT)
     weights : case weights, column or numbers
     robust : sandwich variance; None: with ``cluster()`` or weights that are not whole numbers, as R
-    penalty : "firth" for the Jeffreys penalty (finite estimates under separation)
+    penalty : "firth" for the Jeffreys penalty (finite estimates under separation); "ridge" takes `ridge` b'b / 2 from
+        the log-likelihood (standardise the columns first where their units differ), with the inverse penalised
+        information as covariance; ``.meta`` holds ``effective_df``, ``sampling_std_error`` and ``partial_loglik``
     conf : "wald" or "profile" likelihood limits
     time_varying : by term or column, "log" (adds x log t), "identity" (adds x t), a function, or break times
         (one coefficient per interval)
@@ -109,10 +112,12 @@ def cox(
     ties = choose(ties or ("breslow" if convention == "SAS" else "efron"), TIES, "ties")
     choose(conf, ("wald", "profile"), "conf")
     if penalty is not None:
-        choose(penalty, ("firth",), "penalty")
+        choose(penalty, ("firth", "ridge"), "penalty")
+        if not 0 < ridge < np.inf:
+            raise FormulaError(f"ridge={ridge}: the weight of the penalty is a positive number.")
     surv = unpack(formula, data, weights=weights, order=order, merge_times=convention != "SAS", landmark=landmark)
     diagnosis.require_events(surv)
-    plan = _Plan(ties, penalty, conf, check_level(level), side, convention, frailty_method)
+    plan = _Plan(ties, penalty, float(ridge), conf, check_level(level), side, convention, frailty_method)
     wants = _robust_wanted(surv, robust, convention)
     plan.check(surv, wants)
     meta = {**_meta(surv, plan, wants), "penalty": penalty}
@@ -132,6 +137,7 @@ class _Plan:
 
     ties: str
     penalty: str | None
+    ridge: float
     conf: str
     level: float
     side: str
@@ -166,12 +172,13 @@ def _fit(surv: SurvData, design: Design, plan: _Plan, robust: bool, meta: dict[s
     full = _arrays(surv, X, plan.ties)
     usable = usable & _informative(full, usable)
     arrays = full if usable.all() else _arrays(surv, X[:, usable], plan.ties)
-    likelihood = _likelihood(arrays, plan.ties, plan.penalty)
+    likelihood = _likelihood(arrays, plan)
     null = likelihood(np.zeros(int(usable.sum())))
     frailty = None
     if surv.formula.frailty is None:
         best = _maximum(arrays, likelihood, plan)
     else:
+        diagnosis.require_finite(surv, np.array(names)[usable], cn.fit(arrays).infinite)
         arrays, best, frailty = _with_frailty(surv, arrays, plan, meta)
     notes = [*design.warnings]
     infinite = _spread(best.infinite, usable, False)
@@ -191,6 +198,8 @@ def _fit(surv: SurvData, design: Design, plan: _Plan, robust: bool, meta: dict[s
             "Rescale large covariates, or look for a column that nearly separates the events."
         )
     b, naive = _with_infinite(best, usable)
+    if plan.penalty == "ridge":
+        meta = {**meta, **_shrunk(best, arrays)}
     V = _sandwich(surv, arrays, best, naive, usable) if robust else naive
     interval = _profile(likelihood, best, usable, plan.level, arrays) if plan.conf == "profile" else None
     return CoxFit(
@@ -246,11 +255,14 @@ def _informative(data: cn.CoxData, usable: BoolArray) -> BoolArray:
     return cn.independent(start)
 
 
-def _likelihood(data: cn.CoxData, ties: str, penalty: str | None) -> Any:
+def _likelihood(data: cn.CoxData, plan: _Plan) -> Any:
     """The function from b to log-likelihood, score and information."""
     from kapstats.kernels import cox_exact, cox_penalty
 
-    if penalty == "firth":
+    ties = plan.ties
+    if plan.penalty == "ridge":
+        return lambda b: cox_penalty.ridge(data, b, plan.ridge)
+    if plan.penalty == "firth":
         return lambda b: cox_penalty.firth(data, b)
     if ties == "exact":
         return lambda b: cox_exact.discrete(data, b)
@@ -289,6 +301,14 @@ def _with_infinite(best: cn.Maximum, usable: BoolArray) -> tuple[FloatArray, Flo
     if len(at):
         V[np.ix_(at, at)] = inverse(best.at.information[np.ix_(~best.infinite, ~best.infinite)])
     return b, V
+
+
+def _shrunk(best: cn.Maximum, data: cn.CoxData) -> dict[str, Any]:
+    """Of a ridge fit: tr(I H^-1), sampling errors (root diagonal of H^-1 I H^-1), likelihood without the penalty."""
+    plain = cn.evaluate(data, best.b)
+    H, I = inverse(best.at.information), plain.information
+    errors = np.sqrt(np.diag(H @ I @ H))
+    return {"effective_df": float(np.trace(I @ H)), "sampling_std_error": errors, "partial_loglik": plain.loglik}
 
 
 def inverse(information: FloatArray) -> FloatArray:
@@ -343,7 +363,8 @@ def _meta(surv: SurvData, plan: _Plan, robust: bool) -> dict[str, Any]:
     strata = ", ".join(surv.strata.frame.columns)
     parts = ["Cox model", TIE_NAMES[plan.ties], variance]
     parts += [f"stratified by {strata} ({len(surv.strata)} strata)"] if strata else []
-    parts += ["Firth's penalty"] if plan.penalty else []
+    penalties = {"firth": "Firth's penalty", "ridge": f"ridge penalty {plan.ridge:g}"}
+    parts += [penalties[plan.penalty]] if plan.penalty else []
     parts += ["profile-likelihood limits"] if plan.conf == "profile" else []
     frailty = surv.formula.frailty
     parts += [f"shared {frailty.distribution} frailty by {frailty.group}"] if frailty else []

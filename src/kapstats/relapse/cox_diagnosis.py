@@ -33,6 +33,16 @@ def require_events(surv: SurvData) -> None:
         )
 
 
+def require_finite(surv: SurvData, names: Iterable[str], infinite: BoolArray) -> None:
+    """Raise when a coefficient runs to infinity in a model that then has no answer."""
+    lost = [n for n, gone in zip(names, infinite, strict=True) if gone]
+    if lost:
+        raise EstimabilityError(
+            f"{surv.formula.text!r}: {', '.join(lost)} separates rows with early events from the others: its estimate "
+            "is infinite and the variance of the frailty is not determined. Leave it out, or fit without frailty()."
+        )
+
+
 def empty_strata(surv: SurvData) -> list[str]:
     """A warning when strata hold no event."""
     events = np.bincount(surv.strata.codes, surv.event, len(surv.strata))

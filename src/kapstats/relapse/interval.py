@@ -83,7 +83,7 @@ class Turnbull:
     def at(self, times: float | Sequence[float]) -> Estimates:
         """Survival at `times`; inside an interval with mass only the range `lowest` to `highest` is determined.
 
-        `estimate` takes the mass of such an interval at its right end.
+        `estimate` takes the mass of such an interval at its right end (at its middle under convention="R").
         """
         t = checked_times(times)
         rows = []
@@ -91,7 +91,7 @@ class Turnbull:
             highest = npmle.survival_at(fit, t)
             started = np.concatenate([[0.0], np.cumsum(fit.mass)])[np.searchsorted(fit.cliques.left, t, side="left")]
             lowest = np.minimum(highest, np.maximum(1.0 - started, 0.0))
-            columns = {"time": t, "estimate": highest, "lowest": lowest, "highest": highest}
+            columns = {"time": t, "estimate": self.curve(g)(t), "lowest": lowest, "highest": highest}
             rows.append(pd.DataFrame({**{k: [v] * t.size for k, v in self._key(g).items()}, **columns}))
         return Estimates(pd.concat(rows, ignore_index=True), {**self.meta, "title": "Survival at given times"})
 
@@ -115,10 +115,12 @@ class Turnbull:
         return self.quantile(0.5)
 
     def curve(self, group: int = 0) -> Curve:
-        """Survival with each interval's mass at its right end."""
+        """Survival with each interval's mass at its right end (at its middle under convention="R")."""
         fit = self.fits[group]
         finite = np.isfinite(fit.cliques.right)
-        return Curve(fit.cliques.right[finite], np.maximum(1.0 - np.cumsum(fit.mass)[finite], 0.0))
+        left, right = fit.cliques.left[finite], fit.cliques.right[finite]
+        jump = (left + right) / 2.0 if self.meta["convention"] == "R" else right
+        return Curve(jump, np.maximum(1.0 - np.cumsum(fit.mass)[finite], 0.0))
 
     def test(self, scores: str = "logrank", *, strata: Sequence[str] = ()) -> Estimates:
         """Generalised log-rank (or Wilcoxon) test of equal curves by permutation of rank scores.
@@ -154,7 +156,10 @@ class Turnbull:
         from kapstats.report.figures.turnbull import turnbull as draw
 
         seen = self.frame.loc[np.isfinite(self.frame["right"].to_numpy(float))]
-        return draw(seen, strata=list(self.groups.frame.columns), ax=ax, **options)
+        strata = self.groups.frame
+        names = strata.astype(str).agg(", ".join, axis=1) if len(strata.columns) else ["All"]
+        n = dict(zip(names, np.bincount(self.groups.codes).tolist(), strict=True))
+        return draw(seen, strata=list(strata.columns), n=n, ax=ax, **options)
 
     def explain(self) -> str:
         """The methods paragraph."""
@@ -173,7 +178,7 @@ def turnbull(
     data: FrameLike,
     *,
     weights: str | Sequence[float] | FloatArray | None = None,
-    closed: bool | None = None,
+    closed: bool = False,
     bootstrap: int = 0,
     seed: int = 1,
     level: float = 0.95,
@@ -190,7 +195,9 @@ def turnbull(
     formula : ``Surv(left, right, type="interval2") ~ groups``; right missing or infinite is right-censored, left
         missing is left-censored, left = right an exact time
     weights : case weights, column or numbers
-    closed : intervals [left, right] instead of (left, right]; default False (SAS ICLIFETEST), True by convention "R"
+    closed : intervals [left, right] instead of (left, right]
+    convention : "R" puts the mass of an interval at its middle in `at`, `curve` and the figure, as survfit does; "SAS"
+        and the default put it at the right end. The masses are the same: survfit maximises the half-open likelihood
     bootstrap : resamples for percentile limits of S after each interval; 0 gives none
     seed : of the bootstrap
 
@@ -219,7 +226,6 @@ def turnbull(
     [0.25, 0.75]
     """
     convention = check_convention(convention)
-    closed = (convention == "R") if closed is None else closed
     surv = unpack(formula, data, weights=weights, order=order, allow=("interval2",))
     refuse_terms(surv, "a Turnbull curve", allow=("strata",))
     groups = group_rows(surv.frame, [*group_terms(surv.formula), *surv.formula.strata], order)
@@ -281,7 +287,12 @@ def _turnbull_meta(
         title="Survival (interval-censored)",
         sentence=f"{method}, {limits}; {surv.sentence()}",
         estimand="probability of no event up to the time",
-        conventions=(f"intervals {shape}", *([f"convention {convention}"] if convention else [])),
+        conventions=(
+            f"intervals {shape}",
+            f"mass of an interval at its {'middle' if convention == 'R' else 'right end'}",
+            *([f"convention {convention}"] if convention else []),
+        ),
+        convention=convention,
         data=surv.data_print,
         frame_kind=surv.kind,
     )

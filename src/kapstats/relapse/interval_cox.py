@@ -132,7 +132,8 @@ def interval_cox(
         ``model="grouped"``: ``Surv(time, event)``, time the visit at which the event was found
     model : "semiparametric"; "grouped" (visit grid, complementary log-log); or a parametric baseline: "spline"
         (Royston-Parmar, `knots`), "weibull", "exponential", "gompertz", "piecewise-exponential" (`cuts`)
-    conf : "profile" (likelihood limits and likelihood-ratio p values) or "wald" (information of the profile likelihood)
+    conf : "profile" (likelihood limits and likelihood-ratio p values) or "wald" (information of the profile likelihood;
+        for model="grouped" the expected information, as a binomial model with complementary log-log link has)
     weights : case weights, column or numbers
 
     Returns
@@ -221,7 +222,8 @@ def _interval_fit(
     level: float,
 ) -> IntervalCoxFit:
     names = {"semiparametric": "baseline by nonparametric maximum likelihood", "grouped": "one jump per visit"}
-    limits = {"profile": "profile-likelihood limits", "wald": "Wald limits from the profile information"}[conf]
+    wald = "Wald limits from the " + ("expected information" if model == "grouped" else "profile information")
+    limits = {"profile": "profile-likelihood limits", "wald": wald}[conf]
     method = f"interval-censored proportional hazards, {names[model]}, {limits}"
     n_events = int(np.isfinite(right).sum())
     meta = estimates.meta(
@@ -236,7 +238,8 @@ def _interval_fit(
         data=surv.data_print,
         frame_kind=surv.kind,
     )
-    V = spread(fit.vcov, cov.aliased)
+    vcov = ph.grouped_vcov(left, right, cov.X, fit, surv.weights) if model == "grouped" else fit.vcov
+    V = spread(vcov, cov.aliased)
     table = coefficient_table(cov.names, spread(fit.coef, cov.aliased), V, meta, level)
     if conf == "profile":
         table = _with_profile(table, surv, cov, fit, left, right, level)

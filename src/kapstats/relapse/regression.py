@@ -14,7 +14,7 @@ from kapstats._types import BoolArray, FloatArray
 from kapstats.errors import DataError, FormulaError, KapstatsWarning
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, build
-from kapstats.inference.intervals import with_inference
+from kapstats.inference.intervals import wald, with_inference
 from kapstats.relapse.surv_data import SurvData
 
 INTERCEPT = "(Intercept)"
@@ -132,6 +132,15 @@ def natural(table: Estimates, title: str, *, sign: float = 1.0) -> Estimates:
     )
     vcov = None if table.vcov is None else table.vcov * np.outer(estimate, estimate)
     return replace(table, frame=changed, meta={**table.meta, "scale": "natural", "title": title}, vcov=vcov)
+
+
+def ratio_row(quantity: str, label: str, log_value: float, log_se: float, level: float) -> dict[str, Any]:
+    """One row of a ratio: natural estimate and limits, statistic and p of the log."""
+    inference = {k: float(v) for k, v in wald(log_value, log_se, level=level).items()}
+    inference |= {k: float(np.exp(inference[k])) for k in ("conf_low", "conf_high")}
+    value = float(np.exp(log_value))
+    row = {"quantity": quantity, "contrast": label, "estimate": value, "std_error": value * float(log_se), "df": np.inf}
+    return {**row, **inference}
 
 
 def newdata_frame(newdata: Any, default: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels import restricted_mean as rm
 from kapstats.kernels.product_limit import product_limit, restricted_mean
 from kapstats.kernels.risk_sets import risk_sets
+from kapstats.relapse.regression import ratio_row
 from kapstats.relapse.surv_data import (
     Groups,
     SurvData,
@@ -178,15 +179,6 @@ def _plain(
     return {**row, "estimate": float(value), "std_error": float(se), "df": np.inf, **inference}
 
 
-def _ratio(quantity: str, label: str, log_value: float, log_se: float, level: float) -> dict[str, Any]:
-    """One row of a ratio: natural estimate and limits, statistic and p of the log."""
-    inference = {k: float(v) for k, v in wald(log_value, log_se, level=level).items()}
-    inference |= {k: float(np.exp(inference[k])) for k in ("conf_low", "conf_high")}
-    value = float(np.exp(log_value))
-    row = {"quantity": quantity, "contrast": label, "estimate": value, "std_error": value * float(log_se), "df": np.inf}
-    return {**row, **inference}
-
-
 def _compared(
     mean: FloatArray, variance: FloatArray, tau: float, one: str, zero: str, level: float
 ) -> list[dict[str, Any]]:
@@ -197,7 +189,7 @@ def _compared(
             for quantity, m in (("ratio", mean), ("rmtl ratio", lost))
         ]
     difference = _plain("difference", None, f"{one} - {zero}", mean[0] - mean[1], np.sqrt(variance.sum()), level)
-    return [difference, *(_ratio(q, f"{one} / {zero}", v, se, level) for q, v, se in logs)]
+    return [difference, *(ratio_row(q, f"{one} / {zero}", v, se, level) for q, v, se in logs)]
 
 
 def _adjusted(
@@ -232,7 +224,7 @@ def _adjusted(
             found = (
                 _plain("difference", None, label, b, se, level)
                 if link == "identity"
-                else _ratio(quantity, label, b, se, level)
+                else ratio_row(quantity, label, b, se, level)
             )
             rows.append(found)
     arms = [r for r in rows if r["quantity"] == "rmst"]

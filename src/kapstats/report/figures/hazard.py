@@ -1,4 +1,4 @@
-"""Hazard over time with its confidence band."""
+"""Hazard over time with its confidence band, or intervals at some times where many curves are drawn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from kapstats.report.figures import style
 from kapstats.report.figures.kaplan_meier import groups
-from kapstats.report.figures.steps import nice_times
+from kapstats.report.figures.steps import bars, nice_times, step_of
 
 
 @style.house
@@ -45,10 +45,12 @@ def hazard(
         if known and len(curves) < 4:
             ax.fill_between(time, rows["conf_low"].to_numpy(float), rows["conf_high"].to_numpy(float),
                             step="post" if steps else None, color=look.colour, alpha=0.14, lw=0)  # fmt: skip
+    if known and len(curves) > 3:
+        bars(ax, {g: step_of(rows, np.nan) for g, rows in curves.items()}, nice_times(end)[1:], looks, end)
     ax.set_xticks(nice_times(end))
     ax.grid(visible=False, axis="x")
     ax.set_xlabel(f"Time ({unit})")
-    ci = f" ({100 * level:g}% CI)" if known and len(curves) < 4 else ""
+    ci = f" ({100 * level:g}% CI)" if known else ""
     ax.set_ylabel(f"{ylabel}, per {unit.removesuffix('s')}{ci}")
     if len(curves) > 1:
         ends = {g: (float(r["time"].max()), min(float(r["estimate"].iloc[-1]), top)) for g, r in curves.items()}

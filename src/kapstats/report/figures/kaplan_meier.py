@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kapstats.kernels.product_limit import crossing
 from kapstats.report.figures import style
 from kapstats.report.figures.steps import Step, bars, nice_times, step_of
 
@@ -22,6 +23,7 @@ def kaplan_meier(
     unit: str = "days",
     ylabel: str = "Probability without event",
     level: float = 0.95,
+    medians: bool = True,
     truth: pd.DataFrame | None = None,
     ax: Any = None,
 ) -> Any:
@@ -33,6 +35,7 @@ def kaplan_meier(
         conf_high``, one row per distinct time
     times : where the number at risk is printed and, with more than three curves, where the intervals are drawn;
         about six round times when not given
+    medians : dotted lines from the height of one half down to where each of up to three curves reaches it
     truth : `strata`, ``time truth``: true values, drawn as crosses
 
     Returns
@@ -49,6 +52,8 @@ def kaplan_meier(
     steps = {g: step_of(rows, 1.0) for g, rows in curves.items()}
     for g, rows in curves.items():
         _curve(ax, rows, steps[g], looks[g], band=len(curves) <= 3, end=end)
+    if medians and len(curves) <= 3:
+        _medians(ax, curves, looks)
     if truth is not None:
         _crosses(ax, groups(truth, strata), list(curves), end)
     if len(curves) > 3:
@@ -93,6 +98,16 @@ def _curve(ax: Any, rows: pd.DataFrame, step: Step, look: style.Mark, *, band: b
         ax.fill_between(times, low, high, step="post", color=look.colour, alpha=0.14, lw=0)
     censored = rows.loc[rows["n_censor"] > 0, "time"].to_numpy(dtype=float)
     ax.plot(censored, step.value(censored), ls="", marker="|", ms=6, mew=1.0, color=look.colour)
+
+
+def _medians(ax: Any, curves: Mapping[Any, pd.DataFrame], looks: Mapping[Any, style.Mark]) -> None:
+    """Where the curves reach one half; a curve that stays above it has no line."""
+    found = {g: crossing(r["time"].to_numpy(float), r["estimate"].to_numpy(float), 0.5) for g, r in curves.items()}
+    known = {g: t for g, t in found.items() if np.isfinite(t)}
+    for g, t in known.items():
+        ax.vlines(t, -0.02, 0.5, color=looks[g].colour, lw=0.9, ls=":")
+    if known:
+        ax.hlines(0.5, 0.0, max(known.values()), color=style.MUTED, lw=0.7, ls=":")
 
 
 def _crosses(ax: Any, known: Mapping[Any, pd.DataFrame], order: Sequence[Any], end: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ def turnbull(
     unit: str = "days",
     ylabel: str = "Probability without event",
     level: float = 0.95,
+    n: Mapping[Any, int] | None = None,
     ax: Any = None,
 ) -> Any:
     """Draw nonparametric maximum-likelihood curves.
@@ -29,6 +30,7 @@ def turnbull(
     ----------
     frame : `strata`, ``left right estimate`` (survival after the span), where known ``conf_low conf_high``. Within a
         span the curve may fall anywhere: it is drawn as a shaded box between its heights before and after
+    n : subjects per curve, printed under the axis
     """
     curves = groups(frame.assign(time=frame["right"]), strata)
     looks = style.marks(curves)
@@ -42,6 +44,8 @@ def turnbull(
     _axis(ax, nice_times(end), f"Time ({unit})", ylabel + (f" ({100 * level:g}% CI)" if known else ""))
     if len(curves) > 1:
         style.end_labels(ax, ends, looks)
+    if n:
+        style.rows_below(ax, [0.0], {g: [n[g]] for g in curves}, looks, title="n", start=44)
     return ax
 
 
