@@ -97,14 +97,14 @@ class CumulativeIncidence:
     def plot(self, ax: Any = None, risk_table: bool = True, *, stacked: bool = False, **options: Any) -> Any:
         """The curves of the first cause with bands and numbers at risk; `stacked`: every cause, a panel a group."""
         if stacked:
-            return self._stacked(ax, options)
+            return self._plot_stacked(ax, options)
         from kapstats.report.figures.cumulative_incidence import cumulative_incidence as draw
 
         rows = self.frame.loc[(self.frame["cause"] == self.causes[0]).to_numpy()]
         strata = list(self.groups.frame.columns)
         return draw(rows, strata=strata, risk_table=risk_table, level=self.meta["level"], ax=ax, **options)
 
-    def _stacked(self, ax: Any, options: dict[str, Any]) -> Any:
+    def _plot_stacked(self, ax: Any, options: dict[str, Any]) -> Any:
         from kapstats.report.figures.stacked_incidence import stacked_incidence as draw
 
         if len(self.causes) < 2:
