@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 import kapstats as ks
+from kapstats import frames
 from kapstats.data.trial import Trial
+from kapstats.errors import DataError, nearest
 from kapstats.estimates import Estimates
 from kapstats.formula import split
 from kapstats.pipeline.kinds import Survival
@@ -24,8 +26,8 @@ from kapstats.table import Table, interval, number, p_value, percent
 
 def block(plan: Survival, trial: Trial) -> Block:
     """Curves, test and model of `plan`, and what they say."""
-    rows = select(trial, plan.dataset, plan.population, plan.where, joined=_columns(plan))
-    km = ks.kaplan_meier(plan.formula, rows.frame, conf_type=plan.conf_type)
+    rows = _referenced(plan, select(trial, plan.dataset, plan.population, plan.where, joined=_columns(plan)))
+    km = ks.kaplan_meier(plan.formula, rows.frame, conf_type=plan.conf_type, level=plan.level)
     fits: dict[str, Any] = {"km": km} | _models(plan, rows)
     results = [
         *_curves(plan, trial, km),
@@ -55,16 +57,38 @@ def _columns(plan: Survival) -> tuple[str, ...]:
     return tuple(dict.fromkeys(re.findall(r"[A-Za-z_]\w*", f"{plan.formula} {plan.model}")))
 
 
+def _referenced(plan: Survival, rows: Rows) -> Rows:
+    """`rows` with the reference of the plan as the first arm."""
+    if plan.reference is None:
+        return rows
+    column = _strata(plan)[0]
+    arms = list(frames.levels(rows.frame, column).values)
+    if plan.reference not in arms:
+        known = ", ".join(map(str, arms))
+        hint = nearest(plan.reference, map(str, arms))
+        raise DataError(f"{column}: there is no arm {plan.reference!r} to be the reference.{hint} There are: {known}.")
+    order = [plan.reference, *(arm for arm in arms if arm != plan.reference)]
+    values = pd.Categorical(rows.frame[column], categories=order, ordered=True)
+    return replace(rows, frame=rows.frame.assign(**{column: values}))
+
+
 def _models(plan: Survival, rows: Rows) -> dict[str, Any]:
     formula = plan.model or plan.formula
     made: dict[str, Any] = {}
+    if not _compared(plan, rows):
+        return made
     if "logrank" in plan.show:
         made["logrank"] = ks.logrank(formula, rows.frame, level=plan.level)
     if "cox" in plan.show:
-        made["cox"] = ks.cox(formula, rows.frame, ties=plan.ties)
+        made["cox"] = ks.cox(formula, rows.frame, ties=plan.ties, level=plan.level)
     if "rmst" in plan.show:
         made["rmst"] = ks.rmst(plan.formula, rows.frame, tau=plan.tau, level=plan.level)
     return made
+
+
+def _compared(plan: Survival, rows: Rows) -> bool:
+    """Whether there are two arms or more to compare."""
+    return any(len(frames.levels(rows.frame, c).values) > 1 for c in _strata(plan) if c in rows.frame.columns)
 
 
 def _strata(plan: Survival) -> list[str]:

@@ -26,24 +26,45 @@ def block(plan: Mmrm, trial: Trial) -> Block:
     arms, visits = _orders(plan, rows, trial)
     fit = ks.mmrm(plan.formula, rows.frame, reml=plan.reml, df=plan.df, covariance=list(plan.covariance) or None)
     reference = plan.reference or arms[0]
-    means = fit.lsmeans(plan.arm, by=plan.visit)
-    differences = [means.contrast("trt.vs.ctrl", ref=reference, adjust=a, level=plan.level) for a in _adjustments(plan)]
+    means = fit.lsmeans(plan.arm, by=plan.visit, level=plan.level)
     shown = _means(plan, trial, rows, means)
+    about: dict[str, Any] = {
+        "name": plan.name,
+        "question": plan.question,
+        "title": plan.title,
+        "sentence": "; ".join(part for part in (str(means.meta.get("sentence", "")), rows.without) if part),
+        "methods": (fit.explain(), "Rows: " + "; ".join(rows.steps) + ".", *plan.notes),
+    }
+    if len(arms) == 1:
+        return _alone(plan, fit, replace(means, frame=shown), visits[-1], about)
+    differences = [means.contrast("trt.vs.ctrl", ref=reference, adjust=a, level=plan.level) for a in _adjustments(plan)]
     against = _differences(plan, trial, differences, reference)
     warnings = dict.fromkeys([*fit.warnings, *(w for d in differences for w in d.warnings)])
     return Block(
-        name=plan.name,
-        question=plan.question,
-        title=plan.title,
-        sentence="; ".join(part for part in (str(means.meta.get("sentence", "")), rows.without) if part),
+        **about,
         answers=(_answer(plan, against, reference, visits),),
         results=(
             Result("lsmeans", replace(means, frame=shown)),
             Result("differences", replace(differences[0], frame=against), _table(plan, shown, against, reference)),
         ),
         pictures=_pictures(plan, shown, against, visits),
-        methods=(fit.explain(), "Rows: " + "; ".join(rows.steps) + ".", *plan.notes),
         warnings=tuple(warnings),
+    )
+
+
+def _alone(plan: Mmrm, fit: Any, means: Estimates, last: Any, about: dict[str, Any]) -> Block:
+    """The LS means of a trial with one arm: there is nothing to compare them with."""
+    row = means.frame[means.frame[plan.visit] == last].iloc[0]
+    value = f"{number(row['estimate'], 1)} {interval(row['conf_low'], row['conf_high'], 1)}"
+    lead = f"Mean at {last} ({100 * plan.level:g}% CI). {plan.label}; one arm, so nothing to compare it with."
+    shown = [plan.visit, "n", "estimate", "std_error", "conf_low", "conf_high"]
+    table = means.table(1, title=plan.title, columns=shown)
+    return Block(
+        **about,
+        answers=(Answer(lead, ((str(row[plan.arm]), value),)),),
+        results=(Result("lsmeans", means, table),),
+        pictures=(_profile(plan, means.frame, last),),
+        warnings=fit.warnings,
     )
 
 
@@ -138,20 +159,8 @@ def _row(arm: object, mean: pd.Series, found: pd.DataFrame, adjusted: Sequence[s
 
 
 def _pictures(plan: Mmrm, shown: pd.DataFrame, against: pd.DataFrame, visits: Sequence[Any]) -> tuple[Picture, ...]:
-    from kapstats.report.figures import forest, profile, style
+    from kapstats.report.figures import forest, style
 
-    ci = f"{100 * plan.level:g}% confidence intervals"
-    axes = profile.profile(
-        shown,
-        x=plan.visit,
-        group=plan.arm,
-        ylabel=plan.label,
-        level=plan.level,
-        ax=style.blank(6.4, 3.6),
-    )
-    title = f"{plan.label}: LS means by visit"
-    words = f"{title} with {ci}. " + _said(shown[shown[plan.visit] == visits[-1]], plan.arm, str(visits[-1]))
-    first = Picture("profile", title, words, style.to_svg(axes, title=title, description=words))
     chosen = list(plan.forest) or (visits if len(against) <= 16 else visits[-1:])
     part = against[against[plan.visit].astype(str).isin([str(v) for v in chosen])]
     panel = plan.visit if part[plan.visit].nunique() > 1 else None
@@ -165,8 +174,22 @@ def _pictures(plan: Mmrm, shown: pd.DataFrame, against: pd.DataFrame, visits: Se
         ax=style.blank(4.4, forest.height(part, panel)),
     )  # fmt: skip
     title = f"{plan.label}: differences at {', '.join(map(str, dict.fromkeys(part[plan.visit])))}"
-    words = f"{title} with {ci}. " + _said(part, "contrast", "")
-    return first, Picture("differences", title, words, style.to_svg(axes, title=title, description=words))
+    words = f"{title} with {100 * plan.level:g}% confidence intervals. " + _said(part, "contrast", "")
+    differences = Picture("differences", title, words, style.to_svg(axes, title=title, description=words))
+    return _profile(plan, shown, visits[-1]), differences
+
+
+def _profile(plan: Mmrm, shown: pd.DataFrame, last: Any) -> Picture:
+    """The LS means over the visits."""
+    from kapstats.report.figures import profile, style
+
+    axes = profile.profile(
+        shown, x=plan.visit, group=plan.arm, ylabel=plan.label, level=plan.level, ax=style.blank(6.4, 3.6)
+    )
+    title = f"{plan.label}: LS means by visit"
+    words = f"{title} with {100 * plan.level:g}% confidence intervals. "
+    words += _said(shown[shown[plan.visit] == last], plan.arm, str(last))
+    return Picture("profile", title, words, style.to_svg(axes, title=title, description=words))
 
 
 def _said(frame: pd.DataFrame, label: str, when: str) -> str:

@@ -31,8 +31,10 @@ def block(plan: Incidence, trial: Trial) -> Block:
         chosen, by=plan.by, terms=list(plan.terms), treatment_emergent=plan.treatment_emergent,
         reference=plan.reference, population=plan.population or None,
     )  # fmt: skip
-    compared = ae.compare(method=plan.method, level=plan.level, adjust="bh")
     counts = _counts(plan, trial, ae)
+    if len(ae.arms) == 1:
+        return _alone(plan, ae, counts)
+    compared = ae.compare(method=plan.method, level=plan.level, adjust="bh")
     against = _against(plan, trial, ae, compared)
     return Block(
         name=plan.name,
@@ -47,6 +49,20 @@ def block(plan: Incidence, trial: Trial) -> Block:
         pictures=_pictures(plan, counts, against, ae),
         methods=(_how(plan, ae), *plan.notes),
         warnings=tuple(dict.fromkeys([*ae.warnings, *compared.warnings])),
+    )
+
+
+def _alone(plan: Incidence, ae: Any, counts: pd.DataFrame) -> Block:
+    """The counts of a trial with one group: there is nothing to compare them with."""
+    return Block(
+        name=plan.name,
+        question=plan.question,
+        title=plan.title,
+        sentence=str(ae.meta.get("sentence", "")),
+        answers=(_anyone(counts, ae),),
+        results=(Result("counts", Estimates(counts, dict(ae.meta)), _count_table(plan, ae), filterable=True),),
+        methods=("Every subject is counted once per row; denominators are the subjects of ADSL.", *plan.notes),
+        warnings=ae.warnings,
     )
 
 
