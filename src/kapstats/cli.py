@@ -127,7 +127,8 @@ def _tolerance(text: str) -> float:
 
 def _add_run(commands: Any) -> None:
     more = """\
-Writes report.html, results/*.csv, figures/*.svg, manifest.json and run.log, all or nothing.
+Writes report.html, results/*.csv, figures/*.svg, manifest.json, run.log and, where the plan has
+[documents], tables/*: all or nothing.
 
 examples:
   kapstats run                                        the built-in trial and plan
@@ -138,6 +139,7 @@ examples:
     one = _command(commands, "run", _run, "run the analyses of a plan and write a report", more)
     one.add_argument("plan", nargs="?", metavar="PLAN", help="TOML file or built-in plan (default: kap-parallel)")
     one.add_argument("--data", metavar="DIR", help="folder of ADaM files (default: the data that the plan names)")
+    one.add_argument("--encoding", metavar="NAME", help="of text files, such as cp1252 (default: UTF-8)")
     one.add_argument("--out", metavar="DIR", default="kapstats-output", help="folder to write (default: %(default)s)")
     one.add_argument("--strict", action="store_true", help="exit code 1 when there is any warning")
 
@@ -145,7 +147,7 @@ examples:
 def _run(given: argparse.Namespace) -> int:
     from kapstats.pipeline.run import run, to_terminal
 
-    done = run(given.plan, given.data, given.out, progress=to_terminal)
+    done = run(given.plan, given.data, given.out, encoding=given.encoding, progress=to_terminal)
     to_terminal("")
     report = str(done.folder / "report.html") if done.folder else ""
     if given.json:
@@ -186,13 +188,14 @@ examples:
 """
     one = _command(commands, "check", _check, "find what is wrong or doubtful in a folder of ADaM files", more)
     one.add_argument("data", metavar="DIR", help="folder of ADaM files")
+    one.add_argument("--encoding", metavar="NAME", help="of text files, such as cp1252 (default: UTF-8)")
     one.add_argument("--strict", action="store_true", help="exit code 1 for any finding")
 
 
 def _check(given: argparse.Namespace) -> int:
     from kapstats.data.readers import read_adam
 
-    found = read_adam(given.data).check()
+    found = read_adam(given.data, encoding=given.encoding).check()
     frame = found.frame
     if given.json:
         _json(frame.to_dict(orient="records"))
@@ -212,6 +215,7 @@ examples:
 """
     one = _command(commands, "init", _init, "draw up a commented plan from a folder of ADaM files", more)
     one.add_argument("data", metavar="DIR", help="folder of ADaM files")
+    one.add_argument("--encoding", metavar="NAME", help="of text files, such as cp1252 (default: UTF-8)")
     one.add_argument("--out", metavar="PLAN.toml", help="file to write")
 
 
@@ -223,7 +227,7 @@ def _init(given: argparse.Namespace) -> int:
 
     if given.out and Path(given.out).exists():
         raise DataError(f"{given.out} exists already. Choose another --out.")
-    text = draft(read_adam(given.data), file=given.out or "plan.toml", folder=given.data)
+    text = draft(read_adam(given.data, encoding=given.encoding), file=given.out or "plan.toml", folder=given.data)
     parse(text, given.out or "plan.toml")
     if given.out:
         with Path(given.out).open("x", encoding="utf-8") as file:

@@ -133,6 +133,9 @@ CASES: dict[str, tuple[Write, str]] = {
     ),
     "beyond every number": (csv(put("AVAL", "1e400")), "AVAL holds numbers"),
     "hexadecimal": (csv(put("AVAL", "0x1F")), "AVAL holds numbers"),
+    "one name in two cases": (text("usubjid,AVAL,aval\n001,1,2\n"), "'AVAL' stands 2 times"),
+    "mixed types in a visit number": (csv(put("AVISITN", "seven")), "AVISITN holds numbers, but 1 of 4"),
+    "a sign for missing": (csv(put("AVAL", "-")), "a missing value is an empty cell"),
     # xpt
     "xpt of no bytes": (text("", "adqs.xpt"), "empty"),
     "text named xpt": (text(GOOD, "adqs.xpt"), "no SAS transport file"),
@@ -189,6 +192,10 @@ FINDINGS: dict[str, tuple[Write, str]] = {
         "active-text",
     ),
     "spreadsheet formula in a visit": (csv(put("AVISIT", "=cmd|'/c calc'!A0")), "active-text"),
+    "formula in an arm": (
+        lambda f: ADSL.assign(TRT01P=["=1+1", "Placebo"]).to_csv(f / "adsl.csv", index=False),
+        "active-text",
+    ),
     "csv injection by a sign": (csv(put("AVISIT", "+SUM(1)")), "active-text"),
     "subjects of another study": (csv(put("USUBJID", "999")), "orphan-subject"),
     "change of another baseline": (csv(put("CHG", 10.0)), "change"),

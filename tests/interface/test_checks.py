@@ -54,7 +54,6 @@ def clean() -> dict[str, pd.DataFrame]:
         LEFT=[4.0, 9, 11, 14],
         RIGHT=[5.0, np.inf, 12, np.inf],
     )
-    adtte = adtte.drop(columns=["RIGHT"]).assign(RIGHT=[5.0, np.nan, 12, np.nan])
     adae = pd.DataFrame(
         {
             "USUBJID": ["01", "01", "02"],
@@ -83,6 +82,7 @@ def again(frame, row):
 
 #: rule, dataset, how to break it, how many rows it then names
 BREACHES = [
+    ("no-rows", "adae", lambda f: f.head(0), 0),
     ("missing-id", "adqs", lambda f: put(f, 0, "USUBJID", None), 1),
     ("orphan-subject", "adqs", lambda f: put(f, 0, "USUBJID", "99"), 1),
     ("not-a-number", "adqs", lambda f: put(f, 1, "AVAL", "23 points"), 1),

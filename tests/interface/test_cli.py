@@ -87,6 +87,18 @@ def test_bad_input_is_two_and_writes_nothing(
     assert {p.name for p in tmp_path.iterdir()} == {"adam", "plan.toml"}
 
 
+def test_an_encoding_can_be_named(adam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("adsl", "adtte"):
+        path = adam / f"{name}.csv"
+        path.write_bytes(path.read_text().replace("KAP IV", "Kétamine").encode("cp1252"))
+    call = ["run", str(tmp_path / "plan.toml"), "--data", str(adam), "--out", str(tmp_path / "out")]
+    assert main(call) == 2
+    assert "--encoding cp1252" in capsys.readouterr().err
+    assert main([*call, "--encoding", "cp1252"]) == 0
+    assert "Kétamine" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert main(["check", str(adam), "--encoding", "cp1252"]) == 0
+
+
 NOWHERE = [
     ["run", "no-such-plan"],
     ["run", "--data", "no-such-folder"],

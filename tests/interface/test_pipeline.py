@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyreadstat
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -234,6 +235,48 @@ def test_an_output_set_aside_by_an_interrupted_run_comes_back(tmp_path: Path) ->
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from kapstats.pipeline import output
+
+real, stage = os.replace, sys.argv[2]
+
+def die(*args):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def half(folder, files):
+    (folder / "a.csv").write_bytes(b"half")
+    die()
+
+def once(a, b):
+    real(a, b)
+    if "previous" in str(b):
+        die()
+
+if stage == "filling":
+    output._fill = half
+else:
+    os.replace = once
+output.write({"manifest.json": b'{"outputs": {"a.csv": ""}}', "a.csv": b"new"}, sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("stage", ["filling", "swapping"])
+def test_a_run_killed_midway_leaves_the_old_output_or_gives_it_back(tmp_path: Path, stage: str) -> None:
+    out = tmp_path / "out"
+    old = {"manifest.json": b'{"outputs": {"a.csv": ""}}', "a.csv": b"old"}
+    output.write(old, out)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(out), stage], check=False)
+    assert done.returncode == -9
+    assert not out.exists() or (out / "a.csv").read_bytes() == b"old"
+    output.check(out)  # what every run does first
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == old
+    output.write(old | {"a.csv": b"new"}, out)
+    assert (out / "a.csv").read_bytes() == b"new"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
 # ------------------------------------------------------------------------------------------------ runs
 
 
@@ -267,6 +310,90 @@ def test_what_cannot_be_estimated_is_said_in_its_place(small: Trial) -> None:
     assert "no event" in done.blocks[0].failed
     assert any("relapse: " in w for w in done.warnings)
     assert "No estimate." in done.html
+
+
+FULL = (
+    SMALL.replace('show = ["logrank"]', 'show = ["logrank", "cox", "rmst"]')
+    + """
+[[analysis]]
+kind = "mmrm"
+name = "change"
+title = "Change"
+formula = "CHG ~ TRT01P*AVISIT + us(AVISIT | USUBJID)"
+
+[[analysis]]
+kind = "incidence"
+name = "events"
+title = "Adverse events"
+by = "TRT01P"
+terms = ["AEDECOD"]
+"""
+)
+
+
+def full_trial() -> Trial:
+    draw = np.random.default_rng(3)
+    arms = {"TRT01P": ["Placebo", "KAP"] * 20, "TRT01PN": [0, 1] * 20}
+    adsl = pd.DataFrame({"USUBJID": [f"S{i:02d}" for i in range(40)], **arms, "SAFFL": "Y", "ITTFL": "Y"})
+    visits = pd.DataFrame({"AVISIT": ["Day 7", "Day 14"], "AVISITN": [7, 14]})
+    adqs = adsl.merge(visits, how="cross").assign(CHG=lambda f: -4.0 * f["TRT01PN"] + draw.normal(size=len(f)))
+    adtte = adsl.assign(AVAL=draw.integers(3, 60, 40), CNSR=1 * (draw.random(40) < 0.15), PARAMCD="RELAPSE")
+    adae = adsl.head(15)[["USUBJID"]].assign(AEDECOD="Nausea", TRTEMFL="Y")
+    return Trial(adsl=adsl, adqs=adqs, adtte=adtte, adae=adae)
+
+
+def test_the_level_of_the_plan_reaches_every_interval() -> None:
+    wide, narrow = (run(parse(FULL + f"\n[defaults]\nlevel = {level}\n"), full_trial()) for level in (0.95, 0.8))
+    tables = {("relapse", "curve"), ("relapse", "medians"), ("relapse", "survival"), ("relapse", "hazard-ratios")}
+    tables |= {("relapse", "rmst"), ("change", "lsmeans"), ("change", "differences")}
+    tables |= {("events", "counts"), ("events", "differences")}
+    for name, table in tables:
+        lengths = [(d[name][table]["conf_high"] - d[name][table]["conf_low"]).to_numpy() for d in (wide, narrow)]
+        known = np.isfinite(lengths[0]) & (lengths[0] > 0)
+        assert known.any(), table
+        assert (lengths[1][known] < lengths[0][known]).all(), table
+
+
+def test_the_reference_of_a_survival_analysis_is_what_the_plan_says() -> None:
+    text = FULL.replace('show = ["logrank", "cox"', 'reference = "KAP"\nshow = ["logrank", "cox"')
+    plain, turned = (run(parse(t), full_trial())["relapse"]["hazard-ratios"].frame for t in (FULL, text))
+    assert turned["contrast"].tolist() == ["Placebo - KAP"]
+    assert turned["estimate"][0] == pytest.approx(1 / plain["estimate"][0], rel=1e-6)
+    with pytest.raises(DataError, match=r"no arm 'KAPP' to be the reference\. Did you mean 'KAP'"):
+        run(parse(text.replace('reference = "KAP"', 'reference = "KAPP"')), full_trial())
+
+
+def test_a_trial_with_one_arm_has_everything_but_comparisons() -> None:
+    one = full_trial().where("TRT01P", "KAP")
+    done = run(parse(FULL), one)
+    assert not any(b.failed for b in done.blocks)
+    assert done.warnings == ()
+    assert {k: set(done[k]) for k in ("relapse", "change", "events")} == {
+        "relapse": {"curve", "medians", "survival"}, "change": {"lsmeans"}, "events": {"counts"},
+    }  # fmt: skip
+    means = one.adqs.groupby("AVISIT")["CHG"].mean()
+    shown = done["change"]["lsmeans"].frame.set_index("AVISIT")["estimate"]
+    np.testing.assert_allclose(shown[["Day 7", "Day 14"]], means[["Day 7", "Day 14"]])
+
+
+def test_faults_of_the_data_stand_in_the_report_and_impossible_numbers_stop_it() -> None:
+    trial = full_trial()
+    adqs = trial.adqs
+    moved = adqs.assign(
+        TRT01P=adqs["TRT01P"].where(adqs.index != 0, "KAP"), TRT01PN=adqs["TRT01PN"].where(adqs.index != 0, 1)
+    )
+    done = run(parse(FULL), trial.with_data(adqs=moved))
+    assert any(w.startswith("data: ADQS.TRT01P: a subject in more than one arm (2 rows: S00)") for w in done.warnings)
+    assert "faults that can make results wrong" in done.html
+    assert "a subject in more than one arm" in done.files["run.log"].decode()
+    for value in (np.inf, 1e300):
+        with pytest.raises(DataError, match=r"ADQS\.AVISITN: .*Correct these values"):
+            run(
+                parse(FULL),
+                trial.with_data(adqs=adqs.assign(AVISITN=adqs["AVISITN"].astype(float).where(adqs.index != 3, value))),
+            )
+    unused = trial.with_data(advs=adqs.assign(CHG=np.inf))
+    assert run(parse(FULL), unused).warnings == ()
 
 
 def test_hostile_labels_stay_text(small: Trial) -> None:
@@ -330,6 +457,28 @@ def test_pilot_counts_of_the_model(pilot: tuple[Trial, object]) -> None:
     assert {(r.TRTP, r.AVISIT): r.n for r in shown.itertuples()} == n.to_dict()
     sentence = next(b.sentence for b in done.blocks if b.name == "adas-cog")  # type: ignore[attr-defined]
     assert f"{len(kept)} of {len(kept)} records, {kept.USUBJID.nunique()} subjects" in sentence
+
+
+def test_pilot_from_transport_files_gives_the_same_report(pilot: tuple[Trial, object], tmp_path: Path) -> None:
+    trial, done = pilot
+    for name in ("adsl", "adadas", "adtte", "adae"):
+        path = str(tmp_path / f"{name}.xpt")
+        described = {"table_name": name.upper(), "column_labels": trial.labels[name], "file_format_version": 5}
+        pyreadstat.write_xport(trial.datasets[name], path, **described)
+    again = run("cdisc-pilot", tmp_path)
+
+    def parts(files: dict[str, bytes]) -> dict[str, bytes]:
+        kept = {k: v for k, v in files.items() if k.startswith(("results/", "figures/", "tables/"))}
+        body = files["report.html"].split(b'<section id="provenance">')[0]
+        return kept | {"report": body}
+
+    ours, theirs = parts(again.files), parts(done.files)  # type: ignore[attr-defined]
+    assert len(theirs) > 25
+    assert [name for name in theirs if ours.get(name) != theirs[name]] == []
+
+
+def test_the_pilot_plan_gives_no_warning(pilot: tuple[Trial, object]) -> None:
+    assert pilot[1].warnings == ()  # type: ignore[attr-defined]
 
 
 def test_pilot_events_and_numbers_at_risk(pilot: tuple[Trial, object]) -> None:

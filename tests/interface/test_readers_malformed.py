@@ -1,10 +1,13 @@
 """Every malformed input gives the error it was promised, and no other kind of failure."""
 
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 
 import kapstats as ks
+from kapstats.cli import main
 from tests.interface.malformed import ADQS, CASES, FINDINGS, GOOD, text
 
 
@@ -20,6 +23,49 @@ def test_the_promised_error(tmp_path, name):
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
+PLAN = """
+[study]
+title = "Malformed"
+
+[[analysis]]
+kind = "baseline"
+name = "baseline"
+title = "Subjects at baseline"
+
+[[analysis]]
+kind = "mmrm"
+name = "change"
+title = "Change"
+formula = "CHG ~ BASE + TRT01P*AVISIT + us(AVISIT | USUBJID)"
+"""
+FATAL = {"1e300": "beyond 1e12", "infinity": "infinite"}
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", [*CASES, *FATAL])
+def test_the_command_line_says_it_exits_with_two_and_writes_nothing(tmp_path, capsys, name):
+    (tmp_path / "plan.toml").write_text(PLAN)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write, said = CASES[name] if name in CASES else (FINDINGS[name][0], FATAL[name])
+    write(folder)
+    before = held(tmp_path)
+    assert main(["run", str(tmp_path / "plan.toml"), "--data", str(folder), "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr()
+    assert re.search(said, told.err)
+    assert told.err.startswith("kapstats run: ")
+    assert "told better" not in told.err
+    assert told.out == ""
+    assert held(tmp_path) == before
+
+
+def test_there_are_enough_of_them():
+    assert len(CASES) + len(FATAL) >= 60
+
+
 @pytest.mark.parametrize("name", FINDINGS)
 def test_the_promised_finding(tmp_path, name):
     write, rule = FINDINGS[name]
@@ -32,10 +78,6 @@ def test_the_good_folder_is_good(tmp_path):
     trial = ks.read_adam(tmp_path)
     assert len(trial.check()) == 0
     assert trial.adqs["AVAL"].tolist() == ADQS["AVAL"].tolist()
-
-
-def test_there_are_enough_of_them():
-    assert len(CASES) + len(FINDINGS) >= 60
 
 
 @pytest.mark.parametrize("path", ["nowhere", "file.csv"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,14 +16,20 @@ if TYPE_CHECKING:
 
 SEVERITIES = ("error", "warning", "note")
 NUMBERS = ("AVAL", "BASE", "CHG", "PCHG", "AVISITN", "ADY", "START", "STOP", "LEFT", "RIGHT")
+#: rules about a dataset as a whole, not about rows of it
+OF_DATASETS = ("required-variable", "no-rows")
 COLUMNS = ("severity", "dataset", "variable", "rule", "rows", "first_ids", "finding")
 
 
-def check(trial: Trial) -> estimates.Estimates:
+def check(trial: Trial, only: Iterable[str] | None = None) -> estimates.Estimates:
     """Findings in the data of `trial`: errors first.
 
     Every rule says what must hold (docs/methods/checks); a finding is a rule that some rows break. A dataset is judged
     by what it is: ADSL, times to events (it has CNSR, or is called ADTTE), adverse events, assessments over visits.
+
+    Parameters
+    ----------
+    only : names of the datasets to judge; all by default
 
     Returns
     -------
@@ -39,7 +45,8 @@ def check(trial: Trial) -> estimates.Estimates:
     ['2']
     """
     adsl = trial.datasets.get("adsl")
-    held = _distinct(trial.datasets)
+    chosen = trial.datasets if only is None else {k: v for k, v in trial.datasets.items() if k in set(only)}
+    held = _distinct(chosen)
     rows = [row for name, frame in held.items() for row in _findings(name, frame, adsl)]
     rows.sort(key=lambda row: SEVERITIES.index(row["severity"]))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -93,8 +100,10 @@ def _applies(rule: Rule, frame: pd.DataFrame) -> bool:
 
 def _judge(rule: Rule, name: str, frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[dict[str, Any]]:
     for hit in rule.check(frame, adsl):
-        if hit.rows.any() or rule.name == "required-variable":
-            ids = frame.loc[hit.rows, "USUBJID"].astype(str) if "USUBJID" in frame.columns else frame.index[hit.rows]
+        if hit.rows.any() or rule.name in OF_DATASETS:
+            ids = frame.loc[hit.rows, "USUBJID"] if "USUBJID" in frame.columns else frame.index[hit.rows].to_series()
+            numbered = ids.index.to_series().map(lambda i: f"row {i + 1}")
+            ids = ids.astype("object").where(ids.notna(), numbered)
             yield {
                 "severity": rule.severity,
                 "dataset": name.upper(),

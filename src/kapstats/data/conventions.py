@@ -103,3 +103,20 @@ def sas_dates(values: pd.Series, unit: str) -> pd.Series:
     seconds = values.astype(float) * (86400.0 if unit == "D" else 1.0)
     whole = np.round(seconds.where(np.isfinite(seconds)))
     return pd.Timestamp("1960-01-01") + pd.to_timedelta(whole, unit="s")
+
+
+def trimmed(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` without blanks at the end of its texts, as SAS compares them; a text of blanks alone is missing."""
+    changed = {}
+    for name in frame.columns:
+        values = frame[name]
+        if not (pd.api.types.is_object_dtype(values.dtype) or pd.api.types.is_string_dtype(values.dtype)):
+            continue
+        codes, unique = pd.factorize(values)
+        texts = [v.rstrip(" ") if isinstance(v, str) else v for v in unique]
+        if any(isinstance(v, str) and (new != v or not new) for v, new in zip(unique, texts, strict=True)):
+            plain = np.array([*(None if v == "" else v for v in texts), None], dtype=object)
+            changed[name] = pd.Series(plain[codes], index=values.index, dtype="object").where(lambda v: v.notna())
+    made = frame.assign(**changed) if changed else frame
+    made.attrs = dict(frame.attrs)
+    return made

@@ -35,7 +35,7 @@ def _decode(path: Path, encoding: str | None) -> str:
         where = f"byte {error.start}" if isinstance(error, UnicodeDecodeError) else "the codec"
         raise DataError(
             f"{path.name}: this is not {encoding or marked} text ({where} cannot be read). "
-            "Save it as UTF-8, or say encoding='cp1252' (Windows) or 'latin-1'."
+            "Save it as UTF-8, or say encoding='cp1252' (Windows) or 'latin-1' (kapstats run: --encoding cp1252)."
         ) from error
     if "\x00" in text:
         raise DataError(f"{path.name}: holds NUL characters; this is no text file. Is it another format, renamed?")
@@ -76,15 +76,17 @@ def _typed(values: pd.Series, source: str) -> pd.Series:
     """The column as numbers where ADaM or its values say so; a text with leading zeros stays text."""
     name, there = str(values.name), values.dropna()
     if conventions.is_text(name):
-        return values
+        return _truth(values, there) if name.upper().endswith("FL") else values
     if not conventions.is_number(name) and len(there) and not NUMERAL.match(str(there.iloc[0])):
         return _truth(values, there)  # the first value is no number: a text column, told at once
     stripped = there.str.strip()
+    stripped, there = stripped[stripped != ""], there[stripped != ""]
     numbers = conventions.numbers(stripped)
     bad = there[numbers.isna()]
     if conventions.is_number(name) and len(bad):
         raise DataError(
-            f"{source}: {name} holds numbers, but {len(bad)} of {len(there)} values are text ({first_ids(bad)})."
+            f"{source}: {name} holds numbers, but {len(bad)} of {len(there)} values are text ({first_ids(bad)}). "
+            "Correct them; a missing value is an empty cell, NA or a point."
         )
     if len(there) == 0:
         return values.astype(float) if conventions.is_number(name) else values

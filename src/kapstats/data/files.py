@@ -44,7 +44,7 @@ def read_table(path: str | Path, *, encoding: str | None = None) -> pd.DataFrame
     twice = frame.columns[frame.columns.duplicated()].tolist()
     if twice:
         raise DataError(f"{path.name}: column {twice[0]!r} stands more than once. Rename or drop one.")
-    return conventions.with_dates(frame)
+    return conventions.with_dates(conventions.trimmed(frame))
 
 
 def _parquet(path: Path, encoding: str | None) -> pd.DataFrame:

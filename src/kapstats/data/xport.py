@@ -58,7 +58,8 @@ def read(path: Path, encoding: str | None = None) -> pd.DataFrame:
             warnings.warn(message, KapstatsWarning, stacklevel=2)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path.name}: its text is not {text} ({error.reason}). Say encoding='cp1252' (Windows) or 'latin-1'."
+            f"{path.name}: its text is not {text} ({error.reason}). "
+            "Say encoding='cp1252' (Windows) or 'latin-1' (kapstats run: --encoding cp1252)."
         ) from error
     except (ValueError, IndexError) as error:
         if isinstance(error, DataError):

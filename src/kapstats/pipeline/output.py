@@ -44,7 +44,7 @@ def write(files: Mapping[str, bytes], out: str | Path) -> Path:
 
 
 def check(out: str | Path) -> None:
-    """Refuse, before any work is done, a place that may not be written to."""
+    """Refuse, before any work is done, a place that may not be written to; put back what a killed run had set aside."""
     out = Path(os.path.abspath(out))
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise DataError(f"{out} is not a folder. Choose another --out.")
@@ -56,6 +56,7 @@ def check(out: str | Path) -> None:
     owner = _owner(_lock(out))
     if owner is not None and _alive(owner):
         raise _in_use(out, owner)
+    _put_back(out)
 
 
 def _ours(out: Path) -> bool:
@@ -129,10 +130,13 @@ def _recover(out: Path) -> None:
     """Put back the output that an interrupted run had just set aside, and sweep up what it left half written."""
     for half in out.parent.glob(f".{out.name}.new-*"):
         shutil.rmtree(half, ignore_errors=True)
-    old = _previous(out)
-    if old.is_dir() and not out.exists():
-        os.replace(old, out)
-    shutil.rmtree(old, ignore_errors=True)
+    _put_back(out)
+    shutil.rmtree(_previous(out), ignore_errors=True)
+
+
+def _put_back(out: Path) -> None:
+    if _previous(out).is_dir() and not out.exists():
+        os.replace(_previous(out), out)
 
 
 def _swap(new: Path, out: Path) -> None:

@@ -18,6 +18,7 @@ from kapstats.errors import ConvergenceError, DataError, EstimabilityError, Form
 from kapstats.estimates import Estimates
 from kapstats.pipeline import documents, output
 from kapstats.pipeline import manifest as manifests
+from kapstats.pipeline.findings import findings
 from kapstats.pipeline.kinds import Analysis
 from kapstats.pipeline.levels import ordered
 from kapstats.pipeline.plan import Plan, read
@@ -44,6 +45,7 @@ class Run:
     """A finished run.
 
     blocks : one per analysis of the plan
+    findings : what is wrong with the data that were used (errors of `trial.check()`)
     files : name -> content of everything written
     folder : where it was written, None when it was not
     """
@@ -52,12 +54,14 @@ class Run:
     blocks: tuple[Block, ...]
     files: dict[str, bytes]
     folder: Path | None = None
+    findings: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Everything the reader has to bear in mind, with the analysis it belongs to."""
         failed = [f"{b.name}: {b.failed}" for b in self.blocks if b.failed]
-        return (*failed, *(f"{b.name}: {w}" for b in self.blocks for w in b.warnings))
+        data = [f"data: {text}" for text in self.findings]
+        return (*data, *failed, *(f"{b.name}: {w}" for b in self.blocks for w in b.warnings))
 
     def __getitem__(self, name: str) -> dict[str, Estimates]:
         """The results of one analysis by name."""
@@ -77,6 +81,7 @@ def run(
     data: str | Path | Trial | None = None,
     out: str | Path | None = None,
     *,
+    encoding: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Run:
     """Run every analysis of a plan and write the report.
@@ -86,6 +91,7 @@ def run(
     plan : TOML file, name of a built-in plan ("kap-parallel", "cdisc-pilot"), or a `Plan`
     data : folder of ADaM files, a `Trial`, or the name of a dataset; by default the one that the plan names
     out : folder to write; None computes without writing. An earlier output there is replaced as a whole
+    encoding : of text in csv, xpt and sas7bdat files; by default UTF-8 (sas7bdat: what the file says)
     progress : called with a line of text before each step
 
     Returns
@@ -130,15 +136,17 @@ def run(
     if out is not None:
         output.check(out)
     say("reading data")
-    trial, source = _trial(plan, data)
+    trial, source = _trial(plan, data, encoding)
     trial = ordered(trial, plan.levels)
+    say("checking data")
+    found = findings(plan, trial)
     blocks = tuple(_analyse(analysis, trial, say) for analysis in plan.analyses)
     say("writing the report")
-    done = Run(plan, blocks, _files(plan, trial, source, blocks))
+    done = Run(plan, blocks, _files(plan, trial, source, blocks, found), findings=found)
     return done if out is None else replace(done, folder=output.write(done.files, out))
 
 
-def _trial(plan: Plan, data: str | Path | Trial | None) -> tuple[Trial, Path | None]:
+def _trial(plan: Plan, data: str | Path | Trial | None, encoding: str | None) -> tuple[Trial, Path | None]:
     """The trial, and the folder it came from if any."""
     if isinstance(data, Trial):
         return data, None
@@ -149,7 +157,7 @@ def _trial(plan: Plan, data: str | Path | Trial | None) -> tuple[Trial, Path | N
         name = plan.study.data if data is None else str(data)
         folder = datasets.folder() / name
         return datasets.load(name), folder if folder.is_dir() else None
-    return read_adam(data, arms=arms), Path(data)
+    return read_adam(data, arms=arms, encoding=encoding), Path(data)
 
 
 def _analyse(analysis: Analysis, trial: Trial, say: Callable[[str], None]) -> Block:
@@ -168,7 +176,9 @@ def _analyse(analysis: Analysis, trial: Trial, say: Callable[[str], None]) -> Bl
     return replace(block, warnings=tuple(dict.fromkeys([*block.warnings, *ours])))
 
 
-def _files(plan: Plan, trial: Trial, source: Path | None, blocks: tuple[Block, ...]) -> dict[str, bytes]:
+def _files(
+    plan: Plan, trial: Trial, source: Path | None, blocks: tuple[Block, ...], found: tuple[str, ...]
+) -> dict[str, bytes]:
     """Everything to be written, name -> content."""
     files: dict[str, bytes] = {}
     for block in blocks:
@@ -178,10 +188,10 @@ def _files(plan: Plan, trial: Trial, source: Path | None, blocks: tuple[Block, .
             files[f"figures/{block.name}-{picture.name}.svg"] = f"{picture.svg.rstrip()}\n".encode()
     files["results/ard.csv"] = _ard(blocks)
     files |= documents.files(plan, blocks)
-    files["run.log"] = _log(plan, trial, blocks).encode()
+    files["run.log"] = _log(plan, trial, blocks, found).encode()
     made = manifests.manifest(plan, trial, source, files)
     stamp = manifests.created()
-    document = _document(plan, trial, blocks, made, stamp)
+    document = _document(plan, trial, blocks, found, made, stamp)
     files["report.html"] = page(document).encode()
     files[output.MARK] = (json.dumps({"created": stamp, **made}, indent=2, ensure_ascii=False) + "\n").encode()
     return files
@@ -223,7 +233,9 @@ def _column(part: Any, name: str) -> list[Any]:
     return part[name].tolist() if name in part else [None] * len(part)
 
 
-def _document(plan: Plan, trial: Trial, blocks: tuple[Block, ...], made: dict[str, Any], stamp: str) -> Document:
+def _document(
+    plan: Plan, trial: Trial, blocks: tuple[Block, ...], found: tuple[str, ...], made: dict[str, Any], stamp: str
+) -> Document:
     arms = {arm: int(n) for arm, n in _arm_sizes(trial).items()}
     facts = [("Subjects", str(trial.n_subjects)), ("Arms", ", ".join(f"{a} {n}" for a, n in arms.items()))]
     notes: tuple[str, ...] = ()
@@ -232,6 +244,8 @@ def _document(plan: Plan, trial: Trial, blocks: tuple[Block, ...], made: dict[st
             "Simulated trial: nobody stands behind these data. The true value of what is estimated is known and "
             "stands beside each estimate, as a column in the tables and as a cross in the figures.",
         )
+    if found:
+        notes += (f"The data have faults that can make results wrong. {'; '.join(found)}.",)
     return Document(
         title=plan.study.title,
         subtitle=plan.study.subtitle,
@@ -251,8 +265,8 @@ def _arm_sizes(trial: Trial) -> dict[Any, int]:
     return {arm: int(counts.get(arm, 0)) for arm in trial.arms}
 
 
-def _log(plan: Plan, trial: Trial, blocks: tuple[Block, ...]) -> str:
-    lines = [f"plan {plan.source}: {plan.study.title}", f"data {trial!r}", ""]
+def _log(plan: Plan, trial: Trial, blocks: tuple[Block, ...], found: tuple[str, ...]) -> str:
+    lines = [f"plan {plan.source}: {plan.study.title}", f"data {trial!r}", *(f"  data: {text}" for text in found), ""]
     for block in blocks:
         lines.append(f"[{block.name}] {block.title}")
         lines += [f"  {text}" for text in (block.sentence, *block.methods[-1:]) if text]

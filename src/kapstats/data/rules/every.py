@@ -8,13 +8,20 @@ import numpy as np
 import pandas as pd
 
 from kapstats.data import conventions
-from kapstats.data.rules.rule import Hit, Rule, from_adsl, mask, not_one_to_one
+from kapstats.data.rules.rule import Hit, Rule, from_adsl, mask, no_rows, not_one_to_one
 from kapstats.errors import first_ids
 
 ARMS = {"TRT01P": "TRT01P", "TRTP": "TRT01P", "TRT01A": "TRT01A", "TRTA": "TRT01A"}
 LABELS = ("TRT01P", "TRT01A", "TRTP", "TRTA", "AVISIT", "PARAM", "PARAMCD", "AEDECOD", "AEBODSYS", "ROUTE", "SEX")
 SHARED = ("AGE", "SEX", "RACE", "SITEID", "SAFFL", "ITTFL", "TRTSDT", "TRTEDT")
+UNBOUNDED = ("LEFT", "RIGHT", "AWLO", "AWHI")  # interval and window limits may be infinite
 ACTIVE = r"^\s*[=@]|^\s*[+-]\s*\w*\(|<\s*/?\s*[a-zA-Z!][^>]*>?|[\x00-\x08\x0b\x0c\x0e-\x1f]"
+
+
+def empty(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """A dataset has rows."""
+    if frame.empty:
+        yield Hit("", no_rows(frame), "no row")
 
 
 def missing_id(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
@@ -37,7 +44,7 @@ def not_a_number(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit
 
 
 def non_finite(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
-    for name in frame.select_dtypes("number", exclude="timedelta").columns:
+    for name in frame.select_dtypes("number", exclude="timedelta").columns.difference(UNBOUNDED, sort=False):
         yield Hit(name, np.isinf(frame[name].to_numpy(dtype=float)), "infinite")
 
 
@@ -128,10 +135,11 @@ def impossible_date(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[
 
 
 RULES = (
+    Rule("no-rows", "warning", "every", "a dataset has rows", empty),
     Rule("missing-id", "error", "every", "every row has a subject", missing_id, ("USUBJID",)),
     Rule("orphan-subject", "error", "every", "every subject is in ADSL", orphan, ("USUBJID",)),
     Rule("not-a-number", "error", "every", "AVAL, BASE, CHG, CNSR, AGE ... are numbers", not_a_number),
-    Rule("non-finite", "error", "every", "numbers are finite", non_finite),
+    Rule("non-finite", "error", "every", "numbers are finite (limits of intervals and windows excepted)", non_finite),
     Rule("magnitude", "error", "every", "numbers are below 1e12 in size", magnitude),
     Rule("flag-values", "error", "every", "flags (names ending in FL) are Y, N or missing", flag_values),
     Rule("arm-number", "error", "every", "arm names and numbers (TRT01P, TRT01PN) are one to one", arm_number),

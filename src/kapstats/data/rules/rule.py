@@ -79,5 +79,7 @@ def from_adsl(frame: pd.DataFrame, adsl: pd.DataFrame | None, *names: str) -> pd
     name = next((n for n in names if n in adsl.columns), None)
     if name is None:
         return None
+    if adsl.empty:
+        return adsl[name].reindex(frame.index)
     at = pd.Index(adsl["USUBJID"]).get_indexer(pd.Index(frame["USUBJID"]))
     return adsl[name].take(at).set_axis(frame.index).where(pd.Series(at >= 0, index=frame.index))
