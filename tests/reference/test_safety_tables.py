@@ -271,6 +271,13 @@ def test_stratified(call, method, quantity, name, columns):
             assert worst(ours[NAMES.get(column, column)], [getattr(case, column)]) < 1e-8, (case.dataset, column)
 
 
+def test_cmh_correction_is_left_out_below_one_half():
+    """mantelhaen.test of R 4.2.2: 2/16 v 0/7 and 6/39 v 1/5."""
+    ours = ks.cmh_test([2, 6], [16, 39], [0, 1], [7, 5], ["a", "b"], corrected=True)
+    assert worst(ours["statistic"], [0.16158029319128125]) < 1e-12
+    assert worst(ours["p_value"], [0.68770572747464787]) < 1e-12
+
+
 def test_central_p_of_the_common_odds_ratio_is_twice_the_smaller_tail():
     for case, t in by_dataset("OR_conditional", "exact, central p"):
         tails = [

@@ -83,7 +83,8 @@ def difference_score(
     total, b = t1 + t2, (t1 + t2) * d - x1 - x2
     root = np.sqrt(np.maximum(b * b + 4 * total * x2 * d, 0.0))
     r2 = np.maximum((root - b) / (2 * total), np.maximum(-d, 0.0))
-    return x1 / t1 - x2 / t2 - d, (r2 + d) / t1 + r2 / t2
+    with np.errstate(divide="ignore", invalid="ignore"):  # no time in a group: shown as NaN by the caller
+        return x1 / t1 - x2 / t2 - d, (r2 + d) / t1 + r2 / t2
 
 
 def score_difference(x1: FloatArray, t1: FloatArray, x2: FloatArray, t2: FloatArray, tail: float) -> Limits:

@@ -89,10 +89,13 @@ def inverse_variance(estimate: FloatArray, variance: FloatArray) -> tuple[FloatA
 def cmh(
     x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, corrected: bool = False
 ) -> tuple[FloatArray, FloatArray]:
-    """Cochran-Mantel-Haenszel chi-square on one df and its p value; 0 and 1 when no stratum is informative."""
+    """Cochran-Mantel-Haenszel chi-square on one df and its p value; 0 and 1 when no stratum is informative.
+
+    The correction of 1/2 is left out where the excess is smaller, as R's mantelhaen.test does.
+    """
     excess, variance = _hypergeometric_excess(x1, n1, x2, n2)
     gap = np.abs(excess.sum(1))
-    gap = np.maximum(gap - 0.5, 0.0) if corrected else gap
+    gap = np.where(gap >= 0.5, gap - 0.5, gap) if corrected else gap
     statistic = np.where(variance.sum(1) > 0, ratio(gap**2, variance.sum(1)), 0.0)
     return statistic, chdtrc(1, statistic)
 

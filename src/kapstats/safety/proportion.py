@@ -126,5 +126,7 @@ def zero_events(n: Any, level: float = 0.95) -> Estimates:
     """
     est = proportion(np.zeros_like(np.atleast_1d(np.asarray(n, dtype=float))), n, level=level, side="less")
     size = est["n"].to_numpy(dtype=float)
-    frame = est.frame[["n", "estimate", "conf_high"]].assign(rule_of_three=-np.log1p(-level) / size)
+    frame = est.frame[["n", "estimate", "conf_high"]].assign(
+        rule_of_three=np.where(size > 0, -np.log1p(-level) / np.maximum(size, 1), np.nan)
+    )
     return Estimates(frame, {**est.meta, "title": "Upper bound of the risk after zero events"})

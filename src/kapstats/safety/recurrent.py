@@ -119,7 +119,7 @@ def _rate_model(
     _estimable(ae, count, end)
     X = np.column_stack([np.ones(end.size), columns_of.design(ae, covariates)])
     fit = count_regression(count, X, np.log(end), negative_binomial=method == "negative-binomial")
-    covariance, dispersion = _covariance(fit, count, X, np.log(end), method)
+    covariance, dispersion = error_matrix(fit, count, X, np.log(end), method)
     q = len(ae.arms)
     estimate, error = fit.coef[1:q], np.sqrt(np.diag(covariance))[1:q]
     frame = pd.DataFrame({"contrast": columns_of.contrasts(ae), "estimate": estimate, "std_error": error})
@@ -144,7 +144,7 @@ def _estimable(ae: Incidence, count: FloatArray, end: FloatArray) -> None:
         )
 
 
-def _covariance(
+def error_matrix(
     fit: CountFit, y: FloatArray, X: FloatArray, offset: FloatArray, method: str
 ) -> tuple[FloatArray, float]:
     """Covariance of the coefficients, and the dispersion that scales it."""

@@ -23,13 +23,17 @@ from kapstats.safety.incidence import choose_arm, membership
 if TYPE_CHECKING:
     from kapstats.safety.incidence import Incidence
 
+WEIGHTED = (
+    "group-bh controls the false discovery rate in large systems only: with systems of five terms and uniform p values "
+    "it was 8% at 5%. Fisher's p values are conservative enough to keep it below."
+)
 #: models of one rare event and what they report
 MODELS = {
     "firth": "Firth logistic regression, profile limits",
     "logistic": "logistic regression, Wald limits",
     "beta-binomial": "beta-binomial, Wald limits",
 }
-METHODS = ("double-fdr", *ADJUSTMENTS, "berry-berry", "max-t")
+METHODS = ("double-fdr", "group-bh", *ADJUSTMENTS, "berry-berry", "max-t")
 PRIORS = (
     "g ~ N(mg_b, sg_b); h = 0 with probability pi_b, else N(mh_b, sh_b); mg_b, mh_b ~ N(grand means, tg, th); "
     "grand means ~ N(0, 10); variances ~ InverseGamma(3, 1); pi_b ~ Beta(alpha, beta); "
@@ -57,9 +61,10 @@ def safety_signals(
     Parameters
     ----------
     ae : `ks.incidence` with a body system and a term
-    method : double-fdr (Benjamini-Hochberg within and between body systems), bh, by, holm, hochberg, hommel,
-        bonferroni, none; berry-berry (three-level Bayesian model); max-t (step-down permutation of subjects between
-        arms, within `strata`)
+    method : double-fdr (Benjamini-Hochberg within and between body systems), group-bh (Benjamini-Hochberg weighted by
+        the estimated shares of nulls of the systems; warns, since it is not controlled in small ones), bh, by, holm,
+        hochberg, hommel, bonferroni, none; berry-berry (three-level Bayesian model); max-t (step-down permutation of
+        subjects between arms, within `strata`)
     test : two-sided test behind the p values (see `Incidence.compare`)
     rate : false discovery rate, or family-wise error, for the flag; for berry-berry a term is flagged when the
         posterior probability of a higher risk is at least 1 - rate
@@ -78,8 +83,8 @@ def safety_signals(
 
     References
     ----------
-    Mehrotra & Adewale (2012), Statistics in Medicine 31:1918. Berry & Berry (2004), Biometrics 60:418. Westfall & Young
-    (1993), Resampling-Based Multiple Testing.
+    Mehrotra & Adewale (2012), Statistics in Medicine 31:1918. Berry & Berry (2004), Biometrics 60:418. Hu, Zhao &
+    Zhou (2010), JASA 105:1215 (group-bh). Westfall & Young (1993), Resampling-Based Multiple Testing.
     """
     choose(method, METHODS, "method")
     check_level(level)
@@ -88,7 +93,7 @@ def safety_signals(
     base = choose_arm(ae.reference if reference is None else reference, ae.records)
     rows = _leaves(ae)
     parts: list[pd.DataFrame] = []
-    said: list[str] = []
+    said = [WEIGHTED] if method == "group-bh" else []
     for arm in (i for i in range(len(ae.arms)) if i != base):
         frame = _table(ae, rows, arm, base)
         table = tuple(frame[name].to_numpy(dtype=float) for name in pairs.NAMES)
@@ -131,6 +136,9 @@ def _adjusted(frame: pd.DataFrame, table: Table, group: IntArray, method: str, t
     if method == "double-fdr":
         within, across = false_discovery.double_fdr(p, group)
         return frame.assign(p_adjusted=within, p_group=across, signal=(within <= rate) & (across <= rate))
+    if method == "group-bh":
+        adjusted = false_discovery.group_benjamini_hochberg(p, group)
+        return frame.assign(p_adjusted=adjusted, signal=adjusted <= rate)
     adjusted = ADJUSTMENTS[method](p)
     return frame.assign(p_adjusted=adjusted, signal=adjusted <= rate)
 

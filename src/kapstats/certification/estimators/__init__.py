@@ -10,14 +10,22 @@ nobody else does, ``SCENARIOS``. A new family is a module in `FAMILIES`.
 
 from __future__ import annotations
 
-from kapstats.certification.estimators import evidence, follow_up, imputation, relapse, response, safety
+from kapstats.certification.estimators import (
+    evidence,
+    follow_up,
+    imputation,
+    relapse,
+    response,
+    safety,
+    safety_tables,
+)
 from kapstats.certification.estimators.common import Answer, Certificate, Estimator, Row
 from kapstats.errors import choose
 from kapstats.simulation.scenario import Scenario, load
 
 __all__ = ["CERTIFICATES", "FAMILIES", "REGISTRY", "Answer", "Certificate", "Estimator", "Row", "named", "scenario"]
 
-FAMILIES = (response, imputation, relapse, follow_up, safety, evidence)
+FAMILIES = (response, imputation, relapse, follow_up, safety, safety_tables, evidence)
 
 REGISTRY: dict[str, Estimator] = {e.name: e for family in FAMILIES for e in family.ESTIMATORS}
 

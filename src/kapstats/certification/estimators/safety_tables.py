@@ -1,0 +1,367 @@
+"""Counts, rates, first events and signals, certified in worlds whose truth has a closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from kapstats._types import BoolArray, FloatArray, IntArray
+from kapstats.certification.estimators.common import Answer, Certificate, Estimator, Row, rejects, wald
+from kapstats.inference.intervals import wald as limits
+from kapstats.kernels import exact, false_discovery, poisson, two_proportions
+from kapstats.kernels import stratified_tables as kernel
+from kapstats.kernels.count_regression import count_regression
+from kapstats.safety import stratified, two_by_two
+from kapstats.safety.recurrent import error_matrix
+from kapstats.safety.time_to_event import first_event_curve
+from kapstats.simulation import safety_worlds as worlds
+from kapstats.simulation.draw import Draw
+from kapstats.simulation.scenario import Scenario, load
+from kapstats.simulation.streams import stream
+
+Analysis = Callable[[Scenario, Sequence[Draw], float], Answer]
+
+
+def bare() -> Scenario:
+    """Nobody but the subjects: the worlds draw from the replicate's own streams."""
+    whole = load("kap-parallel").change(relapse=None, adverse_events=None, course=None, dosing=None)
+    return whole.change(name="ae-worlds", response=None, dropout=None, arms=whole.arms[:2])
+
+
+def _generator(d: Draw, world: str) -> np.random.Generator:
+    return stream(d.seed, d.scenario.name, d.replicate, world)
+
+
+def _known(quantity: str, values: dict[str, float]) -> Callable[[Scenario], list[Row]]:
+    return lambda s: [{"quantity": quantity, "level": k, "value": v, "mc_error": 0.0} for k, v in values.items()]
+
+
+def _interval(estimate: FloatArray, low: FloatArray, high: FloatArray, null: float, level: float) -> Answer:
+    """Limits without a standard error. A ratio (null 1) may be infinite, and its mean says nothing of its limits: it is
+    judged by coverage and by the size of its test.
+    """
+    nothing = np.full(low.shape, np.nan)
+    good = ~(np.isnan(low) | np.isnan(high))
+    return Answer(nothing if null == 1 else estimate, nothing, low, high, rejects(low, high, null, level), good)
+
+
+def _decided(p: FloatArray) -> Answer:
+    """A test, judged by how often it rejects."""
+    nothing = np.full(p.shape, np.nan)
+    return Answer(nothing, nothing, nothing, nothing, p, np.isfinite(p))
+
+
+# --------------------------------------------------------------------------------------------------- two groups
+
+NULL = {"risk-difference": 0.0, "risk-ratio": 1.0, "odds-ratio": 1.0}
+
+
+def _true(measure: str) -> dict[str, float]:
+    odds = {s.label: s.p1 * (1 - s.p2) / (s.p2 * (1 - s.p1)) for s in worlds.SITUATIONS}
+    ratio = {s.label: s.p1 / s.p2 for s in worlds.SITUATIONS}
+    return {"risk-ratio": ratio, "odds-ratio": odds}.get(measure, {s.label: s.p1 - s.p2 for s in worlds.SITUATIONS})
+
+
+def _stacked(draws: Sequence[Draw], world: Callable[..., Any], name: str, *more: Any) -> tuple[FloatArray, ...]:
+    found = [world(_generator(d, name), d.n, *more) for d in draws]
+    return tuple(np.stack(part) for part in zip(*found, strict=True))
+
+
+def _tables(measure: str, limits_of: Callable[..., Any]) -> Analysis:
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        cells = _stacked(draws, worlds.tables, "tables")
+        flat = [part.ravel() for part in cells]
+        low, high = (v.reshape(cells[0].shape) for v in limits_of(*flat, (1 - level) / 2))
+        estimate = two_by_two.MEASURES[measure].estimate(*flat).reshape(low.shape)
+        return _interval(estimate, low, high, NULL[measure], level)
+
+    return analyse
+
+
+def _by_name(measure: str, method: str) -> Analysis:
+    return _tables(measure, two_by_two.MEASURES[measure].methods[method].limits)
+
+
+def _plain_ratio(estimate: Callable[..., FloatArray], error: Callable[..., FloatArray]) -> Callable[..., Any]:
+    """Wald limits of a ratio on its own scale, as simple calculators print them."""
+
+    def limits_of(*given: Any) -> tuple[FloatArray, FloatArray]:
+        *table, tail = given
+        with np.errstate(invalid="ignore"):
+            value = estimate(*table)
+            found = limits(value, value * error(*table), level=1 - 2 * tail)
+        return found["conf_low"], found["conf_high"]
+
+    return limits_of
+
+
+# ------------------------------------------------------------------------------------------------------- strata
+
+
+def _strata_rows(measure: str, name: str) -> Callable[[Scenario], list[Row]]:
+    none, some = worlds.EFFECTS[measure]
+    return _known(name, {"no effect": none, "effect": some})
+
+
+def _strata(measure: str, method: str, crude: bool = False) -> Analysis:
+    """One common effect over strata by a method of the library, or from the table summed over them."""
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        cells = _stacked(draws, worlds.strata, measure, measure)
+        table = [part.reshape(-1, part.shape[-1]) for part in cells]
+        tail, shape = (1 - level) / 2, cells[0].shape[:2]
+        x1, n1, x2, n2 = table
+        if crude:
+            s1, m1, s2, m2 = (part.sum(axis=1) for part in table)
+            found = two_by_two.columns_of(measure, method, (s1, m1, s2, m2), tail, "two")
+        else:
+            found = stratified.METHODS[measure][method]((x1, n1, x2, n2), tail, "two")
+        estimate, low, high = (found[c].reshape(shape) for c in ("estimate", "conf_low", "conf_high"))
+        return _interval(estimate, low, high, NULL[measure], level)
+
+    return analyse
+
+
+def _association(crude: bool) -> Analysis:
+    """P value of no association: Cochran-Mantel-Haenszel, or chi-square of the table summed over strata."""
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        cells = _stacked(draws, worlds.strata, "odds-ratio", "odds-ratio")
+        none = [part[:, 0] for part in cells]
+        if crude:
+            s1, m1, s2, m2 = (part.sum(axis=1) for part in none)
+            return _decided(two_proportions.chi_square(s1, m1, s2, m2, "pearson")[1][:, None])
+        return _decided(kernel.cmh(none[0], none[1], none[2], none[3])[1][:, None])
+
+    return analyse
+
+
+# -------------------------------------------------------------------------------------------------------- rates
+
+_RATE = {label: r1 for label, r1, _ in worlds.RATES}
+_RATIO = {label: r1 / r2 for label, r1, r2 in worlds.RATES}
+_GAP = {label: r1 - r2 for label, r1, r2 in worlds.RATES}
+
+
+def _one_rate(limits_of: Callable[..., Any]) -> Analysis:
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        x, t, _, _ = _stacked(draws, worlds.rates, "rates")
+        low, high = limits_of(x, t, (1 - level) / 2)
+        return _interval(x / t, low, high, np.nan, level)
+
+    return analyse
+
+
+def _two_rates(limits_of: Callable[..., Any], ratio: bool) -> Analysis:
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        x1, t1, x2, t2 = (part.ravel() for part in _stacked(draws, worlds.rates, "rates"))
+        low, high = limits_of(x1, t1, x2, t2, (1 - level) / 2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            estimate = (x1 / t1) / (x2 / t2) if ratio else x1 / t1 - x2 / t2
+        shape = (len(draws), -1)
+        return _interval(estimate.reshape(shape), low.reshape(shape), high.reshape(shape), float(ratio), level)
+
+    return analyse
+
+
+def _clustered(method: str) -> Analysis:
+    """Log rate ratio of recurrent events whose number varies between subjects more than a Poisson's."""
+
+    def one(d: Draw) -> tuple[float, float]:
+        y, time, treated = worlds.clustered(_generator(d, "clustered"), d.n)
+        X = np.column_stack([np.ones(d.n), treated])
+        fit = count_regression(y, X, np.log(time), negative_binomial=method == "negative-binomial")
+        covariance, _ = error_matrix(fit, y, X, np.log(time), method)
+        return float(fit.coef[1]), float(np.sqrt(covariance[1, 1]))
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        found = np.array([one(d) for d in draws])
+        return wald(found[:, :1], found[:, 1:], level)
+
+    return analyse
+
+
+# -------------------------------------------------------------------------------------------------- first events
+
+
+def _first_events(estimator: str) -> Analysis:
+    """Probability of a first event by the horizon in two groups that leave at different rates, and the difference."""
+
+    def one(d: Draw) -> FloatArray:
+        time, status, first = worlds.first_events(_generator(d, "first events"), d.n)
+        groups = [_probability(time[own], status[own], estimator) for own in (first, ~first)]
+        (a, va), (b, vb) = groups
+        return np.array([[a, b, a - b], np.sqrt([va, vb, va + vb])])
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        found = np.stack([one(d) for d in draws])
+        return wald(found[:, 0], found[:, 1], level)
+
+    return analyse
+
+
+def _probability(time: FloatArray, status: IntArray, estimator: str) -> tuple[float, float]:
+    """Estimate and variance for one group."""
+    if estimator == "incidence-proportion":
+        p = float(((status == 1) & (time <= worlds.HORIZON)).mean())
+        return p, p * (1 - p) / time.size
+    curve = first_event_curve(time, status, [worlds.HORIZON], estimator)
+    return float(curve["estimate"].iloc[0]), float(curve["std_error"].iloc[0]) ** 2
+
+
+def _first_rows(scenario: Scenario) -> list[Row]:
+    p = worlds.first_event_probability()
+    return _known("first_event", {"leaves late": p, "leaves early": p, "difference": 0.0})(scenario)
+
+
+def _exposure(planned: bool) -> Analysis:
+    """First events per time at risk in two groups, the time until event or end, or as it was planned for everybody."""
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        x, t = (np.empty((len(draws), 2)) for _ in range(2))
+        for i, d in enumerate(draws):
+            time, status, first = worlds.first_events(_generator(d, "first events"), d.n)
+            for g, own in enumerate((first, ~first)):
+                x[i, g] = (status[own] == 1).sum()
+                t[i, g] = own.sum() * worlds.HORIZON if planned else time[own].sum()
+        low, high = poisson.exact(x, t, (1 - level) / 2)
+        return _interval(x / t, low, high, np.nan, level)
+
+    return analyse
+
+
+# ------------------------------------------------------------------------------------------------------ signals
+
+
+def _discoveries(method: str) -> Analysis:
+    """Is a flagged term, picked at random, a false one (never without a flag)? How often is the false discovery rate.
+
+    The row is a test that rejects when the pick is false.
+    """
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        found = [worlds.terms(_generator(d, "terms"), d.n) for d in draws]
+        cells = [np.concatenate([f[0][k] for f in found]) for k in range(4)]
+        p = exact.fisher_p(exact.conditional(*cells)).reshape(len(draws), -1)
+        out = np.ones((len(draws), 1))
+        for i, (_, group, differs) in enumerate(found):
+            flags = np.flatnonzero(_flagged(p[i], group, method, 1 - level))
+            if flags.size:
+                pick = int(_generator(draws[i], "pick").integers(flags.size))
+                out[i] = float(differs[flags[pick]])
+        return _decided(out)
+
+    return analyse
+
+
+def _flagged(p: FloatArray, group: IntArray, method: str, rate: float) -> BoolArray:
+    if method == "double-fdr":
+        within, across = false_discovery.double_fdr(p, group)
+        return np.asarray((within <= rate) & (across <= rate))
+    if method == "group-bh":
+        return np.asarray(false_discovery.group_benjamini_hochberg(p, group) <= rate)
+    return np.asarray((false_discovery.benjamini_hochberg(p) if method == "bh" else p) <= rate)
+
+
+def _test_of(name: str) -> Callable[[Scenario], list[Row]]:
+    return _known(name, {"no effect": 1.0})
+
+
+_FALSE = _known("false_discovery", {"a flagged term": 1.0})
+_RR, _OR, _RD = (_known(m.replace("-", "_"), _true(m)) for m in ("risk-ratio", "odds-ratio", "risk-difference"))
+_RDS, _RRS, _ORS = (_strata_rows(m, m.replace("-", "_")) for m in ("risk-difference", "risk-ratio", "odds-ratio"))
+
+ESTIMATORS: tuple[Estimator, ...] = (
+    Estimator("risk_difference-scas", (), _RD, _by_name("risk-difference", "scas")),
+    Estimator("risk_ratio", (), _RR, _by_name("risk-ratio", "miettinen-nurminen")),
+    Estimator("risk_ratio-scas", (), _RR, _by_name("risk-ratio", "scas")),
+    Estimator(
+        "risk_ratio-plain", (), _RR,
+        _tables("risk-ratio", _plain_ratio(two_proportions.risk_ratio, two_proportions.katz_error)),
+    ),
+    Estimator("odds_ratio", (), _OR, _by_name("odds-ratio", "miettinen-nurminen")),
+    Estimator("odds_ratio-exact", (), _OR, _by_name("odds-ratio", "conditional-exact")),
+    Estimator(
+        "odds_ratio-plain", (), _OR,
+        _tables("odds-ratio", _plain_ratio(two_proportions.odds_ratio, two_proportions.woolf_error)),
+    ),
+    Estimator("risk_difference-stratified", (), _RDS, _strata("risk-difference", "miettinen-nurminen")),
+    Estimator("risk_difference-mantel-haenszel", (), _RDS, _strata("risk-difference", "mantel-haenszel")),
+    Estimator("risk_difference-crude", (), _RDS, _strata("risk-difference", "miettinen-nurminen", crude=True)),
+    Estimator("risk_ratio-mantel-haenszel", (), _RRS, _strata("risk-ratio", "mantel-haenszel")),
+    Estimator("risk_ratio-crude", (), _RRS, _strata("risk-ratio", "miettinen-nurminen", crude=True)),
+    Estimator("odds_ratio-mantel-haenszel", (), _ORS, _strata("odds-ratio", "mantel-haenszel")),
+    Estimator("odds_ratio-crude", (), _ORS, _strata("odds-ratio", "miettinen-nurminen", crude=True)),
+    Estimator("cmh_test", (), _test_of("association"), _association(crude=False)),
+    Estimator("cmh_test-crude", (), _test_of("association"), _association(crude=True)),
+    Estimator("rate", (), _known("rate", _RATE), _one_rate(poisson.exact)),
+    Estimator("rate-wald", (), _known("rate", _RATE), _one_rate(poisson.wald)),
+    Estimator("rate_ratio", (), _known("rate_ratio", _RATIO), _two_rates(poisson.conditional_ratio, True)),
+    Estimator("rate_difference", (), _known("rate_difference", _GAP), _two_rates(poisson.score_difference, False)),
+    Estimator(
+        "recurrent-poisson-robust", (), _known("log_rate_ratio", {"clustered": 0.0}), _clustered("poisson-robust")
+    ),
+    Estimator("recurrent-poisson", (), _known("log_rate_ratio", {"clustered": 0.0}), _clustered("poisson")),
+    Estimator(
+        "recurrent-negative-binomial", (), _known("log_rate_ratio", {"clustered": 0.0}), _clustered("negative-binomial")
+    ),
+    Estimator("time_to_first", (), _first_rows, _first_events("aalen-johansen")),
+    Estimator("time_to_first-1-km", (), _first_rows, _first_events("one-minus-km")),
+    Estimator("time_to_first-proportion", (), _first_rows, _first_events("incidence-proportion")),
+    Estimator(
+        "exposure_adjusted", (), _known("rate", dict.fromkeys(("leaves late", "leaves early"), worlds.HAZARD)),
+        _exposure(planned=False),
+    ),
+    Estimator(
+        "exposure_adjusted-planned", (), _known("rate", dict.fromkeys(("leaves late", "leaves early"), worlds.HAZARD)),
+        _exposure(planned=True),
+    ),
+    Estimator("safety_signals", (), _FALSE, _discoveries("double-fdr")),
+    Estimator("safety_signals-bh", (), _FALSE, _discoveries("bh")),
+    Estimator("safety_signals-group-bh", (), _FALSE, _discoveries("group-bh")),
+    Estimator("safety_signals-none", (), _FALSE, _discoveries("none")),
+)  # fmt: skip
+
+SCENARIOS: dict[str, Callable[[], Scenario]] = {"ae-worlds": bare}
+
+
+def _published(estimator: str, n: int, replicates: int = 10_000, control: bool = False, note: str = "") -> Certificate:
+    return Certificate(estimator, "ae-worlds", n, replicates, control, note)
+
+
+CERTIFICATES: tuple[Certificate, ...] = (
+    _published("risk_ratio", 90),
+    _published("risk_ratio-scas", 90),
+    _published("risk_ratio-plain", 90, control=True, note="Wald limits on the scale of the ratio"),
+    _published("risk_difference-scas", 90),
+    _published("odds_ratio", 90),
+    _published("odds_ratio-exact", 90),
+    _published("odds_ratio-plain", 90, control=True, note="Wald limits on the scale of the ratio"),
+    _published("risk_difference-stratified", 200),
+    _published("risk_difference-mantel-haenszel", 200),
+    _published("risk_difference-crude", 200, control=True, note="strata summed: Simpson's paradox"),
+    _published("risk_ratio-mantel-haenszel", 200),
+    _published("risk_ratio-crude", 200, control=True, note="strata summed: Simpson's paradox"),
+    _published("odds_ratio-mantel-haenszel", 200),
+    _published("odds_ratio-crude", 200, control=True, note="strata summed: Simpson's paradox"),
+    _published("cmh_test", 200, note="rejection is the type I error"),
+    _published("cmh_test-crude", 200, control=True, note="strata summed: Simpson's paradox"),
+    _published("rate", 100),
+    _published("rate-wald", 100, control=True, note="few events"),
+    _published("rate_ratio", 100),
+    _published("rate_difference", 100),
+    _published("recurrent-poisson-robust", 200, 5_000, note="subjects differ in how often they have the event"),
+    _published("recurrent-negative-binomial", 200, 1_000, note="subjects differ in how often they have the event"),
+    _published("recurrent-poisson", 200, 5_000, control=True, note="subjects taken as alike"),
+    _published("time_to_first", 200, 4_000, note="same hazards, one group leaves earlier"),
+    _published("time_to_first-1-km", 200, 2_000, control=True, note="death counted as censoring"),
+    _published("time_to_first-proportion", 200, control=True, note="those who left counted as without the event"),
+    _published("exposure_adjusted", 200),
+    _published("exposure_adjusted-planned", 200, control=True, note="planned in place of observed time at risk"),
+    _published("safety_signals", 200, note="rejection is the false discovery rate"),
+    _published("safety_signals-bh", 200, note="rejection is the false discovery rate"),
+    _published("safety_signals-group-bh", 200, note="Fisher's p values; see the methods page for uniform ones"),
+    _published("safety_signals-none", 200, control=True, note="unadjusted p values"),
+)
