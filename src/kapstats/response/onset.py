@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from kapstats import frames
-from kapstats._types import FloatArray
-from kapstats.errors import DataError, EstimabilityError, choose
+from kapstats._types import BoolArray, FloatArray, FrameLike
+from kapstats.errors import DataError, EstimabilityError, FormulaError, choose, first_ids
 from kapstats.estimates import Estimates, meta
 from kapstats.inference.intervals import check_level, t_quantile
 from kapstats.response.curves import Model, covariance, fit_curves, profile_limits
@@ -30,7 +30,7 @@ MODELS = {
 }  # fmt: skip
 
 
-def separation(contrasts: Estimates, visit: str, *, alpha: float = 0.05) -> Estimates:
+def separation(contrasts: Estimates, visit: str, *, alpha: float = 0.05, adjust: str = "none") -> Estimates:
     """The visit from which an arm is separated from control, with the family-wise error held at `alpha`.
 
     Visits are tested in a fixed sequence from the last to the first, each at `alpha`; testing stops at the first that
@@ -39,6 +39,8 @@ def separation(contrasts: Estimates, visit: str, *, alpha: float = 0.05) -> Esti
     Parameters
     ----------
     contrasts : rows of one or several contrasts by `visit`, in visit order, with unadjusted p values
+    adjust : over several contrasts: "none" (`alpha` for each), or "bonferroni" (`alpha` divided by their number, which
+        holds the family-wise error over contrasts and visits together)
 
     Returns
     -------
@@ -61,13 +63,19 @@ def separation(contrasts: Estimates, visit: str, *, alpha: float = 0.05) -> Esti
     [7]
     """
     frames.require(contrasts.frame, ["contrast", visit, "estimate", "p_value"], "contrasts")
-    rows = [_separated(name, part, visit, alpha) for name, part in contrasts.frame.groupby("contrast", sort=False)]
+    groups = list(contrasts.frame.groupby("contrast", sort=False, observed=True))
+    each = alpha / len(groups) if choose(adjust, ("none", "bonferroni"), "adjust") == "bonferroni" else alpha
+    rows = [_separated(name, part, visit, each) for name, part in groups]
     frame = pd.DataFrame(rows, columns=["contrast", visit, "estimate", "p_value", "n_separated"])
-    sentence = f"Fixed sequence from the last visit back, each at {alpha:g}: family-wise error {alpha:g} per contrast."
+    of = "per contrast" if adjust == "none" else f"over {len(groups)} contrasts (Bonferroni)"
+    sentence = f"Fixed sequence from the last visit back, each at {each:g}: family-wise error {alpha:g} {of}."
     return Estimates(frame, meta(method="visit of separation", level=None, title="Separation", sentence=sentence))
 
 
 def _separated(name: Any, part: pd.DataFrame, visit: str, alpha: float) -> tuple[Any, ...]:
+    if part["p_value"].isna().any():
+        lost = first_ids(part.loc[part["p_value"].isna(), visit])
+        raise EstimabilityError(f"{name}: no p value at {lost}; the sequence cannot pass a visit that was not tested.")
     if part[visit].duplicated().any():
         raise DataError(f"{name}: {visit} {part.loc[part[visit].duplicated(), visit].iloc[0]!r} stands twice.")
     rejected = (part["p_value"] < alpha).to_numpy()
@@ -136,3 +144,79 @@ def onset_curve(
     rows["conf_low"], rows["conf_high"] = np.array(limits).T
     sentence = f"{model}; {len(y)} visits; weighted residual form {point.rss:.2f}."
     return Estimates(rows, meta(method="generalised least squares on differences", level=level, sentence=sentence))
+
+
+def time_to_response(
+    data: FrameLike | Any,
+    *,
+    threshold: float = 50.0,
+    remission: float | None = None,
+    sustained: int = 1,
+    subject: str = "USUBJID",
+    day: str = "ADY",
+    value: str = "AVAL",
+    baseline: str = "BASE",
+    keep: Sequence[str] = ("TRT01P", "TRT01PN"),
+) -> pd.DataFrame:
+    """Time to the first response of every subject, as rows for ``ks.kaplan_meier``, ``ks.logrank`` and ``ks.turnbull``.
+
+    Response is a fall of `value` from `baseline` by at least `threshold` percent, or a value at or below `remission`.
+    It is seen at visits only: it happened after LEFT (the last visit without it) and by RIGHT (the visit that saw it).
+
+    Parameters
+    ----------
+    data : long table of scores with their study day (ADQS) or a Trial; rows on or before day 1, or without a score, are
+        not assessments
+    threshold : percent
+    remission : a limit of the score instead of the percentage
+    sustained : consecutive assessments that have to respond; the first of them counts
+    keep : columns constant within subjects that are carried over where they are there
+
+    Returns
+    -------
+    DataFrame with one row per subject: `subject`, `keep`, PARAMCD, AVAL (days to the first response, or to the last
+    assessment), CNSR (0 responded), EVNTDESC, LEFT, RIGHT (infinite when not seen).
+
+    Raises
+    ------
+    DataError
+        When a baseline is missing or not above zero.
+
+    Examples
+    --------
+    >>> rows = {"USUBJID": [1, 1, 2, 2], "ADY": [2, 8, 2, 8], "BASE": [30.0] * 4, "AVAL": [20.0, 14.0, 28.0, 25.0]}
+    >>> time_to_response(rows)[["AVAL", "CNSR", "LEFT", "RIGHT"]].values.tolist()
+    [[8.0, 0.0, 2.0, 8.0], [8.0, 1.0, 8.0, inf]]
+    """
+    frame = frames.to_pandas(getattr(data, "adqs", data))
+    frames.require(frame, [subject, day, value, *([] if remission is not None else [baseline])])
+    if sustained < 1:
+        raise FormulaError(f"sustained={sustained}: at least one assessment has to respond.")
+    rows = frame[frame[value].notna() & (frame[day] > 1)].sort_values([subject, day], kind="stable")
+    if remission is None:
+        bad = ~(rows[baseline] > 0)
+        if bad.any():
+            raise DataError(f"{baseline}: missing or not above 0 for {first_ids(rows.loc[bad, subject])}.")
+        good = rows[value] - rows[baseline] * (1 - threshold / 100) <= 1e-9 * rows[baseline]
+    else:
+        good = rows[value] <= remission
+    found = []
+    for name, part in rows.assign(_good=good).groupby(subject, sort=False):
+        found.append((name, *_first_run(part[day].to_numpy(dtype=float), part["_good"].to_numpy(), sustained)))
+    made = pd.DataFrame(found, columns=[subject, "AVAL", "CNSR", "LEFT", "RIGHT"])
+    carried = [c for c in keep if c in frame]
+    made = frame.drop_duplicates(subject)[[subject, *carried]].merge(made, on=subject, how="left")
+    never = made["AVAL"].isna()
+    made = made.fillna({"AVAL": 0.0, "CNSR": 1, "LEFT": 0.0, "RIGHT": np.inf}).astype({"CNSR": int})
+    told = np.where(never, "NOT ASSESSED", np.where(made["CNSR"] == 0, "RESPONSE", "LAST ASSESSMENT"))
+    made.insert(1 + len(carried), "PARAMCD", "TTRESP")
+    return made.assign(EVNTDESC=told)
+
+
+def _first_run(day: FloatArray, good: BoolArray, sustained: int) -> tuple[float, int, float, float]:
+    """Day, censoring and bounds of the first of `sustained` responding assessments in a row."""
+    runs = [k for k in range(len(day) - sustained + 1) if good[k : k + sustained].all()]
+    if not runs:
+        return float(day[-1]), 1, float(day[-1]), np.inf
+    k = runs[0]
+    return float(day[k]), 0, float(day[k - 1]) if k else 0.0, float(day[k])

@@ -11,7 +11,10 @@ from kapstats.errors import FormulaError, choose
 if TYPE_CHECKING:
     from kapstats.estimates import Estimates
 
-KINDS = ("forest", "profile", "kaplan_meier", "cumulative_incidence", "course", "volcano", "hazard", "funnel")
+KINDS = (
+    "forest", "profile", "kaplan_meier", "cumulative_incidence", "course", "volcano", "hazard", "funnel",
+    "tipping_point", "dropout", "dropout_reasons",
+)  # fmt: skip
 
 
 def kind(estimates: Estimates) -> str:
@@ -45,9 +48,13 @@ def draw(estimates: Estimates, ax: Any = None, *, figure: str | None = None, **o
 def _defaults(estimates: Estimates, name: str) -> dict[str, Any]:
     """Grouping columns and level, read off the result."""
     frame = estimates.frame
+    if name in ("dropout", "dropout_reasons"):
+        return {"visits": estimates.meta["visits"]} if name == "dropout" else {}
     stop = "time" if name in ("kaplan_meier", "cumulative_incidence", "hazard") else "estimate"
     keys = list(frame.columns[: list(frame.columns).index(stop)])
     level = {"level": estimates.meta.get("level") or 0.95}
+    if name == "tipping_point":
+        return level
     if name == "funnel":
         if estimates.meta.get("scale") in ("natural", "ratio"):
             raise FormulaError("funnel: standard errors stand on the log scale; plot before exponentiate().")
