@@ -18,6 +18,7 @@ _EXPORTS: dict[str, str] = {
     "Table": "kapstats.table",
     "Trial": "kapstats.data.trial",
     "read_adam": "kapstats.data.readers",
+    "read_chunks": "kapstats.data.chunks",
     "datasets": "kapstats.data.datasets",
     "derive": "kapstats.data.derive",
     "baseline_table": "kapstats.data.baseline",

@@ -14,7 +14,7 @@ import pytest
 import kapstats as ks
 from kapstats.data.files import read_table
 from kapstats.data.xport import ibm_to_float
-from tests.interface import sas7bdat_writer
+from tests.interface import malformed, sas7bdat_writer
 
 FRAME = pd.DataFrame(
     {
@@ -261,3 +261,59 @@ def test_the_pilot_from_transport_files_gives_the_same_tables(tmp_path, version)
         assert [row[1:] for row in ours] == [row[1:] for row in theirs]
     findings = [t.check().to_frame()[["dataset", "rule", "rows"]].to_dict("records") for t in (again, pilot)]
     assert findings[0] == findings[1]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 1000])
+@pytest.mark.parametrize("name", WRITERS)
+def test_pieces_put_together_are_the_file(tmp_path, name, rows):
+    path = tmp_path / f"adsl.{name.split('.')[1]}"
+    WRITERS[name](path)
+    whole = read_table(path)
+    parts = list(ks.read_chunks(path, rows))
+    assert all(len(part) <= rows for part in parts)
+    together = pd.concat(parts, ignore_index=True)
+    texts_only = [f.astype(object).where(f.notna(), None) for f in (together, whole)]
+    pd.testing.assert_frame_equal(*texts_only)
+    few = pd.concat(ks.read_chunks(path, rows, columns=["AGE", "USUBJID"]), ignore_index=True)
+    assert few.columns.tolist() == ["AGE", "USUBJID"]
+    assert few["USUBJID"].tolist() == whole["USUBJID"].tolist()
+
+
+def test_the_type_of_a_column_is_that_of_the_whole_file(tmp_path):
+    path = tmp_path / "adsl.csv"
+    path.write_text("USUBJID,A,B,C,ADT,D\n1,1,TRUE,2,2024-01-01,\n2,x,FALSE,3.5,2024-02,\n3,3,TRUE,,2024-03-01,\n")
+    whole = read_table(path)
+    for part in ks.read_chunks(path, 1):
+        for column in ("A", "B", "C", "ADT"):
+            kinds = [pd.api.types.infer_dtype(f[column].dropna()) for f in (part, whole)]
+            assert kinds[0] in (kinds[1], "empty") or {*kinds} == {"integer", "floating"}, column
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_pieces_of_the_pilot_equal_it(tmp_path, rows):
+    adae = ks.datasets.load("cdisc-pilot", ["adsl", "adae"]).adae.head(rows * 50)
+    pyreadstat.write_xport(adae, str(tmp_path / "adae.xpt"), file_format_version=8, table_name="ADAE")
+    adae.to_csv(tmp_path / "adae.csv", index=False)
+    adae.to_parquet(tmp_path / "adae.parquet")
+    for ending in ("xpt", "csv", "parquet"):
+        path = tmp_path / f"adae.{ending}"
+        together = pd.concat(ks.read_chunks(path, 17), ignore_index=True)
+        whole = read_table(path)
+        assert together.isna().equals(whole.isna())
+        assert (together.astype(str) == whole.astype(str)).where(whole.notna(), True).all(axis=None), ending
+
+
+def test_pieces_of_damaged_files_are_told(tmp_path):
+    for name in ("csv with a short line", "csv in latin-1", "csv with NUL", "xpt cut inside a row", "parquet cut"):
+        folder = tmp_path / name.replace(" ", "-")
+        folder.mkdir()
+        malformed.CASES[name][0](folder)
+        path = next(p for p in folder.iterdir() if p.name.startswith("adqs"))
+        with pytest.raises(ks.errors.DataError, match=malformed.CASES[name][1]):
+            list(ks.read_chunks(path, 2))
+    with pytest.raises(ks.errors.DataError, match="give 1 or more"):
+        list(ks.read_chunks(path, 0))
+    good = tmp_path / "adsl.csv"
+    WRITERS["pandas.csv"](good)
+    with pytest.raises(ks.errors.DataError, match="Did you mean 'AGE'"):
+        list(ks.read_chunks(good, 2, columns=["AGEE"]))

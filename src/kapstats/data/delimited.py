@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -20,47 +21,64 @@ BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "
 def read(path: Path, encoding: str | None = None) -> pd.DataFrame:
     """The table in `path`; empty cells, NA and . are missing."""
     text = _decode(path, encoding)
-    header = _header(path, text)
-    _same_width(path, text, len(header))
+    names = header(path, text)
+    same_width(path, io.StringIO(text), len(names))
     frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_values=MISSING, skip_blank_lines=True)
-    return frame.set_axis(header, axis=1).apply(_typed, source=path.name)
+    return frame.set_axis(names, axis=1).apply(typed, source=path.name)
+
+
+def encoding_of(path: Path, given: str | None) -> str:
+    """The encoding given, else what a byte-order mark says, else UTF-8."""
+    with path.open("rb") as file:
+        start = file.read(3)
+    return given or next((name for mark, name in BOMS if start.startswith(mark)), "utf-8")
 
 
 def _decode(path: Path, encoding: str | None) -> str:
-    raw = path.read_bytes()
-    marked = next((name for mark, name in BOMS if raw.startswith(mark)), "utf-8")
+    name = encoding_of(path, encoding)
     try:
-        text = raw.decode(encoding or marked)
+        text = path.read_bytes().decode(name)
     except (UnicodeDecodeError, LookupError) as error:
-        where = f"byte {error.start}" if isinstance(error, UnicodeDecodeError) else "the codec"
-        raise DataError(
-            f"{path.name}: this is not {encoding or marked} text ({where} cannot be read). "
-            "Save it as UTF-8, or say encoding='cp1252' (Windows) or 'latin-1' (kapstats run: --encoding cp1252)."
-        ) from error
+        raise other_encoding(path, name, error) from error
     if "\x00" in text:
-        raise DataError(f"{path.name}: holds NUL characters; this is no text file. Is it another format, renamed?")
+        raise holds_nul(path)
     return text
 
 
-def _header(path: Path, text: str) -> list[str]:
+def other_encoding(path: Path, name: str, error: Exception) -> DataError:
+    """The error of a text in another encoding than `name`."""
+    where = f"byte {error.start}" if isinstance(error, UnicodeDecodeError) else "the codec"
+    return DataError(
+        f"{path.name}: this is not {name} text ({where} cannot be read). "
+        "Save it as UTF-8, or say encoding='cp1252' (Windows) or 'latin-1' (kapstats run: --encoding cp1252)."
+    )
+
+
+def holds_nul(path: Path) -> DataError:
+    """The error of a file that is no text."""
+    return DataError(f"{path.name}: holds NUL characters; this is no text file. Is it another format, renamed?")
+
+
+def header(path: Path, text: str) -> list[str]:
+    """The names of the columns, from the first line of `text` that is not empty."""
     lines = (row for row in csv.reader(io.StringIO(text)) if row)
     try:
-        header = [name.strip() for name in next(lines)]
+        names = [name.strip() for name in next(lines)]
     except (StopIteration, csv.Error) as error:
         raise DataError(f"{path.name}: there is no header line.") from error
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        raise DataError(f"{path.name}: the header is one name, {header[0]!r}. Separate the columns by commas.")
-    if "" in header:
-        raise DataError(f"{path.name}: column {header.index('') + 1} has no name in the header line.")
-    twice = [name for name in header if header.count(name) > 1]
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+        raise DataError(f"{path.name}: the header is one name, {names[0]!r}. Separate the columns by commas.")
+    if "" in names:
+        raise DataError(f"{path.name}: column {names.index('') + 1} has no name in the header line.")
+    twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise DataError(f"{path.name}: column {twice[0]!r} stands {header.count(twice[0])} times in the header.")
-    return header
+        raise DataError(f"{path.name}: column {twice[0]!r} stands {names.count(twice[0])} times in the header.")
+    return names
 
 
-def _same_width(path: Path, text: str, width: int) -> None:
+def same_width(path: Path, lines: Iterable[str], width: int) -> None:
     """Every line has as many fields as the header: a shorter one is a truncated or damaged line."""
-    reader = csv.reader(io.StringIO(text), strict=True)
+    reader = csv.reader(lines, strict=True)
     try:
         for row in reader:
             if row and len(row) != width:
@@ -72,7 +90,7 @@ def _same_width(path: Path, text: str, width: int) -> None:
         raise DataError(f"{path.name}: line {reader.line_num} cannot be read ({error}).") from error
 
 
-def _typed(values: pd.Series, source: str) -> pd.Series:
+def typed(values: pd.Series, source: str) -> pd.Series:
     """The column as numbers where ADaM or its values say so; a text with leading zeros stays text."""
     name, there = str(values.name), values.dropna()
     if conventions.is_text(name):

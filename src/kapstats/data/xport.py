@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,39 +39,95 @@ class Variable:
     format: str
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a transport file holds, mapped into memory: nothing is read before it is asked for.
+
+    rows : (n, width) bytes
+    """
+
+    variables: tuple[Variable, ...]
+    rows: Any
+    encoding: str
+    name: str
+
+    def table(self, start: int = 0, stop: int | None = None, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The rows from `start` to `stop` as a frame, labels in ``attrs["labels"]``."""
+        chosen = [v for v in self.variables if columns is None or v.name in columns]
+        try:
+            made = {v.name: _column(self.rows[start:stop], v, self.encoding, self._dated(v)) for v in chosen}
+        except UnicodeDecodeError as error:
+            raise _other_encoding(self.name, self.encoding, error) from error
+        except ValueError as error:
+            raise DataError(f"{self.name}: truncated or damaged in its headers ({error}).") from error
+        frame = pd.DataFrame(made)
+        frame.attrs["labels"] = {v.name: v.label for v in chosen if v.label}
+        return frame
+
+    def _dated(self, variable: Variable) -> bool:
+        """Whether a numeric variable without a format is a date, judged by all of its rows."""
+        unknown = variable.numeric and not variable.format and is_date(variable.name)
+        return unknown and _looks_dated(pd.Series(ibm_to_float(_block(self.rows, variable))))
+
+
 def read(path: Path, encoding: str | None = None) -> pd.DataFrame:
     """The one dataset in the transport file `path`, labels in ``attrs["labels"]``."""
-    raw = path.read_bytes()
-    if not raw.startswith(MARK + b"LIB"):
+    return contents(path, encoding).table()
+
+
+def contents(path: Path, encoding: str | None = None) -> Contents:
+    """The variables and the mapped rows of the one dataset in `path`."""
+    raw = np.memmap(path, dtype=np.uint8, mode="r")
+    head = _head(raw)
+    if not head.startswith(MARK + b"LIB"):
         raise DataError(f"{path.name}: this is no SAS transport file (its header record is missing).")
     if len(raw) % RECORD:
         raise DataError(f"{path.name}: truncated; {len(raw)} bytes are not a whole number of 80-byte records.")
-    long_names = raw.startswith(MARK + b"LIBV8")
-    members = [m.start() for m in re.finditer(re.escape(MARK + (b"MEMBV8" if long_names else b"MEMBER")), raw)]
+    long_names = head.startswith(MARK + b"LIBV8")
+    members = _members(raw, MARK + (b"MEMBV8" if long_names else b"MEMBER"))
     if len(members) != 1:
         raise DataError(f"{path.name}: holds {len(members)} datasets; one is read per file. Split it.")
     text = encoding or "utf-8"
     try:
-        variables, start, count = _describe(raw, members[0], long_names, text)
+        variables, start, count = _describe(head, members[0], long_names, text)
         rows = _rows(raw[start:], sum(v.length for v in variables), count, path.name)
-        columns = {v.name: _column(rows, v, text) for v in variables}
-        if count is None and not len(rows):  # version 5 states no number of rows
-            message = f"{path.name}: has no rows; it is empty, or cut right behind its header. Check the file's size."
-            warnings.warn(message, KapstatsWarning, stacklevel=2)
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path.name}: its text is not {text} ({error.reason}). "
-            "Say encoding='cp1252' (Windows) or 'latin-1' (kapstats run: --encoding cp1252)."
-        ) from error
+        raise _other_encoding(path.name, text, error) from error
     except (ValueError, IndexError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path.name}: truncated or damaged in its headers ({error}).") from error
-    if len(columns) != len(variables):
+    if count is None and not len(rows):  # version 5 states no number of rows
+        message = f"{path.name}: has no rows; it is empty, or cut right behind its header. Check the file's size."
+        warnings.warn(message, KapstatsWarning, stacklevel=2)
+    if len({v.name for v in variables}) != len(variables):
         raise DataError(f"{path.name}: two variables have the same name.")
-    frame = pd.DataFrame(columns)
-    frame.attrs["labels"] = {v.name: v.label for v in variables if v.label}
-    return frame
+    return Contents(tuple(variables), rows, text, path.name)
+
+
+def _other_encoding(name: str, encoding: str, error: UnicodeDecodeError) -> DataError:
+    return DataError(
+        f"{name}: its text is not {encoding} ({error.reason}). "
+        "Say encoding='cp1252' (Windows) or 'latin-1' (kapstats run: --encoding cp1252)."
+    )
+
+
+def _members(raw: Any, mark: bytes) -> list[int]:
+    """Where datasets begin: headers stand at the start of a record."""
+    records = raw.reshape(-1, RECORD)
+    first = np.flatnonzero(records[:, 0] == mark[0])
+    return [int(i) * RECORD for i in first if records[i, : len(mark)].tobytes() == mark]
+
+
+def _head(raw: Any) -> bytes:
+    """Everything before the rows, and one record of them; of a damaged file all of it."""
+    step = 1 << 20
+    for size in range(step, len(raw) + step, step):
+        head: bytes = raw[:size].tobytes()
+        at = max(head.find(MARK + b"OBS "), head.find(MARK + b"OBSV8"))
+        if at >= 0:
+            return head[: at + 2 * RECORD]
+    return bytes(raw.tobytes())
 
 
 def _describe(raw: bytes, member: int, long_names: bool, encoding: str) -> tuple[list[Variable], int, int | None]:
@@ -132,40 +190,56 @@ def _long_labels(raw: bytes, variables: list[Variable], start: int, end: int, en
     return found
 
 
-def _rows(body: bytes, width: int, count: int | None, name: str) -> np.ndarray:
+def _rows(body: Any, width: int, count: int | None, name: str) -> Any:
     """(rows, width) bytes; blanks that fill the last record are no row, anything else left over is a cut row."""
     if not width:
         raise DataError(f"{name}: has no variables.")
     if count is None:
         count = len(body) // width
-        while count and (len(body) - (count - 1) * width) <= RECORD and not body[(count - 1) * width :].strip(b" "):
+        while count and (len(body) - (count - 1) * width) <= RECORD and not _filled(body[(count - 1) * width :]):
             count -= 1
     if len(body) < count * width:
         raise DataError(f"{name}: truncated; it states {count} rows and holds {len(body) // width}.")
-    if body[count * width :].strip(b" ") or len(body) - count * width >= RECORD:
-        raise DataError(f"{name}: truncated; the last row is cut after {len(body) - count * width} of {width} bytes.")
-    return np.frombuffer(body[: count * width], dtype=np.uint8).reshape(count, width)
+    left = len(body) - count * width
+    if left >= RECORD or _filled(body[count * width :]):
+        raise DataError(f"{name}: truncated; the last row is cut after {left} of {width} bytes.")
+    return body[: count * width].reshape(count, width)
 
 
-def _column(rows: np.ndarray, variable: Variable, encoding: str) -> pd.Series:
+def _filled(block: Any) -> bool:
+    """Whether there is more than blanks."""
+    return bool((block != ord(" ")).any())
+
+
+def _block(rows: Any, variable: Variable) -> Any:
     block = np.ascontiguousarray(rows[:, variable.position : variable.position + variable.length])
     if block.shape[1] != variable.length:
         raise ValueError(f"{variable.name} lies outside its row")
+    return block
+
+
+def _column(rows: Any, variable: Variable, encoding: str, dated: bool) -> pd.Series:
+    block = _block(rows, variable)
     if not variable.numeric:
-        texts = [_text(cell.tobytes(), encoding) for cell in block]
-        return pd.Series([t or np.nan for t in texts], dtype="object")
+        return _texts(block, encoding)
     numbers = pd.Series(ibm_to_float(block))
     if DATE_TIME_FORMATS.fullmatch(variable.format):
         return sas_dates(numbers, "s")
-    if DATE_FORMATS.fullmatch(variable.format) or (not variable.format and _looks_dated(variable.name, numbers)):
-        return sas_dates(numbers, "D")
-    return numbers
+    return sas_dates(numbers, "D") if dated or DATE_FORMATS.fullmatch(variable.format) else numbers
 
 
-def _looks_dated(name: str, numbers: pd.Series) -> bool:
-    """A numeric DT variable without a format whose values are whole days of the years 1900 to 2100."""
+def _texts(block: Any, encoding: str) -> pd.Series:
+    """Texts, each distinct one decoded once; blank ones are missing."""
+    cells = block.view(f"S{block.shape[1]}").ravel() if block.shape[1] else np.zeros(len(block), dtype="S1")
+    codes, unique = pd.factorize(cells.astype(object))
+    texts = [_text(cell, encoding) or np.nan for cell in unique]
+    return pd.Series(np.array([*texts, None], dtype=object)[codes], dtype="object")
+
+
+def _looks_dated(numbers: pd.Series) -> bool:
+    """Whole days of the years 1900 to 2100."""
     there = numbers.dropna()
-    return is_date(name) and len(there) > 0 and bool(((there % 1 == 0) & there.between(-21914, 51500)).all())
+    return len(there) > 0 and bool(((there % 1 == 0) & there.between(-21914, 51500)).all())
 
 
 def ibm_to_float(block: np.ndarray) -> FloatArray:
