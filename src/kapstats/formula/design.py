@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,12 +22,14 @@ import pandas as pd
 from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.errors import DataError, FormulaError, first_ids, nearest
+from kapstats.formula.size import check_columns, check_terms
 from kapstats.frames import Levels
 
 ALIAS_TOLERANCE = 1e-7  # as R's lm: share of a column's norm left by the columns before it
 FACTOR_CALLS = ("C", "factor")
 BASES = ("poly", "bs", "cr")
 MAX_POWER = 6
+MAX_BASIS = 50
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "I": lambda x: x,
@@ -81,9 +84,10 @@ def evaluate(expression: str, frame: pd.DataFrame) -> FloatArray:
     tree, names = _tree(expression, tuple(map(str, frame.columns)))
     missing = frame[list(names)].isna().any(axis=1).to_numpy() if names else np.zeros(len(frame), dtype=bool)
     with np.errstate(all="ignore"):
-        value = _walk(tree, frame, expression)
-    if isinstance(value, pd.Series):
-        value = _as_number(value, expression)
+        try:
+            value = _number(_walk(tree, frame, expression), expression)
+        except RecursionError as error:
+            raise FormulaError(f"{expression[:60]!r} ... is nested too deeply to be evaluated.") from error
     result = np.broadcast_to(np.asarray(value, dtype=float), (len(frame),)).copy()
     result[missing] = np.nan
     bad = np.flatnonzero(~missing & ~np.isfinite(result))
@@ -166,6 +170,8 @@ def _is_numeric(values: pd.Series) -> bool:
 
 
 def _number(value: Any, text: str) -> Any:
+    if isinstance(value, str):
+        raise FormulaError(f"{text}: the text {value!r} stands where a number is needed.")
     return _as_number(value, text) if isinstance(value, pd.Series) else value
 
 
@@ -253,6 +259,15 @@ class Spec:
         parts = [_term_block([blocks[pair] for pair in pairs], len(frame)) for _, pairs in self.terms]
         return np.ascontiguousarray(np.hstack(parts)) if parts else np.empty((len(frame), 0))
 
+    def widths(self) -> list[int]:
+        """The number of columns of every term."""
+
+        def width(name: str, contrasts: bool) -> int:
+            variable = self.variables[name]
+            return len(variable.levels) - int(contrasts) if variable.kind == "factor" else variable.width
+
+        return [math.prod(width(v, contrasts) for v, contrasts in pairs) for _, pairs in self.terms]
+
     def names(self) -> list[str]:
         """R's column names."""
         return [name for label, variables in self.terms for name in self._term_names(label, variables)]
@@ -329,6 +344,7 @@ def build(
     factors: dict[str, Levels] = {}
     variables = {e: _learn(e, frame, order, categorical, factors) for e in expressions}
     spec = Spec(_code_terms(terms, variables), variables)
+    check_columns(spec.widths(), len(frame))
     X = spec.matrix(frame)
     warning = frames.warn_sorted(factors)
     spans = _spans(spec)
@@ -343,6 +359,7 @@ def _parse_terms(fixed: str, intercept: bool, frame: pd.DataFrame) -> list[tuple
     for power in re.findall(r"\)\s*(?:\*\*|\^)\s*(\d+)", fixed):
         if int(power) > MAX_POWER:
             raise FormulaError(f"{fixed}: an interaction power above {MAX_POWER} is not read.")
+    check_terms(fixed)
     try:
         parsed = DefaultFormulaParser(include_intercept=intercept).get_terms(fixed.replace("^", "**"))
         found = [tuple(f.expr for f in term.factors) for term in parsed]
@@ -421,10 +438,14 @@ def _basis(expression: str, frame: pd.DataFrame, state: dict[str, Any]) -> Float
     call = _basis_call(expression)
     assert call is not None
     assert isinstance(call.func, ast.Name)
+    if not call.args:
+        raise FormulaError(f"{expression}: names no column.")
     x = np.broadcast_to(np.asarray(_number(_walk(call.args[0], frame, expression), expression), float), len(frame))
     try:
         rest = [ast.literal_eval(a) for a in call.args[1:]]
         named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        if any(isinstance(v, int) and v > MAX_BASIS for v in (*rest, *named.values())):
+            raise ValueError(f"more than {MAX_BASIS} columns are not made from one.")
         columns = TRANSFORMS[call.func.id](pd.Series(x), *rest, **named, _state=state)
     except (ValueError, TypeError) as error:
         raise FormulaError(f"{expression}: {error}") from error
