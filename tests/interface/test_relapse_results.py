@@ -134,6 +134,16 @@ def test_errors_that_say_what_to_do(data):
         ks.GroupSequentialDesign((40, 80)).analyse(1.0, 40).final()
 
 
+def test_cause_specific_ties_follow_the_convention(data):
+    sas, breslow, usual = (
+        cause_specific("Surv(t, s) ~ arm", data, order=ORDER, **options)
+        for options in ({"convention": "SAS"}, {"ties": "breslow"}, {})
+    )
+    assert sas.coefficients["estimate"].tolist() == breslow.coefficients["estimate"].tolist()
+    assert sas.meta["conventions"] == ("breslow ties", "convention SAS")
+    assert usual.meta["conventions"] == ("efron ties",)
+
+
 def test_conventions_are_named(data):
     r = ks.cumulative_incidence("Surv(t, s) ~ arm", data, order=ORDER, convention="R")
     sas = ks.cumulative_incidence("Surv(t, s) ~ arm", data, order=ORDER, convention="SAS")

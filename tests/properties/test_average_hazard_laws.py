@@ -9,6 +9,7 @@ import pytest
 import kapstats as ks
 from kapstats.errors import FormulaError
 from kapstats.relapse.average_hazard import WEIGHTS, event_weights
+from tests.reference.core_survival_cases import trial as simulated_trial
 
 MODEL = "Surv(t, e) ~ arm + x"
 
@@ -47,6 +48,24 @@ def test_the_written_out_weighted_score_is_zero() -> None:
         S *= 1 - dead.sum() / risk.sum()
     assert np.abs(score["weighted"]).max() < 1e-8
     assert np.abs(score["plain"]).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("ties", "expected"),
+    [
+        ("breslow", [-0.2101410726361582, -0.7767579718660412, 0.0466305891661245,
+                     0.1866288282493363, 0.2028115648609793, 0.0176477199800706]),
+        ("efron", [-0.2222018385489372, -0.7968608455416839, 0.0479432905857583,
+                   0.1910832425471328, 0.2071659759070783, 0.0180079824355847]),
+    ],
+)  # fmt: skip
+def test_the_average_hazard_ratio_is_a_cox_model_of_weighted_risk_sets(ties: str, expected: list[float]) -> None:
+    """R survival 3.5-3: the rows split at every event time, each risk set weighted by S(t-)/G(t-), cluster(id)."""
+    fit = ks.cox("Surv(time, ev) ~ arm + madrs0", simulated_trial(), ties=ties)
+    found = fit.average_hazard_ratio().frame
+    ratio = found["estimate"].to_numpy(float)
+    np.testing.assert_allclose(np.log(ratio), expected[:3], rtol=1e-10)
+    np.testing.assert_allclose(found["std_error"] / ratio, expected[3:], rtol=1e-10)
 
 
 def test_the_variance_is_the_sum_of_squared_changes_by_case_weight() -> None:

@@ -24,10 +24,7 @@ from kapstats.relapse.regression import (
     refuse_terms,
     shown_as,
 )
-from kapstats.relapse.surv_data import (
-    SurvData,
-    unpack,
-)
+from kapstats.relapse.surv_data import SurvData, check_convention, unpack
 
 
 @shown_as("hazard_ratios")
@@ -102,9 +99,10 @@ def cause_specific(
     data: FrameLike,
     *,
     censored: Any = None,
-    ties: str = "efron",
+    ties: str | None = None,
     level: float = 0.95,
     order: Mapping[str, Sequence[Any]] | None = None,
+    convention: str | None = None,
 ) -> CauseSpecificFit:
     """Cox models of every cause, the other causes as censoring, and the absolute risk that follows from all of them.
 
@@ -112,7 +110,8 @@ def cause_specific(
     ----------
     formula : ``Surv(time, status) ~ covariates``
     censored : as in `cumulative_incidence`
-    ties : "efron" or "breslow"
+    ties : "efron" (default, as R) or "breslow" (default of SAS)
+    convention : "R" or "SAS" (Breslow ties, times not merged)
 
     Returns
     -------
@@ -136,8 +135,9 @@ def cause_specific(
     """
     from kapstats.relapse.cox import cox
 
-    choose(ties, ("efron", "breslow"), "ties")
-    surv = unpack(formula, data, order=order, competing=True, censored=censored)
+    convention = check_convention(convention)
+    ties = choose(ties or ("breslow" if convention == "SAS" else "efron"), ("efron", "breslow"), "ties")
+    surv = unpack(formula, data, order=order, competing=True, censored=censored, merge_times=convention != "SAS")
     refuse_terms(surv, "cause_specific")
     if surv.entry is not None:
         raise FormulaError(f"{formula!r}: cause_specific takes no entry time.")
@@ -147,7 +147,8 @@ def cause_specific(
     fits = []
     for k in range(1, len(surv.causes) + 1):
         rows = surv.frame.assign(TIME__=surv.time, CAUSE__=(surv.status == k).astype(np.int64))
-        fits.append(cox(f"Surv(TIME__, CAUSE__) ~ {right}", rows, ties=ties, level=level, order=order))
+        options = {"ties": ties, "level": level, "order": order, "convention": convention}
+        fits.append(cox(f"Surv(TIME__, CAUSE__) ~ {right}", rows, **options))
     method = f"cause-specific Cox models, {ties} ties"
     meta = estimates.meta(
         method=method,
@@ -157,6 +158,7 @@ def cause_specific(
         estimand="log cause-specific hazard ratio",
         data=surv.data_print,
         frame_kind=surv.kind,
+        conventions=(f"{ties} ties", *([f"convention {convention}"] if convention else [])),
         ties=ties,
     )
     return CauseSpecificFit(tuple(fits), surv.causes, cov, surv, meta)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
+import pandas as pd
 from scipy.special import chdtrc
 
 from kapstats._types import FloatArray, IntArray
@@ -25,6 +26,8 @@ from kapstats.kernels.cox_newton import fit as cox_fit
 from kapstats.kernels.mean_cumulative import mean_cumulative
 from kapstats.kernels.product_limit import product_limit
 from kapstats.kernels.risk_sets import risk_sets
+from kapstats.relapse.cox import cox
+from kapstats.relapse.kaplan_meier import kaplan_meier
 from kapstats.simulation.draw import Draw
 from kapstats.simulation.scenario import Scenario
 from kapstats.simulation.streams import stream
@@ -127,6 +130,22 @@ def _mean_count(rng: np.random.Generator, arm: IntArray) -> list[list[float]]:
     return [[float(found.mean[at]), float(found.std_error[at])]]
 
 
+# ------------------------------------------------------------------------------------------- standardisation
+
+WEEK = 26.0
+
+
+def _standardised(rng: np.random.Generator, arm: IntArray, adjusted: bool) -> list[list[float]]:
+    """Difference in survival standardised over the covariate; or, as a control, of the two Kaplan-Meier curves."""
+    time, event, x = worlds.confounded(rng, arm, EFFECT)
+    frame = pd.DataFrame({"t": time, "e": event.astype(int), "arm": arm, "x": x})
+    if adjusted:
+        found = cox("Surv(t, e) ~ arm + x", frame).adjusted_survival("arm", [WEEK]).differences
+    else:
+        found = kaplan_meier("Surv(t, e) ~ arm", frame).milestone(WEEK)
+    return found.frame[["estimate", "std_error"]].to_numpy(float).tolist()
+
+
 # ------------------------------------------------------------------------------------------- visits
 
 
@@ -196,6 +215,8 @@ _SURVIVAL = float(np.exp(-((AT / SCALE) ** SHAPE)))
 _FREE = known(*({"quantity": "relapse_free", "visits": f"every {g:g} days", "value": _SURVIVAL} for g in GAPS))
 _SUB = {"quantity": "subdistribution_hazard_ratio", "value": float(np.exp(EFFECT))}
 _NULL = known({"quantity": "type I error", "value": 1.0})
+_DIFFERENCE = known({"quantity": "relapse_free_difference", "time": WEEK,
+                     "value": worlds.standardised(EFFECT, WEEK) - worlds.standardised(0.0, WEEK)})  # fmt: skip
 _RATIO = known({"quantity": "rate_ratio", "value": float(np.exp(EFFECT))})
 
 ESTIMATORS: tuple[Estimator, ...] = (
@@ -209,6 +230,9 @@ ESTIMATORS: tuple[Estimator, ...] = (
               estimates("recurrent", partial(_rate_ratio, b=EFFECT, robust=False)), True),
     Estimator("mean_cumulative_function", (), known({"quantity": "mean number of events", "value": 0.75 * RATE}),
               estimates("recurrent", _mean_count)),
+    Estimator("adjusted_survival", (), _DIFFERENCE, estimates("confounded", partial(_standardised, adjusted=True))),
+    Estimator("adjusted_survival-crude", (), _DIFFERENCE,
+              estimates("confounded", partial(_standardised, adjusted=False))),
     Estimator("turnbull", (), _FREE, _shares(True)),
     Estimator("kaplan_meier-found", (), _FREE, _shares(False)),
     Estimator("interval_cox", (), known({"quantity": "hazard_ratio", "value": float(np.exp(EFFECT))}),
@@ -228,6 +252,8 @@ CERTIFICATES: tuple[Certificate, ...] = (
     Certificate("recurrent-model-based", "kap-two-arms", 200, 2_000, control=True,
                 note="events of a subject are not independent"),
     Certificate("mean_cumulative_function", "kap-two-arms", 200, 5_000),
+    Certificate("adjusted_survival", "kap-two-arms", 200, 1_000, note="times tied by the week, a covariate apart"),
+    Certificate("adjusted_survival-crude", "kap-two-arms", 200, 1_000, control=True, note="without adjustment"),
     Certificate("turnbull", "kap-two-arms", 200, 2_000),
     Certificate("kaplan_meier-found", "kap-two-arms", 200, 2_000, control=True,
                 note="relapse taken to happen when it is found: one visit in ten was missed"),

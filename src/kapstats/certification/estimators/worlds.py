@@ -62,3 +62,24 @@ def visited(
     left = np.where(held & (day < latent[:, None]), day, 0.0).max(axis=1)
     after = held & (day >= latent[:, None])
     return left, np.where(after.any(axis=1), day[after.argmax(axis=1)], np.inf)
+
+
+#: weekly hazard, log ratio of the covariate, how far the treated arm's covariate lies from the other's
+WEEKLY, PROGNOSTIC, APART = 0.03, 0.5, 0.6
+
+
+def confounded(
+    rng: np.random.Generator, arm: IntArray, b: float
+) -> tuple[FloatArray, BoolArray, FloatArray]:
+    """Weeks to relapse (found in whole weeks: heavy ties), event, and a prognostic covariate that differs by arm."""
+    x = rng.standard_normal(arm.size) + APART * arm
+    latent = rng.exponential(1.0, arm.size) / (WEEKLY * np.exp(b * arm + PROGNOSTIC * x))
+    stop = rng.uniform(8.0, 52.0, arm.size)
+    return np.ceil(np.minimum(latent, stop)), latent <= stop, x
+
+
+def standardised(b: float, week: float, share: float = 0.5) -> float:
+    """Survival to `week` if everybody had log ratio b: the mean over the covariate of both arms (Gauss-Hermite)."""
+    z, w = np.polynomial.hermite_e.hermegauss(60)
+    means = [float(w @ np.exp(-WEEKLY * week * np.exp(b + PROGNOSTIC * (z + shift)))) / w.sum() for shift in (0, APART)]
+    return (1.0 - share) * means[0] + share * means[1]
