@@ -147,7 +147,7 @@ def cause_specific(
     fits = []
     for k in range(1, len(surv.causes) + 1):
         rows = surv.frame.assign(TIME__=surv.time, CAUSE__=(surv.status == k).astype(np.int64))
-        options = {"ties": ties, "level": level, "order": order, "convention": convention}
+        options: dict[str, Any] = {"ties": ties, "level": level, "order": order, "convention": convention}
         fits.append(cox(f"Surv(TIME__, CAUSE__) ~ {right}", rows, **options))
     method = f"cause-specific Cox models, {ties} ties"
     meta = estimates.meta(
