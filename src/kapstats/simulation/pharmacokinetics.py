@@ -23,6 +23,9 @@ import numpy as np
 
 from kapstats._types import FloatArray
 
+#: a session is followed for so many hours, in steps of so many
+HOURS, STEP = 4.0, 2.5 / 60
+
 MUCOSA, GUT, LIVER, CENTRAL, SHALLOW, DEEP = range(6)
 
 #: typical values: volumes L, flows L/h, rates 1/h
@@ -125,29 +128,55 @@ def propagators(m: FloatArray, step: float, order: int = 8) -> tuple[FloatArray,
     return e, f
 
 
-def run(m: FloatArray, inputs: FloatArray, boluses: FloatArray, step: float, volume: FloatArray) -> FloatArray:
-    """Central concentration (n, steps + 1) in ng/mL.
+@dataclass(frozen=True, slots=True)
+class Pour:
+    """A zero-order input into one state: mg in all (n,), and the share of it in each step (steps,)."""
 
-    Parameters
-    ----------
-    m : (n, 6, 6) rate matrices, 1/h
-    inputs : (n, steps, 6) mg/h, constant over each step
-    boluses : (n, steps, 6) mg, added at the start of each step
-    step : h
-    volume : (n,) central volume, L
-    """
-    e, f = propagators(m, step)
-    state = np.zeros((m.shape[0], 6, 1))
-    course = np.zeros((m.shape[0], inputs.shape[1] + 1))
-    pours, drops = (np.flatnonzero(x.any(axis=(0, 2))) for x in (inputs, boluses))
-    for k in range(inputs.shape[1]):
-        if k in drops:
-            state = state + boluses[:, k, :, None]
-        state = e @ state
-        if k in pours:
-            state = state + f @ inputs[:, k, :, None]
-        course[:, k + 1] = state[:, CENTRAL, 0]
-    return course / volume[:, None] * 1000.0
+    state: int
+    amount: FloatArray
+    share: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A bolus (n,) mg into one state at the start of a step."""
+
+    state: int
+    amount: FloatArray
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Subjects ready to run: rate matrices (n, 6, 6) 1/h, inputs per mg of dose, central volume (n,) L."""
+
+    m: FloatArray
+    pours: tuple[Pour, ...]
+    drops: tuple[Drop, ...]
+    volume: FloatArray
+
+
+def run_together(groups: Sequence[Prepared], steps: int, step: float) -> list[FloatArray]:
+    """Central concentration per mg of dose (n, steps + 1) in ng/mL of each group, stepped through time together."""
+    volume = np.concatenate([g.volume for g in groups])
+    ends = np.cumsum([g.volume.size for g in groups])
+    own = [slice(end - g.volume.size, end) for g, end in zip(groups, ends, strict=True)]
+    # subjects last: a step is then a few passes over contiguous numbers
+    pair = propagators(np.concatenate([g.m for g in groups]), step)
+    e, f = (np.ascontiguousarray(np.moveaxis(x, 0, -1)) for x in pair)
+    state, course = np.zeros((6, volume.size)), np.zeros((steps + 1, volume.size))
+    for k in range(steps):
+        for rows, group in zip(own, groups, strict=True):
+            for drop in group.drops:
+                if drop.step == k:
+                    state[drop.state, rows] += drop.amount
+        state = np.einsum("ijn,jn->in", e, state)
+        for rows, group in zip(own, groups, strict=True):
+            for pour in group.pours:
+                if pour.share[k]:
+                    state[:, rows] += f[:, pour.state, rows] * (pour.amount * (pour.share[k] / step))
+        course[k + 1] = state[CENTRAL]
+    return np.split((course / volume * 1000.0).T, ends[:-1])
 
 
 def spread(duration: float, start: float, steps: int, step: float) -> FloatArray:
@@ -159,38 +188,29 @@ def spread(duration: float, start: float, steps: int, step: float) -> FloatArray
 
 def dose_pattern(
     route: Absorption, mucosal: FloatArray, minutes: float, sprays: int, gap: float, steps: int, step: float
-) -> tuple[FloatArray, FloatArray]:
-    """Inputs per mg of dose: zero-order shares and boluses, both (n, steps, 6) per mg."""
-    n = mucosal.size
-    zero, bolus = np.zeros((n, steps, 6)), np.zeros((n, steps, 6))
+) -> tuple[tuple[Pour, ...], tuple[Drop, ...]]:
+    """Inputs per mg of dose; `mucosal` (n,) is each subject's share taken up by mucosa or muscle."""
+    pours: list[Pour] = []
+    drops: list[Drop] = []
     if route.central:
-        zero[:, :, CENTRAL] = route.central * spread(minutes / 60, 0.0, steps, step)
+        whole = np.full(mucosal.size, route.central)
+        pours.append(Pour(CENTRAL, whole, spread(minutes / 60, 0.0, steps, step)))
     for spray in range(sprays):
         start = spray * gap / 60
         taken = mucosal * (route.later_sprays if spray else 1.0)
         swallowed = route.swallowed + (mucosal - taken if route.swallowed else 0.0) + (route.mucosal - mucosal)
         if route.d_mucosal:
-            zero[:, :, MUCOSA] += taken[:, None] / sprays * spread(route.d_mucosal, start, steps, step)
+            pours.append(Pour(MUCOSA, taken / sprays, spread(route.d_mucosal, start, steps, step)))
         else:
-            bolus[:, round(start / step), MUCOSA] += taken / sprays
+            drops.append(Drop(MUCOSA, taken / sprays, round(start / step)))
         if route.swallowed:
-            zero[:, :, GUT] += swallowed[:, None] / sprays * spread(route.d_gut, start, steps, step)
-    return zero / step, bolus
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Subjects ready to run: rate matrices (n, 6, 6), inputs and boluses per mg (n, steps, 6), central volume (n,)."""
-
-    m: FloatArray
-    inputs: FloatArray
-    boluses: FloatArray
-    volume: FloatArray
+            pours.append(Pour(GUT, swallowed / sprays, spread(route.d_gut, start, steps, step)))
+    return tuple(pours), tuple(drops)
 
 
 def prepare(
-    route: str, z: FloatArray, *, minutes: float = 40.0, sprays: int = 1, gap: float = 5.0, hours: float = 4.0,
-    step: float = 2.5 / 60,
+    route: str, z: FloatArray, *, minutes: float = 40.0, sprays: int = 1, gap: float = 5.0, hours: float = HOURS,
+    step: float = STEP,
 ) -> Prepared:  # fmt: skip
     """One route's subjects; `z` and the options as in `courses`."""
     way = ROUTES[route]
@@ -201,20 +221,13 @@ def prepare(
     ka_gut = way.ka_gut * np.exp(way.sd_ka_gut * z[:, 6])
     odds = way.mucosal / (1 - way.mucosal) if way.mucosal else 0.0
     shifted = odds * np.exp(way.sd_mucosal * z[:, 7])
-    inputs, boluses = dose_pattern(way, shifted / (1 + shifted), minutes, sprays, gap, round(hours / step), step)
-    return Prepared(system(p, ka_mucosal, ka_gut), inputs, boluses, np.asarray(p["Vc"]))
-
-
-def run_together(groups: Sequence[Prepared], step: float = 2.5 / 60) -> list[FloatArray]:
-    """Courses per mg of several groups, stepped through time together."""
-    stacked = [np.concatenate([getattr(g, name) for g in groups]) for name in ("m", "inputs", "boluses", "volume")]
-    course = run(stacked[0], stacked[1], stacked[2], step, stacked[3])
-    return np.split(course, np.cumsum([g.volume.size for g in groups])[:-1])
+    pours, drops = dose_pattern(way, shifted / (1 + shifted), minutes, sprays, gap, round(hours / step), step)
+    return Prepared(system(p, ka_mucosal, ka_gut), pours, drops, np.asarray(p["Vc"]))
 
 
 def courses(
     route: str, dose: FloatArray, z: FloatArray, *, minutes: float = 40.0, sprays: int = 1, gap: float = 5.0,
-    hours: float = 4.0, step: float = 2.5 / 60,
+    hours: float = HOURS, step: float = STEP,
 ) -> FloatArray:  # fmt: skip
     """Concentration courses (n, steps + 1) in ng/mL after one session.
 
@@ -227,10 +240,10 @@ def courses(
     sprays, gap : number of spray pairs and the minutes between them (nasal)
     """
     group = prepare(route, z, minutes=minutes, sprays=sprays, gap=gap, hours=hours, step=step)
-    return run_together([group], step)[0] * dose[:, None]
+    return run_together([group], round(hours / step), step)[0] * dose[:, None]
 
 
-def summarise(course: FloatArray, minutes: Sequence[float], step: float = 2.5 / 60) -> Exposure:
+def summarise(course: FloatArray, minutes: Sequence[float], step: float = STEP) -> Exposure:
     """Peak, time of peak, area to the end of the course, and concentration at the given minutes."""
     at = [course[:, round(m / 60 / step)] for m in minutes]
     return Exposure(
