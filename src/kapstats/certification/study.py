@@ -25,7 +25,10 @@ from kapstats.simulation.scenario import Scenario, resolve
 from kapstats.simulation.truth import PARTS, compute, digest, stored
 
 #: columns of the truth that identify a row; TRT01A of a result answers to TRT01P
-KEYS = ("contrast", "TRT01P", "AVISIT", "strategy", "time", "tau", "level", "AEBODSYS", "AEDECOD", "PARAMCD", "ATPTN")
+KEYS = (
+    "contrast", "TRT01P", "AVISIT", "strategy", "time", "tau", "cause", "level", "AEBODSYS", "AEDECOD", "PARAMCD",
+    "ATPTN",
+)  # fmt: skip
 
 
 #: those among them that are numbers

@@ -168,11 +168,17 @@ def _period(drawn: Draw, adsl: pd.DataFrame, rows: IntArray, visit: IntArray) ->
 
 
 def time_to_event(drawn: Draw, adsl: pd.DataFrame) -> pd.DataFrame:
-    """ADTTE: time to relapse; CNSR 0 is the event, LEFT and RIGHT the interval in which it happened."""
+    """ADTTE: time to relapse; CNSR 0 is the event, LEFT and RIGHT the interval in which it happened.
+
+    STATUS (2: treatment was stopped first) where the scenario has that competing event.
+    """
     f, spec = present(drawn.follow_up), present(drawn.scenario.relapse)
     rows = np.flatnonzero(f.at_risk)
     event, time = f.event[rows], f.time[rows]
     ended = time >= spec.visit_days[-1] - 1
+    stopped = np.zeros(rows.size, dtype=bool) if f.stopped is None else f.stopped[rows]
+    reason = np.where(stopped, "TREATMENT STOPPED", np.where(ended, "COMPLETED FOLLOW-UP", "LOST TO FOLLOW-UP"))
+    status = {} if f.stopped is None else {"STATUS": np.where(event, 1, np.where(stopped, 2, 0))}
     since = "Response" if spec.origin == "response" else "Randomisation"
     return pd.DataFrame(
         {
@@ -181,7 +187,8 @@ def time_to_event(drawn: Draw, adsl: pd.DataFrame) -> pd.DataFrame:
             "PARAM": f"Time to Relapse from {since} (Days)",
             "AVAL": time,
             "CNSR": np.where(event, 0, 1),
-            "EVNTDESC": np.where(event, "RELAPSE", np.where(ended, "COMPLETED FOLLOW-UP", "LOST TO FOLLOW-UP")),
+            **status,
+            "EVNTDESC": np.where(event, "RELAPSE", reason),
             "LEFT": np.where(event, f.left[rows], time),
             "RIGHT": np.where(event, f.right[rows], np.nan),
         }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -86,17 +87,17 @@ def exposure(
         pharmacokinetics.prepare(a.route, z[rows], minutes=infusion, sprays=a.sprays, gap=gap)
         for a, rows in zip((scenario.arms[i] for i in treated), members, strict=True)
     ]
-    for rows, curve in zip(members, pharmacokinetics.run_together(groups) if groups else [], strict=True):
+    steps = round(pharmacokinetics.HOURS / pharmacokinetics.STEP)
+    courses = pharmacokinetics.run_together(groups, steps, pharmacokinetics.STEP) if groups else []
+    for rows, curve in zip(members, courses, strict=True):
         found = pharmacokinetics.summarise(curve * dose[rows, None], minutes)
         for whole, part in zip(parts, (found.cmax, found.tmax, found.auc, found.at), strict=True):
             whole[rows] = part
     return pharmacokinetics.Exposure(*parts)
 
 
-def sessions(
-    scenario: Scenario, arm: IntArray, weight: FloatArray, left: IntArray | None, rng: np.random.Generator
-) -> Sessions:
-    """Sessions given until treatment is stopped, and the exposure in each."""
+def sessions(scenario: Scenario, arm: IntArray, weight: FloatArray, rng: np.random.Generator) -> Sessions:
+    """The exposure in each session, all of them given."""
     dosing = present(scenario.dosing)
     days = np.asarray(dosing.days)
     n = arm.size
@@ -104,10 +105,23 @@ def sessions(
     factor = np.exp(dosing.between_session_sd * rng.standard_normal((n, days.size)))
     minutes = scenario.course.minutes if scenario.course else ()
     dose = doses(scenario, arm, weight)
-    stop = np.full(n, np.inf)
-    if left is not None and scenario.response is not None:
-        stop = np.array([0.0, *scenario.response.days[:-1], np.inf])[left]
-    return Sessions(dose, exposure(scenario, arm, dose, z, minutes), factor, days <= stop[:, None])
+    return Sessions(dose, exposure(scenario, arm, dose, z, minutes), factor, np.ones((n, days.size), dtype=bool))
+
+
+def until_left(scenario: Scenario, taken: Sessions, left: IntArray) -> Sessions:
+    """Sessions given until treatment is stopped."""
+    stop = np.array([0.0, *present(scenario.response).days[:-1], np.inf])[left]
+    given = np.asarray(present(scenario.dosing).days) <= stop[:, None]
+    return Sessions(taken.dose, taken.exposure, taken.factor, given)
+
+
+def exposed(scenario: Scenario, want: set[str]) -> bool:
+    """Whether concentrations are asked for, or the scores depend on them."""
+    spec = scenario.response
+    drives = spec is not None and bool(spec.exposure or spec.unblinding)
+    if drives and scenario.dosing is None:
+        raise DataError(f"{scenario.name}: Response.exposure and unblinding need the component dosing.")
+    return scenario.dosing is not None and (drives or bool(want & {"pharmacokinetics", "adverse_events", "course"}))
 
 
 def draw(
@@ -117,6 +131,8 @@ def draw(
     replicate: int = 0,
     parts: Iterable[str] = COMPONENTS,
     arm: IntArray | None = None,
+    concentrations_of: IntArray | None = None,
+    apart: bool = False,
 ) -> Draw:
     """One replicate.
 
@@ -124,6 +140,9 @@ def draw(
     ----------
     parts : the components wanted; what they depend on is drawn too
     arm : (n,) arms instead of the randomised ones, the draws being the same (potential outcomes)
+    concentrations_of : (n,) arms whose concentrations the subjects have instead of their own arm's (nested potential
+        outcomes: what a route does beside its concentration)
+    apart : every subject has a site of its own, so that outcomes are independent and means are over all sites
     """
     n = scenario.subjects if n is None else n
     want = set(parts)
@@ -133,23 +152,27 @@ def draw(
 
     who = subjects.generate(scenario, n, rng("subjects"), rng("indication"))
     if arm is not None:
-        who = subjects.Subjects(arm, who.site, who.therapist, who.age, who.female, who.weight)
+        who = dataclasses.replace(who, arm=arm)
+    if apart:
+        who = dataclasses.replace(who, site=np.arange(n), therapist=np.arange(n))
     scores = disposition = follow_up = taken = events = curves = believers = None
+    if exposed(scenario, want):
+        through = who.arm if concentrations_of is None else concentrations_of
+        taken = sessions(scenario, through, who.weight, rng("pharmacokinetics"))
     if scenario.response is not None:
-        believers = response.belief(scenario.arms, who.arm, rng("belief").random(n))
-        scores = response.generate(
-            scenario.response, scenario.arms, who.arm, who.site, who.therapist, rng("response"), believers
-        )
+        dose = response.felt(taken.exposure.cmax if taken else None, n)
+        believers = response.belief(scenario.response, scenario.arms, who.arm, dose, rng("belief").random(n))
+        scores = response.generate(scenario.response, scenario.arms, who, rng("response"), dose, believers)
         disposition = dropout.generate(
             scenario.dropout, scenario.response, scenario.arms, who.arm, scores, rng("dropout")
         )
     if scenario.relapse is not None and "relapse" in want:
         risk = at_risk(scenario, n, scores, disposition)
-        follow_up = relapse.generate(scenario.relapse, scenario.arms, who.arm, risk, rng("relapse"))
+        follow_up = followed(scenario, who, risk, rng)
     tendency = np.zeros(0)
-    if scenario.dosing is not None and want & {"pharmacokinetics", "adverse_events", "course"}:
-        left = disposition.left if disposition else None
-        taken = sessions(scenario, who.arm, who.weight, left, rng("pharmacokinetics"))
+    if taken is not None:
+        if disposition is not None:
+            taken = until_left(scenario, taken, disposition.left)
         tendency = np.clip(rng("tendency").standard_normal(n), -3, 3)
         if scenario.adverse_events is not None and "adverse_events" in want:
             lean = adverse_events.leaning(scenario.adverse_events, who, tendency)
@@ -164,6 +187,19 @@ def draw(
     return Draw(
         scenario, seed, replicate, who, scores, disposition, follow_up, taken, tendency, events, curves, believers
     )  # fmt: skip
+
+
+def followed(
+    scenario: Scenario, who: subjects.Subjects, risk: BoolArray, rng: Callable[[str], np.random.Generator]
+) -> relapse.FollowUp:
+    """The follow-up for relapse, with the differences between sites and the stopping that the scenario has."""
+    spec, arms = present(scenario.relapse), scenario.arms
+    hazard, stop = np.ones(who.arm.size), np.full(who.arm.size, np.inf)
+    if spec.site_sd or spec.therapist_sd:
+        hazard = relapse.frailty(spec, who.site, who.therapist, rng("relapse_sites"))
+    if spec.stop_median_days is not None:
+        stop = relapse.stopping(spec.stop_median_days, arms, who.arm, rng("stopping"))
+    return relapse.generate(spec, arms, who.arm, risk, rng("relapse"), hazard, stop)
 
 
 def at_risk(

@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.errors import choose
-from kapstats.simulation.response import Scores, effects, to_scale
+from kapstats.simulation.response import Scores, to_scale
 from kapstats.simulation.scenario import Arm, Dropout, Response
 
 
@@ -23,12 +23,12 @@ class Disposition:
     policy: FloatArray
 
 
-def off_treatment(spec: Response, arms: tuple[Arm, ...], arm: IntArray, scores: Scores, left: IntArray) -> FloatArray:
+def off_treatment(spec: Response, scores: Scores, left: IntArray) -> FloatArray:
     """Scores under the treatment policy: the drug's effect halves every `carryover_days` after the last visit held."""
     days = np.asarray(spec.days, dtype=float)
     stopped = np.append(0.0, days)[np.minimum(left, days.size)]
     since = np.clip(days - stopped[:, None], 0, None) * (np.arange(days.size) >= left[:, None])
-    remains = effects(spec, arms)[arm] * 2.0 ** (-since / spec.carryover_days)
+    remains = scores.effect * 2.0 ** (-since / spec.carryover_days)
     return to_scale(spec, scores.latent + remains)
 
 
@@ -68,4 +68,4 @@ def generate(
     assessed: BoolArray = rng.random((n, 1)) < spec.retained
     left = leaving_visit(spec, response, np.array([a.leaving for a in arms])[arm], scores, held, u)
     there: BoolArray = (np.arange(v) < left[:, None]) | assessed
-    return Disposition(left, held & there, off_treatment(response, arms, arm, scores, left))
+    return Disposition(left, held & there, off_treatment(response, scores, left))

@@ -10,13 +10,13 @@ from kapstats.simulation.draw import draw
 from kapstats.simulation.scenario import Scenario, resolve
 
 #: data sets of the registry that are written
-DATASETS = ("adsl", "adae")
+DATASETS = ("adsl", "adqs", "adae")
 
 
 def stream(
     folder: str | Path, subjects: int, scenario: str | Scenario = "kap-registry", *, seed: int = 1, chunk: int = 20_000
 ) -> dict[str, Path]:
-    """Write ``adsl.parquet`` and ``adae.parquet`` of a registry, never holding more than one chunk in memory.
+    """Write a registry as ``adsl``, ``adqs`` and ``adae`` parquet files, never holding more than one chunk in memory.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def stream(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     sorted(stream(folder, 60, chunk=40))
-    ['adae', 'adsl']
+    ['adae', 'adqs', 'adsl']
     """
     from pyarrow import Table
     from pyarrow.parquet import ParquetWriter
@@ -50,8 +50,9 @@ def stream(
             trial = assemble(draw(chosen, n=chunk, seed=seed, replicate=index), truth=False)
             left = subjects - index * chunk
             adsl = trial.adsl.head(left)
-            adae = trial.adae[trial.adae["USUBJID"].isin(adsl["USUBJID"])]
-            for name, frame in (("adsl", adsl), ("adae", adae)):
+            for name in DATASETS:
+                whole = trial.datasets[name]
+                frame = whole[whole["USUBJID"].isin(adsl["USUBJID"])]
                 table = Table.from_pandas(frame, preserve_index=False)
                 if name not in writers:
                     writers[name] = ParquetWriter(files[name], table.schema, compression="zstd")

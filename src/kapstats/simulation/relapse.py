@@ -33,6 +33,8 @@ class FollowUp:
     day: FloatArray
     held: BoolArray
     score: FloatArray
+    stopped: BoolArray | None
+    """(n,) follow-up ended with stopping treatment, at `time`; None where the scenario has no such event"""
 
 
 def cumulative_hazard(spec: Relapse, arm: Arm, t: FloatArray) -> FloatArray:
@@ -64,20 +66,45 @@ def detection(latent: FloatArray, day: FloatArray, held: BoolArray) -> tuple[Flo
     return left, right, seen
 
 
+def frailty(spec: Relapse, site: IntArray, therapist: IntArray, rng: np.random.Generator) -> FloatArray:
+    """Factor (n,) of each subject's hazard: log-normal between sites, and between the therapists of a site."""
+    sites = spec.site_sd * rng.standard_normal(int(site.max(initial=0)) + 1)
+    own = spec.therapist_sd * rng.standard_normal(int(therapist.max(initial=0)) + 1)
+    return np.exp(sites[site] + own[therapist])
+
+
+def stopping(median: float, arms: tuple[Arm, ...], arm: IntArray, rng: np.random.Generator) -> FloatArray:
+    """Whole days (n,) to stopping treatment, exponential; `median` in the reference arm."""
+    rate = np.log(2.0) / median * np.array([a.stopping for a in arms])[arm]
+    return np.maximum(np.ceil(rng.standard_exponential(arm.size) / rate), 1.0)
+
+
 def generate(
-    spec: Relapse, arms: tuple[Arm, ...], arm: IntArray, at_risk: BoolArray, rng: np.random.Generator
+    spec: Relapse,
+    arms: tuple[Arm, ...],
+    arm: IntArray,
+    at_risk: BoolArray,
+    rng: np.random.Generator,
+    hazard: FloatArray,
+    stop: FloatArray,
 ) -> FollowUp:
-    """Follow n subjects; those not at risk carry times that are not reported."""
+    """Follow n subjects; those not at risk carry times that are not reported. `hazard` (n,) is `frailty`, `stop` (n,)
+    the day on which treatment is stopped and follow-up ends (inf: never)."""
     n, v = arm.size, len(spec.visit_days)
-    latent = latent_times(spec, arms, arm, rng.standard_exponential(n))
+    latent = latent_times(spec, arms, arm, rng.standard_exponential(n) / hazard)
     leaves = np.where(rng.random((n, v)) < spec.leave_per_visit, np.arange(v), v).min(axis=1)
     held = (rng.random((n, v)) >= spec.missed) & (np.arange(v) < leaves[:, None])
     day = np.asarray(spec.visit_days) + np.rint(rng.uniform(-1.49, 1.49, (n, v)))
+    # stopping is seen up to the last visit held, so that censoring does not depend on it
+    last = np.maximum(np.where(held, day, 0.0).max(axis=1), 1.0)
+    held = held & (day < stop[:, None])
     left, right, event = detection(latent, day, held)
-    time = np.where(event, right, np.maximum(np.where(held, day, 0.0).max(axis=1), 1.0))
+    stopped = ~event & (stop <= last)
+    time = np.where(event, right, np.where(stopped, stop, last))
     day, held = _confirmation(day, held, right, event)
     score = _scores(spec, latent, day, rng.standard_normal((n, v + 1)))
-    return FollowUp(at_risk, latent, time, event, left, right, day, held, score)
+    seen = None if spec.stop_median_days is None else stopped
+    return FollowUp(at_risk, latent, time, event, left, right, day, held, score, seen)
 
 
 def _confirmation(

@@ -1,6 +1,7 @@
 """The symptom score: baseline truncated at entry, visits jointly normal given baseline, integer and within the scale.
 
-    score[d] = round( clip( m + c[d] + effect[arm] onset[d] + b[d] (base - m) + site + therapist + e[d] ) )
+    score[d] = round( clip( m + c[d] + effect[d] + b[d] (base - m) + site + therapist + e[d] ) )
+    effect[d] = (direct[arm] + slope log(1 + Cmax / 50)) onset[d]
 
 with e ~ N(0, C), b and C such that the scores have the standard deviations and the correlations of the scenario before
 clipping. The same deviates are used whatever the arm: a subject's scores under two arms are potential outcomes.
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import expit, logit, ndtr, ndtri
 
 from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.errors import DataError, nearest
 from kapstats.simulation.scenario import Arm, Response
+from kapstats.simulation.subjects import OLDER, Subjects
 
 _DESCRIBES = ("label", "low", "high", "entry", "baseline_mean", "baseline_sd", "response_fraction")
 #: scales by parameter code: label, range, usual entry score, baseline of a trial population, fall that is a response
@@ -119,10 +121,12 @@ def baseline(spec: Response, u: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Baseline (n,) and, per visit (n, v), the latent score without any effect and the score on the scale."""
+    """Baseline (n,) and, per visit (n, v), the latent score without any effect, the subject's own effect of treatment,
+    and the score on the scale."""
 
     base: FloatArray
     latent: FloatArray
+    effect: FloatArray
     score: FloatArray
 
 
@@ -131,24 +135,40 @@ def to_scale(spec: Response, latent: FloatArray) -> FloatArray:
     return np.rint(np.clip(latent, spec.low, spec.high))
 
 
-def belief(arms: tuple[Arm, ...], arm: IntArray, u: FloatArray) -> BoolArray | None:
+def felt(cmax: FloatArray | None, n: int) -> FloatArray:
+    """log(1 + Cmax / 50) of n subjects; zeros where there is no exposure."""
+    return np.zeros(n) if cmax is None else np.log1p(cmax / 50.0)
+
+
+def belief_probability(spec: Response, arms: tuple[Arm, ...], arm: IntArray, dose: FloatArray) -> FloatArray:
+    """Probability (n,) of believing to have been given the drug; `dose` (n,) is `felt`."""
+    stated = np.array([a.believes or 0.0 for a in arms])[arm]
+    return expit(logit(stated) + spec.unblinding * dose) if spec.unblinding else stated
+
+
+def belief(spec: Response, arms: tuple[Arm, ...], arm: IntArray, dose: FloatArray, u: FloatArray) -> BoolArray | None:
     """Who believes to have been given the drug (n,), from uniforms; None when the scenario says nothing of it."""
     if all(a.believes is None for a in arms):
         return None
-    return u < np.array([a.believes or 0.0 for a in arms])[arm]
+    return u < belief_probability(spec, arms, arm, dose)
+
+
+def own_effects(spec: Response, arms: tuple[Arm, ...], arm: IntArray, dose: FloatArray) -> FloatArray:
+    """Points of change (n, v) that treatment adds to each subject; `dose` (n,) is `felt`."""
+    shared: FloatArray = effects(spec, arms)[arm]
+    return shared + spec.exposure * dose[:, None] * np.asarray(spec.onset) if spec.exposure else shared
 
 
 def generate(
     spec: Response,
     arms: tuple[Arm, ...],
-    arm: IntArray,
-    site: IntArray,
-    therapist: IntArray,
+    who: Subjects,
     rng: np.random.Generator,
+    dose: FloatArray,
     believers: BoolArray | None = None,
 ) -> Scores:
-    """Scores of n subjects if all stay on treatment."""
-    m, n = model(spec), arm.size
+    """Scores of n subjects if all stay on treatment; `dose` (n,) is `felt`."""
+    m, n, site, therapist = model(spec), who.arm.size, who.site, who.therapist
     base = baseline(spec, rng.random(n))
     noise = rng.standard_normal((n, len(spec.days))) @ m.root.T
     centre = spec.site_sd * rng.standard_normal(int(site.max(initial=0)) + 1)[site]
@@ -157,4 +177,7 @@ def generate(
     latent = latent + np.asarray(spec.reference_change)
     if believers is not None:
         latent = latent + spec.expectancy * believers[:, None]
-    return Scores(base, latent, to_scale(spec, latent + effects(spec, arms)[arm]))
+    if spec.female or spec.older:
+        latent = latent + (spec.female * who.female + spec.older * (who.age >= OLDER))[:, None]
+    effect = own_effects(spec, arms, who.arm, dose)
+    return Scores(base, latent, effect, to_scale(spec, latent + effect))

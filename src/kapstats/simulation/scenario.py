@@ -49,7 +49,10 @@ class Arm:
     profile: tuple[float, ...] = ()
     """points of change added at each visit, instead of `effect` times `Response.onset` (a crossover sequence)"""
     believes: float | None = None
-    """probability that a subject of the arm believes to have been given the drug (functional unblinding)"""
+    """probability that a subject of the arm believes to have been given the drug (at no exposure, when
+    `Response.unblinding` lets the belief follow what was felt)"""
+    stopping: float = 1.0
+    """hazard ratio of stopping treatment in the follow-up for relapse, against the reference arm"""
     later: str = ""
     """what the arm receives in the second period of a crossover"""
     female: float = 0.0
@@ -114,6 +117,15 @@ class Response:
     """half-life of the drug effect after treatment is stopped"""
     expectancy: float = 0.0
     """points of change added for those who believe that they were given the drug"""
+    exposure: float = 0.0
+    """points of change at full onset per unit of log(1 + Cmax / 50) in the subject's own typical session: the part of
+    a route's effect that goes through concentration, beside the direct part `Arm.effect`"""
+    unblinding: float = 0.0
+    """log odds of believing to have been given the drug, per unit of log(1 + Cmax / 50)"""
+    female: float = 0.0
+    """points of change added for women; with treatment by indication, a confounder"""
+    older: float = 0.0
+    """the same for those aged 45 or more"""
     response_fraction: float = 0.5
     """fall from baseline that counts as response"""
 
@@ -151,6 +163,12 @@ class Relapse:
     leave_per_visit: float = 0.012
     tau: float = 77.0
     milestones: tuple[float, ...] = (28.0, 56.0)
+    site_sd: float = 0.0
+    """SD between sites of the log hazard"""
+    therapist_sd: float = 0.0
+    """SD between the therapists of a site of the log hazard"""
+    stop_median_days: float | None = None
+    """median days to stopping treatment in the reference arm, a competing event that ends the follow-up"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,17 +266,20 @@ class Scenario:
     def null(self) -> Scenario:
         """The twin in which no arm differs from the reference in anything that is measured."""
         first = self.arms[0]
-        shared = ("effect", "hazard_ratio", "late_hazard_ratio", "leaving", "believes")
+        shared = ("effect", "hazard_ratio", "late_hazard_ratio", "leaving", "believes", "stopping")
         same = {k: getattr(first, k) for k in shared}
         arms = tuple(dataclasses.replace(a, profile=(), **same) for a in self.arms)
-        events, course = self.adverse_events, self.course
+        events, course, response = self.adverse_events, self.course, self.response
+        if response is not None:
+            response = dataclasses.replace(response, exposure=0.0, unblinding=0.0)
         if events is not None:
             terms = tuple(dataclasses.replace(t, slope=0.0, local=()) for t in events.terms)
             events = dataclasses.replace(events, terms=terms)
         if course is not None:
             course = dataclasses.replace(course, cadss_gain=0.0, sbp_gain=0.0)
         name, title = f"{self.name}-null", f"{self.title} (null twin: no effect anywhere)"
-        return dataclasses.replace(self, name=name, title=title, arms=arms, adverse_events=events, course=course)
+        twin = dataclasses.replace(self, name=name, title=title, arms=arms, response=response)
+        return dataclasses.replace(twin, adverse_events=events, course=course)
 
     @property
     def reference(self) -> Arm:

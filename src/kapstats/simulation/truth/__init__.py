@@ -71,12 +71,19 @@ def stored(name: str) -> Truth | None:
 
 
 def store(name: str, folder: str, n: int = 1_000_000) -> Path:
-    """Compute the truth of a built-in scenario with a large sample and keep it beside the scenario."""
+    """Compute the truth of a built-in scenario with a large sample and keep it beside the scenario.
+
+    ``python -m kapstats.simulation data/synthetic --truth`` does it for all; an eighth of `n` where concentrations
+    are needed.
+    """
     from kapstats.simulation.adam import as_json
 
     scenario = resolve(name)
-    known = compute(scenario, n=n, parts=["response", "relapse"])
-    known |= compute(scenario, n=n // 8, parts=["adverse_events", "course"])
+    costly = ["adverse_events", "course"]
+    if scenario.response is not None and (scenario.response.exposure or scenario.response.unblinding):
+        costly = ["response", *costly]
+    known = compute(scenario, n=n, parts=[p for p in PARTS if p not in costly])
+    known |= compute(scenario, n=n // 8, parts=costly)
     path = Path(folder) / f"{name}.truth.json"
     path.write_text(as_json(known), encoding="utf-8", newline="\n")
     return path

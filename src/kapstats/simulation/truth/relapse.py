@@ -10,11 +10,35 @@ from kapstats.simulation.scenario import Scenario
 from kapstats.simulation.truth.worlds import Row, arm_rows, contrast_rows, outcomes, value_of
 
 
+def everyone(scenario: Scenario) -> Scenario:
+    """All subjects followed to the end; who enters the follow-up does not depend on when relapse comes."""
+    whole = {"leave_per_visit": 0.0, "origin": "randomisation"}
+    return scenario.change(relapse=whole, response=None, dropout=None, dosing=None)
+
+
+def competing(scenario: Scenario, n: int) -> list[Row]:
+    """Probability by each milestone of a relapse that is seen, and of treatment stopped before it."""
+    spec = present(scenario.relapse)
+
+    def causes(d: Draw) -> FloatArray:
+        f = present(d.follow_up)
+        happened = np.stack([f.event, present(f.stopped)], axis=1)
+        by = f.time[:, None] <= np.asarray(spec.milestones)
+        return (happened[:, :, None] & by[:, None, :]).astype(float)
+
+    moments = outcomes(everyone(scenario), n, ["relapse"], causes)
+    method = f"potential outcomes, n = {moments.n}"
+    rows = []
+    for j, cause in enumerate(("RELAPSE", "TREATMENT STOPPED")):
+        labels: list[Row] = [{"time": t, "cause": cause} for t in spec.milestones]
+        rows += arm_rows(scenario, moments.mean[:, j], moments.error[:, j], method, labels)
+    return rows
+
+
 def relapse_truth(scenario: Scenario, n: int) -> dict[str, list[Row]]:
     """Hazard ratio of the latent time; relapse-free probability and restricted mean of the time seen at visits."""
     spec = present(scenario.relapse)
-    free_of_loss = scenario.change(relapse={"leave_per_visit": 0.0}, response=None, dropout=None, dosing=None)
-    free_of_loss = free_of_loss.change(relapse={"origin": "randomisation"})
+    free_of_loss = everyone(scenario).change(relapse={"stop_median_days": None})
 
     def seen(d: Draw) -> FloatArray:
         f = present(d.follow_up)
@@ -33,6 +57,7 @@ def relapse_truth(scenario: Scenario, n: int) -> dict[str, list[Row]]:
         for a in scenario.arms[1:]
     ]  # fmt: skip
     return {
+        **({} if spec.stop_median_days is None else {"cumulative_incidence": competing(scenario, n)}),
         **({"hazard_ratio": ratios} if constant else {}),
         "relapse_free": arm_rows(scenario, values[0][:, 1:], values[1][:, 1:], method, time),
         "relapse_free_difference": contrast_rows(scenario, values[0][:, 1:], values[2][:, 1:], method, time),

@@ -8,7 +8,7 @@ from kapstats._types import FloatArray
 from kapstats.simulation import adverse_events
 from kapstats.simulation.draw import Draw, present
 from kapstats.simulation.scenario import Scenario
-from kapstats.simulation.truth.worlds import Moments, Row, both, outcomes
+from kapstats.simulation.truth.worlds import Moments, Row, both, contrast_rows, outcomes, ratio_rows, worlds
 
 
 def levels(scenario: Scenario) -> list[tuple[Row, list[int]]]:
@@ -25,18 +25,33 @@ def levels(scenario: Scenario) -> list[tuple[Row, list[int]]]:
 
 
 def adverse_event_truth(scenario: Scenario, n: int) -> dict[str, list[Row]]:
-    """Probability of at least one event while treated, per arm, and the risk difference."""
+    """Probability of at least one event while treated, per arm; differences and ratios, and the difference split into
+    what goes through concentration and what acts at the site of administration (natural effects)."""
     spec, counted = present(scenario.adverse_events), levels(scenario)
 
-    def risk(d: Draw) -> FloatArray:
-        taken = present(d.sessions)
+    def risk(d: Draw, through: Draw) -> FloatArray:
         lean = adverse_events.leaning(spec, d.subjects, d.tendency)
-        p = adverse_events.probability(spec, scenario.arms, d.subjects.arm, taken.cmax, lean)
-        free = np.log1p(-adverse_events.incidence(p, taken.given))
+        cmax = present(through.sessions).cmax
+        p = adverse_events.probability(spec, scenario.arms, d.subjects.arm, cmax, lean)
+        free = np.log1p(-adverse_events.incidence(p, present(d.sessions).given))
         return 1 - np.exp(np.stack([free[:, i].sum(axis=1) for _, i in counted], axis=1))
 
-    moments = outcomes(scenario, n, ["pharmacokinetics"], risk)
-    return both("incidence", scenario, moments, [row for row, _ in counted], "risk_difference")
+    labels = [row for row, _ in counted]
+    moments, direct, mediated = Moments(), Moments(), Moments()
+    for arms in worlds(scenario, n, ["pharmacokinetics"]):
+        own = np.stack([risk(d, d) for d in arms])
+        at_reference = np.stack([risk(d, arms[0]) for d in arms])
+        moments.add(own)
+        direct.add(at_reference)
+        mediated.add(own - at_reference)
+    split = {"direct_risk_difference": direct, "mediated_risk_difference": mediated}
+    method = f"potential outcomes, n = {moments.n}"
+    return {
+        **both("incidence", scenario, moments, labels, "risk_difference"),
+        "risk_ratio": ratio_rows(scenario, moments, False, labels),
+        "odds_ratio": ratio_rows(scenario, moments, True, labels),
+        **{k: contrast_rows(scenario, m.mean, m.paired_error, method, labels) for k, m in split.items()},
+    }
 
 
 def course_truth(scenario: Scenario, n: int) -> dict[str, list[Row]]:

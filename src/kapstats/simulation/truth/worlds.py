@@ -46,15 +46,20 @@ class Moments:
         gap = self.mean - self.mean[:1]
         return np.sqrt(np.maximum(self.paired / self.n - gap**2, 0.0) / self.n)
 
+    def log_error(self, slope: FloatArray) -> FloatArray:
+        """Error of g(mean) - g(mean of the reference arm), from the slopes g'(mean); the two are paired."""
+        one, gap = self.error**2, self.paired_error**2
+        shared = (one + one[:1] - gap) / 2
+        return np.sqrt(np.maximum(slope**2 * one + slope[:1] ** 2 * one[:1] - 2 * slope * slope[:1] * shared, 0.0))
 
-def worlds(scenario: Scenario, n: int, parts: Iterable[str]) -> Iterator[list[Draw]]:
-    """Chunks of subjects, each drawn once per arm with the same deviates."""
+
+def worlds(scenario: Scenario, n: int, parts: Iterable[str], concentrations: int | None = None) -> Iterator[list[Draw]]:
+    """Chunks of subjects, drawn once per arm with the same deviates; all with one arm's `concentrations` if given."""
     for chunk in range(-(-n // CHUNK)):
         size = min(CHUNK, n - chunk * CHUNK)
-        yield [
-            draw(scenario, n=size, seed=SEED, replicate=chunk, parts=parts, arm=np.full(size, a))
-            for a in range(len(scenario.arms))
-        ]
+        through = None if concentrations is None else np.full(size, concentrations)
+        every = [np.full(size, a) for a in range(len(scenario.arms))]
+        yield [draw(scenario, size, SEED, chunk, parts, arm, through, apart=True) for arm in every]
 
 
 def outcomes(scenario: Scenario, n: int, parts: Iterable[str], measure: Callable[[Draw], FloatArray]) -> Moments:
@@ -93,6 +98,21 @@ def contrast_rows(
 def value_of(value: float, error: float | None, method: str) -> Row:
     exact = 0.0 if error is None else round(float(error), 6)
     return {"value": round(float(value), 6) + 0.0, "mc_error": exact, "method": method}
+
+
+def ratio_rows(scenario: Scenario, moments: Moments, odds: bool, labels: list[Row], **more: Any) -> list[Row]:
+    """Ratios of probabilities, or of their odds, to the reference arm's, on the natural scale; none where one is 0."""
+    p = moments.mean.reshape(len(scenario.arms), -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = p / (1 - p) if odds else p
+        slope = 1 / (moments.mean * (1 - moments.mean)) if odds else 1 / moments.mean
+        ratio = value / value[:1]
+        error = ratio * moments.log_error(slope).reshape(ratio.shape)
+    method = f"potential outcomes, n = {moments.n}"
+    rows = contrast_rows(scenario, ratio, error, method, labels, **more)
+    for row, (a, j) in zip(rows, np.ndindex(len(scenario.arms) - 1, len(labels)), strict=True):
+        row |= value_of(ratio[a + 1, j], error[a + 1, j], method)
+    return [row for row in rows if np.isfinite(row["value"])]
 
 
 def both(
