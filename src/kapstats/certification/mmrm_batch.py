@@ -2,8 +2,8 @@
 
 The model is ``change ~ baseline:visit + arm:visit`` (every covariate with its own coefficient at every visit) with an
 unstructured covariance. Its rows are x_is = e_s (x) w_i with w_i = (1, baseline, arm dummies), so the cross-products of
-a visit pattern need only sum w w', sum w y_s and sum y_s y_t over its subjects; they are put where the general pattern
-statistics keep them, and the general kernels do the rest.
+a visit pattern need only sum w w', sum w y_s and sum y_s y_t over its subjects: `mmrm_newton` fits from these. Where
+plain Newton steps do not do, the sums are put where the general pattern statistics keep them, for the general kernels.
 """
 
 from __future__ import annotations
@@ -14,19 +14,11 @@ import numpy as np
 from scipy.special import ndtri, stdtr, stdtrit
 
 from kapstats._types import BoolArray, FloatArray, IntArray
-from kapstats.kernels.covariance import Structure, derivatives, start
-from kapstats.kernels.kenward_roger import adjusted, contracted_curvature, row_df
+from kapstats.certification import mmrm_newton
+from kapstats.kernels.covariance import Structure, derivatives
+from kapstats.kernels.kenward_roger import adjusted, row_df
 from kapstats.kernels.pattern_moments import PatternMoments, pair_index
-from kapstats.kernels.scoring import (
-    DECREMENT,
-    SCALED_GRADIENT,
-    Fits,
-    empirical,
-    evaluate,
-    fit,
-    information_inverse,
-    slopes,
-)
+from kapstats.kernels.scoring import Fits, fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,46 +81,28 @@ def _packed(products: FloatArray, a: int, v: int, pairs: IntArray) -> FloatArray
     return out
 
 
-def fit_block(w: FloatArray, y: FloatArray, seen: BoolArray) -> tuple[PatternMoments, Fits]:
+def fit_block(w: FloatArray, y: FloatArray, seen: BoolArray) -> tuple[PatternMoments | mmrm_newton.Sums, Fits]:
     """REML fits of the B replicates: plain Newton steps, or the guarded algorithm when one replicate resists them."""
-    stats = statistics(w, y, seen)
     structure = Structure("us", y.shape[-1], np.zeros(1, dtype=np.intp))
-    return stats, newton(stats, structure) or fit(stats, structure)
+    sums = mmrm_newton.sums(w, y, seen)
+    quick = mmrm_newton.newton(sums, structure)
+    if quick is not None:
+        return sums, quick
+    stats = statistics(w, y, seen)
+    return stats, fit(stats, structure)
 
 
-def newton(stats: PatternMoments, structure: Structure, max_iter: int = 8) -> Fits | None:
-    """Newton steps on all replicates at once until every one meets the criteria of the kernel; None when one does not.
-
-    Without step control an iteration needs the likelihood once, and the last one serves as the certificate.
-    """
-    theta = start(structure, *empirical(stats, structure))
-    free = np.ones(theta.shape[1], dtype=bool)
-    for iteration in range(max_iter):
-        sigma, jac, second = derivatives(structure, theta)
-        point = evaluate(stats, sigma, True)
-        slope = slopes(stats, point, jac, second, True)
-        w, positive = information_inverse(slope.observed, free)
-        if not (positive.all() and np.isfinite(point.deviance).all()):
-            return None
-        step = np.einsum("bij,bj->bi", w, slope.gradient) / 2
-        decrement = np.einsum("bi,bi->b", slope.gradient, step)
-        scaled = np.abs(slope.gradient * np.sqrt(np.diagonal(w, axis1=1, axis2=2))).max(axis=1)
-        if ((decrement < DECREMENT) & (scaled < SCALED_GRADIENT)).all():
-            done, count = np.ones(len(theta), dtype=bool), np.full(len(theta), iteration)
-            return Fits(structure, True, theta, point, slope, free, w, decrement, scaled, done, count)
-        theta = theta - step
-    return None
-
-
-def contrasts(stats: PatternMoments, fits: Fits, a: int, df: str, level: float) -> Contrasts:
+def contrasts(stats: PatternMoments | mmrm_newton.Sums, fits: Fits, a: int, df: str, level: float) -> Contrasts:
     """Arm minus first arm at every visit; `df`: kenward-roger, satterthwaite or normal (both with the model error)."""
     v = stats.seen.shape[1]
     column = np.array([s * a + 2 + k for s in range(v) for k in range(a - 2)])
     root = fits.point.root
     if df == "kenward-roger":
-        _, jac, second = derivatives(fits.structure, fits.theta)
-        curvature = contracted_curvature(second, fits.w)
-        phi = adjusted(stats, fits.point.omega, root, fits.slopes.scaled, fits.w, jac, curvature)
+        jac = derivatives(fits.structure, fits.theta)[1]
+        if isinstance(stats, mmrm_newton.Sums):
+            phi = mmrm_newton.adjusted(stats, fits.point, fits.slopes.scaled, fits.w, jac[:, :, 0])
+        else:
+            phi = adjusted(stats, fits.point.omega, root, fits.slopes.scaled, fits.w, jac, None)
     else:
         phi = fits.point.phi
     estimate = fits.point.beta[:, column]
