@@ -16,6 +16,7 @@ from kapstats.certification.estimators import (
     imputation,
     relapse,
     response,
+    response_models,
     safety,
     safety_tables,
 )
@@ -25,7 +26,7 @@ from kapstats.simulation.scenario import Scenario, load
 
 __all__ = ["CERTIFICATES", "FAMILIES", "REGISTRY", "Answer", "Certificate", "Estimator", "Row", "named", "scenario"]
 
-FAMILIES = (response, imputation, relapse, follow_up, safety, safety_tables, evidence)
+FAMILIES = (response, response_models, imputation, relapse, follow_up, safety, safety_tables, evidence)
 
 REGISTRY: dict[str, Estimator] = {e.name: e for family in FAMILIES for e in family.ESTIMATORS}
 
