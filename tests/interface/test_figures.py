@@ -351,6 +351,6 @@ def test_the_clinical_figures_are_reached_from_the_counts(kind: str) -> None:
     options = {"benefit": "RESPFL", "term": "NAUSEA"} if kind == "benefit-risk" else {}
     ax = small_trial().plot(kind, ax=style.blank(6, 3), **options)
     words = drawn_text(ax) + [t for child in ax.child_axes for t in drawn_text(child)]
-    assert "KAP IV" in words
+    assert "KAP IV (N=4)" in words
     with pytest.raises(ks.errors.FormulaError, match="RESPFL"):
         small_trial().plot("benefit-risk")

@@ -50,15 +50,27 @@ def plot(ae: Incidence, kind: str = "dot", ax: Any = None, **options: Any) -> An
         raise FormulaError("plot: these counts have no terms; give terms=['AEDECOD'] to incidence.")
     compared = {k: options.pop(k) for k in ("method", "reference", "level", "adjust") if k in options}
     if kind == "butterfly":
-        pair = options.pop("groups", (ae.reference, ae.arms[-1]))
-        return butterfly.butterfly(percentages(ae), groups=pair, term="event", by=ae.by, ax=ax, **options)
-    shown = differences(ae, **compared)
+        first, second = options.pop("groups", (ae.reference, ae.arms[-1]))
+        pair, frame = (sized(ae, first), sized(ae, second)), with_sizes(ae, percentages(ae))
+        return butterfly.butterfly(frame, groups=pair, term="event", by=ae.by, ax=ax, **options)
+    shown = with_sizes(ae, differences(ae, **compared))
     if kind == "dot":
         reference = str(compared.get("reference") or ae.reference)
-        return dot.dot(percentages(ae), shown, term="event", by=ae.by, reference=reference, ax=ax, **options)
+        frame = with_sizes(ae, percentages(ae))
+        return dot.dot(frame, shown, term="event", by=ae.by, reference=reference, ax=ax, **options)
     if kind == "volcano":
         return volcano.volcano(shown, term="event", by=ae.by, ax=ax, **options)
     return _forest(ae, shown, ax, **options)
+
+
+def sized(ae: Incidence, arm: Any) -> str:
+    """A group as figures name it: with the number of its subjects."""
+    return f"{style.name(arm)} (N={ae.sizes[arm]})"
+
+
+def with_sizes(ae: Incidence, frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with its groups named as figures name them."""
+    return frame.assign(**{ae.by: frame[ae.by].map({arm: sized(ae, arm) for arm in ae.arms})})
 
 
 def percentages(ae: Incidence, level: float = 0.95) -> pd.DataFrame:
@@ -143,6 +155,7 @@ def episodes(
 
 def _severity(ae: Incidence, ax: Any, *, column: str | None = None, **options: Any) -> Any:
     frame, grade = worst(ae, column)
+    frame = with_sizes(ae, frame)
     return severity.severity(frame, grade=grade, term="event", by=ae.by, ax=ax, **options)
 
 
@@ -152,14 +165,14 @@ def _timeline(ae: Incidence, ax: Any, *, subject: Any = None, **options: Any) ->
     if frame.empty:
         raise DataError(f"timeline: no event with a known start{'' if subject is None else f' of {subject!r}'}.")
     row = "USUBJID" if subject is None else "event"
-    return timeline.timeline(frame, row=row, by=ae.by, grade=grade, ax=ax, **options)
+    return timeline.timeline(with_sizes(ae, frame), row=row, by=ae.by, grade=grade, ax=ax, **options)
 
 
 def _prevalence(ae: Incidence, ax: Any, *, term: str | None = None, **options: Any) -> Any:
     asked = {k: options.pop(k) for k in ("minutes", "session", "method", "level") if k in options}
     found = ae.prevalence(term, **({"minutes": tuple(range(0, 241, 10))} | asked))
     shown: dict[str, Any] = {"event": term or "an event", "level": float(found.meta["level"] or 0.95)} | options
-    return prevalence.prevalence(found.frame, group=ae.by, ax=ax, **shown)
+    return prevalence.prevalence(with_sizes(ae, found.frame), group=ae.by, ax=ax, **shown)
 
 
 def _benefit_risk(ae: Incidence, ax: Any, *, benefit: Any = None, term: str | None = None, **options: Any) -> Any:
@@ -170,7 +183,7 @@ def _benefit_risk(ae: Incidence, ax: Any, *, benefit: Any = None, term: str | No
     asked = {k: options.pop(k) for k in ("method", "level") if k in options}
     found = numbers(ae, benefit, term, **asked)
     words: dict[str, Any] = {"harm": term or "adverse event", "level": float(found.meta["level"] or 0.95)} | options
-    return benefit_risk.benefit_risk(found.frame, by=ae.by, ax=ax, **words)
+    return benefit_risk.benefit_risk(with_sizes(ae, found.frame), by=ae.by, ax=ax, **words)
 
 
 _OTHERS: dict[str, Callable[..., Any]] = {
@@ -192,6 +205,8 @@ def _forest(ae: Incidence, shown: pd.DataFrame, ax: Any, *, limit: int = 8, **op
     rows = dot.most_frequent(percentages(ae), "event", ae.by, limit)
     part = shown[shown["event"].isin(rows)]
     part = part.assign(**{c: 100 * part[c] for c in ("estimate", "conf_low", "conf_high")})
+    names = {f"{a} - {b}": f"{style.name(a)} - {style.name(b)}" for a in ae.arms for b in ae.arms}
+    part["contrast"] = part["contrast"].map(names)
     part = part.sort_values("event", key=lambda s: s.map({r: i for i, r in enumerate(rows)}), kind="stable")
     panel = "event"
     ax = style.axes(ax, 4.6, forest.height(part, panel))

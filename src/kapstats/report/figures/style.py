@@ -267,13 +267,15 @@ def truth_key(ax: Any) -> None:
 
 
 def legend_above(ax: Any, looks: dict[Any, Mark], *, truth: bool = False) -> None:
-    """A one-line legend over the axes, for figures whose groups cannot be labelled directly."""
+    """A legend over the axes, in as few lines as fit, for figures whose groups cannot be labelled directly."""
     from matplotlib.lines import Line2D
 
     made = [Line2D([], [], color=m.colour, marker=m.marker, ls="", ms=5, label=name(g)) for g, m in looks.items()]
     made += [Line2D([], [], color=INK, marker="x", mew=1.3, ls="", ms=5.5, label="true value")] * truth
+    each = 0.28 + 0.068 * max((len(str(line.get_label())) for line in made), default=1)  # inches at this font size
+    columns = max(1, min(len(made), int(0.95 * ax.figure.get_figwidth() / each)))
     ax.legend(
-        handles=made, loc="lower left", bbox_to_anchor=(0, 1.005), ncols=len(made), fontsize=8,
+        handles=made, loc="lower left", bbox_to_anchor=(0, 1.005), ncols=columns, fontsize=8,
         handletextpad=0.3, columnspacing=1.1, borderaxespad=0,
     )  # fmt: skip
 
