@@ -191,3 +191,67 @@ def test_patterns_and_reasons_count_everybody_once():
     assert by_visit.is_monotonic_increasing
     with pytest.raises(DataError, match="stand twice"):
         ks.dropout_reasons(trial, pd.concat([trial.adsl, trial.adsl]))
+
+
+@pytest.mark.parametrize("truth", [0.0, 1.0])
+def test_bounds_of_a_cohort_that_lost_nine_in_ten_cover_whatever_the_lost_did(truth):
+    """Those lost all respond or none does: the interval for any assumption covers at its level, the naive one never."""
+    rng, inside, naive = np.random.default_rng(8), 0, 0
+    for _ in range(400):
+        seen = rng.random(500) < 0.1
+        reply = rng.random(500) < 0.6
+        found = ks.response_bounds(int((seen & reply).sum()), int(seen.sum()), 500).frame.set_index("assumption")
+        whole = 0.1 * 0.6 + 0.9 * truth
+        inside += found.loc["any", "conf_low"] <= whole <= found.loc["any", "conf_high"]
+        naive += found.loc["missing at random", "conf_low"] <= whole <= found.loc["missing at random", "conf_high"]
+    assert inside / 400 >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / 400)
+    assert naive == 0
+
+
+def test_bounds_shrink_to_a_two_sided_interval_when_nobody_is_lost():
+    found = ks.response_bounds(60, 100, 100).frame.set_index("assumption")
+    half = 1.959964 * np.sqrt(0.24 / 100)
+    np.testing.assert_allclose(
+        found.loc["any", ["conf_low", "conf_high"]].astype(float), [0.6 - half, 0.6 + half], 1e-6
+    )
+    with pytest.raises(FormulaError, match="nobody was seen"):
+        ks.response_bounds(0, 0, 10)
+    with pytest.raises(FormulaError, match="0 <= responders"):
+        ks.response_bounds(11, 10, 20)
+
+
+def stratum(n, seed):
+    """Stopping under K depends on base, which acts on the outcome; the effect is -4 in those who would stay, 0 else."""
+    rng = np.random.default_rng(seed)
+    base, active = rng.normal(size=n), np.arange(n) % 2 == 1
+    stops = {a: rng.random(n) < 1 / (1 + np.exp(shift - 1.5 * base)) for a, shift in ((True, 0.5), (False, 2.0))}
+    y = 3 * base - 4 * (active & ~stops[True]) + rng.normal(size=n)
+    frame = pd.DataFrame({"arm": np.where(active, "K", "P"), "base": base, "y": y})
+    return frame.assign(stopped=np.where(active, stops[True], stops[False]))
+
+
+def test_the_principal_stratum_is_estimated_where_leaving_out_is_wrong():
+    found = ks.principal_effect(stratum(20_000, 1), "y", arm="arm", event="stopped", covariates="base", reference="P",
+                                replicates=40).frame.set_index("quantity")  # fmt: skip
+    inside = found["estimate"] - 4 * found["std_error"], found["estimate"] + 4 * found["std_error"]
+    assert inside[0]["principal stratum"] < -4 < inside[1]["principal stratum"]
+    assert not inside[0]["left out"] < -4 < inside[1]["left out"]  # stopping differs by arm, so the people do
+    assert not inside[0]["all"] < -4 < inside[1]["all"]
+
+
+def test_the_error_of_the_principal_stratum_is_its_spread():
+    found = [ks.principal_effect(stratum(200, s), "y", arm="arm", event="stopped", covariates="base", reference="P",
+                                 replicates=60).frame.iloc[0] for s in range(60)]  # fmt: skip
+    estimates = np.array([f["estimate"] for f in found])
+    assert abs(estimates.mean() + 4) < 4 * estimates.std(ddof=1) / np.sqrt(60)
+    assert np.mean([f["std_error"] for f in found]) / estimates.std(ddof=1) == pytest.approx(1, abs=0.35)
+
+
+def test_a_principal_stratum_that_is_not_there_is_refused():
+    data = stratum(40, 2)
+    with pytest.raises(EstimabilityError, match="all or none"):
+        ks.principal_effect(data.assign(stopped=0), "y", arm="arm", event="stopped", covariates="base")
+    with pytest.raises(DataError, match="has to be 0 or 1"):
+        ks.principal_effect(data.assign(stopped=2), "y", arm="arm", event="stopped", covariates="base")
+    with pytest.raises(FormulaError, match="two arms"):
+        ks.principal_effect(data.assign(arm="P"), "y", arm="arm", event="stopped", covariates="base")

@@ -1,4 +1,4 @@
-"""Patterns of missing outcomes and reasons for leaving, as tables."""
+"""Patterns of missing outcomes and reasons for leaving, as tables; bounds whatever was not seen."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr, ndtri
 
 from kapstats import frames
 from kapstats._types import FrameLike
 from kapstats.errors import DataError, FormulaError, first_ids
 from kapstats.estimates import Estimates, meta
+from kapstats.inference.intervals import check_level
+from kapstats.kernels.one_proportion import wilson
+from kapstats.response.estimand import bounds
 
 
 def missing_patterns(
@@ -106,6 +110,70 @@ def dropout_reasons(
         frame, meta(method="reasons for leaving", level=None, title="Reasons for leaving", sentence=said,
                     figure="dropout_reasons"),
     )  # fmt: skip
+
+
+def response_bounds(
+    responders: int, observed: int, enrolled: int, *, worst: float = 0.0, best: float = 1.0, level: float = 0.95
+) -> Estimates:
+    """What a response proportion can be when only `observed` of `enrolled` subjects were seen (Manski 1990).
+
+    Parameters
+    ----------
+    worst, best : response probability of those not seen at the two ends; 0 and 1 assume nothing
+
+    Returns
+    -------
+    Estimates with ``assumption``: missing at random (the proportion of those seen, Wilson limits), worst, best (the two
+    ends of the bounds), and "any" with the limits of Imbens & Manski (2004), which cover the proportion, wherever it
+    lies within the bounds, with probability `level`.
+
+    Raises
+    ------
+    FormulaError
+        When counts or probabilities are out of range.
+
+    References
+    ----------
+    Manski (1990), American Economic Review 80, 319. Imbens & Manski (2004), doi 10.1111/j.1468-0262.2004.00555.x.
+
+    Examples
+    --------
+    >>> found = response_bounds(62, 100, 1000)
+    >>> found["assumption"].tolist(), found["estimate"].round(3).tolist()[:3]
+    (['missing at random', 'worst', 'best', 'any'], [0.62, 0.062, 0.962])
+    """
+    low, high = bounds(responders, observed, enrolled, worst=worst, best=best)
+    if observed == 0:
+        raise FormulaError("response_bounds: nobody was seen, so the data say nothing; the bounds are worst and best.")
+    check_level(level)
+    unseen = enrolled - observed
+    errors = []
+    for end, at in ((low, worst), (high, best)):
+        square = (responders + at**2 * unseen) / enrolled
+        errors.append(float(np.sqrt(max(square - end**2, 0.0) / enrolled)))
+    c = _imbens_manski((high - low) / max(*errors, 1e-300), level)
+    wilson_low, wilson_high = wilson(np.array([responders]), np.array([observed]), (1 - level) / 2)
+    share = responders / observed
+    rows = [
+        ("missing at random", share, float(np.sqrt(share * (1 - share) / observed)), wilson_low[0], wilson_high[0]),
+        ("worst", low, errors[0], np.nan, np.nan),
+        ("best", high, errors[1], np.nan, np.nan),
+        ("any", np.nan, np.nan, max(low - c * errors[0], 0.0), min(high + c * errors[1], 1.0)),
+    ]
+    frame = pd.DataFrame(rows, columns=["assumption", "estimate", "std_error", "conf_low", "conf_high"])
+    said = (
+        f"{observed} of {enrolled} seen ({unseen / enrolled:.0%} lost); those lost respond with {worst:g} to {best:g}."
+    )
+    return Estimates(frame, meta(method="bounds", level=level, title="Response whatever was not seen", sentence=said))
+
+
+def _imbens_manski(width: float, level: float) -> float:
+    """c with Phi(c + width) - Phi(-c) = level: between the one-sided quantile (wide bounds) and the two-sided one."""
+    low, high = float(ndtri(level)), float(ndtri(0.5 + level / 2))
+    for _ in range(60):
+        c = (low + high) / 2
+        low, high = (c, high) if ndtr(c + width) - ndtr(-c) < level else (low, c)
+    return high
 
 
 def _seen(data: Any, outcome: str, arm: str, visit: str, subject: str) -> tuple[np.ndarray, pd.Series, tuple[Any, ...]]:

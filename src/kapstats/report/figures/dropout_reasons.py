@@ -26,7 +26,8 @@ def dropout_reasons(frame: pd.DataFrame, *, ax: Any = None) -> Any:
     arm, visit = [c for c in frame.columns if c not in ("reason", "n", "N", "percent")][:2]
     arms, visits, why = (list(dict.fromkeys(frame[c])) for c in (arm, visit, "reason"))
     shades = [f"{0.15 + 0.75 * k / max(len(why) - 1, 1):.3f}" for k in range(len(why))]  # greys: colours are arms
-    ax = style.axes(ax, 1.6 + 0.34 * len(arms) * len(visits) + 0.3 * len(arms), 3.4)
+    label = max(len(style.name(a)) for a in arms)  # names of arms stand side by side under the bars
+    ax = style.axes(ax, 1.6 + len(arms) * max(0.34 * len(visits) + 0.3, 0.085 * label + 0.1), 3.4)
     step = len(visits) + 1.0
     for a, group in enumerate(arms):
         bottom = np.zeros(len(visits))
@@ -34,9 +35,9 @@ def dropout_reasons(frame: pd.DataFrame, *, ax: Any = None) -> Any:
         for k, reason in enumerate(why):
             rows = frame[(frame[arm] == group) & (frame["reason"] == reason)].set_index(visit)["percent"]
             height = rows.reindex(visits).fillna(0.0).to_numpy(dtype=float)
-            label = str(reason).capitalize() if a == 0 else None
+            shown = str(reason).capitalize() if a == 0 else None
             ax.bar(xs, height, 0.8, bottom=bottom, color=shades[k], edgecolor=style.PAPER,
-                   hatch=HATCHES[k % len(HATCHES)], lw=0.6, label=label)  # fmt: skip
+                   hatch=HATCHES[k % len(HATCHES)], lw=0.6, label=shown)  # fmt: skip
             bottom += height
         size = frame.loc[frame[arm] == group, "N"].iloc[0]
         ax.annotate(f"{style.name(group)}\nn = {int(size)}", (xs.mean(), 0), (0, -34), textcoords="offset points",
