@@ -13,17 +13,20 @@ FIRSTS = {"AOCCFL": (), "AOCCSFL": ("AEBODSYS",), "AOCCPFL": ("AEBODSYS", "AEDEC
 
 
 def required(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """There are subjects and terms."""
     for name in ("USUBJID", "AEDECOD"):
         if name not in frame.columns:
             yield Hit(name, no_rows(frame), "the variable is not there")
 
 
 def uncoded(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Events are coded."""
     for name in (c for c in ("AEDECOD", "AEBODSYS") if c in frame.columns):
         yield Hit(name, mask(frame[name].isna()), "no coded term; counted as Uncoded")
 
 
 def end_before_start(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """An event does not end before it starts."""
     start, end = dates(frame, "ASTDTM", "AESTDTM"), dates(frame, "AENDTM", "AEENDTM")
     if start is not None and end is not None:
         yield Hit(str(end.name), mask(end < start), "ends before it starts")
@@ -34,12 +37,14 @@ def end_before_start(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator
 
 
 def no_start(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """An event has a start."""
     name = next((c for c in ("ASTDTM", "ASTDT", "AESTDTM", "AESTDTC") if c in frame.columns), None)
     if name is not None:
         yield Hit(name, mask(frame[name].isna()), "no start")
 
 
 def emergent_early(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Emergent events start after the first dose."""
     start = dates(frame, "ASTDT", "ASTDTM")
     first = dates(frame, "TRTSDT") if "TRTSDT" in frame.columns else from_adsl(frame, adsl, "TRTSDT")
     if start is not None and first is not None and pd.api.types.is_datetime64_any_dtype(first.dtype):
@@ -48,6 +53,7 @@ def emergent_early(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[H
 
 
 def first_flags(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """First-occurrence flags mark one event."""
     for name, within in FIRSTS.items():
         key = ["USUBJID", *(c for c in within if c in frame.columns)]
         if name in frame.columns:
@@ -56,16 +62,19 @@ def first_flags(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]
 
 
 def several_classes(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """A term is in one body system."""
     classes = frame["AEBODSYS"].groupby(frame["AEDECOD"].to_numpy()).transform("nunique")
     yield Hit("AEBODSYS", mask(classes > 1), "a term in several body systems")
 
 
 def duplicate_sequence(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """AESEQ is unique per subject."""
     again = frame[["USUBJID", "AESEQ"]].dropna().duplicated(keep=False).reindex(frame.index, fill_value=False)
     yield Hit("AESEQ", mask(again), "a sequence number stands twice for a subject")
 
 
 def event_again(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """No event stands twice under two numbers."""
     rest = frame.drop(columns=[c for c in ("AESEQ", "ASEQ") if c in frame.columns])
     flags = [c for c in rest.columns if str(c).startswith("AOCC")]
     yield Hit("AESEQ", mask(rest.drop(columns=flags).duplicated()), "the same event again under another number")

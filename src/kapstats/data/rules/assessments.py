@@ -15,12 +15,14 @@ TOLERANCE = 1e-6
 
 
 def required(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """There are subjects and values."""
     for name in ("USUBJID", "AVAL"):
         if name not in frame.columns:
             yield Hit(name, no_rows(frame), "the variable is not there")
 
 
 def duplicate_key(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """One analysed record per subject, parameter, visit."""
     used = frame["ANL01FL"].eq("Y") if "ANL01FL" in frame.columns else pd.Series(True, index=frame.index)
     timed = not {"AVISIT", "AVISITN"} & set(frame.columns)
     key = [c for c in (*KEY, *(("ADT", "ADTM", "ADY") if timed else ())) if c in frame.columns]
@@ -29,6 +31,7 @@ def duplicate_key(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hi
 
 
 def visit_number(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Visit names and numbers are one to one."""
     yield Hit("AVISIT", not_one_to_one(frame, "AVISIT", "AVISITN"), "AVISIT and AVISITN are not one to one")
 
 
@@ -48,10 +51,12 @@ def visit_order(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]
 
 
 def change(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """CHG is AVAL - BASE."""
     yield Hit("CHG", _differs(frame["CHG"], frame["AVAL"] - frame["BASE"]), "not AVAL - BASE")
 
 
 def percent_change(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """PCHG is 100 CHG / BASE."""
     base = frame["BASE"].where(frame["BASE"] != 0)
     yield Hit("PCHG", _differs(frame["PCHG"], 100 * (frame["AVAL"] - base) / base), "not 100 (AVAL - BASE) / BASE")
 
@@ -62,16 +67,19 @@ def _differs(stated: pd.Series, computed: pd.Series) -> BoolArray:
 
 
 def baseline_value(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """BASE is the baseline record."""
     flagged = frame["ABLFL"].eq("Y")
     yield Hit("BASE", mask(flagged) & _differs(frame["BASE"], frame["AVAL"]), "not AVAL of the baseline record (ABLFL)")
 
 
 def baseline_spread(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """One baseline per subject."""
     group = [frame[c].to_numpy() for c in ("USUBJID", "PARAMCD", "BASETYPE", "SESSION") if c in frame.columns]
     yield Hit("BASE", mask(frame["BASE"].groupby(group).transform("nunique") > 1), "several baselines for a subject")
 
 
 def baseline_records(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """One baseline record per subject."""
     flagged = frame["ABLFL"].eq("Y")
     key = [c for c in ("USUBJID", "PARAMCD", "BASETYPE", "APERIOD", "SESSION", "ATPT") if c in frame.columns]
     again = frame.loc[flagged, key].duplicated(keep=False).reindex(frame.index, fill_value=False)
@@ -79,14 +87,17 @@ def baseline_records(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator
 
 
 def no_baseline(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """A value has a baseline."""
     yield Hit("BASE", mask(frame["BASE"].isna() & frame["AVAL"].notna()), "a value without a baseline")
 
 
 def parameter_code(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """PARAM and PARAMCD are one to one."""
     yield Hit("PARAMCD", not_one_to_one(frame, "PARAM", "PARAMCD"), "PARAM and PARAMCD are not one to one")
 
 
 def mixed_units(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """One unit per parameter."""
     for name in (c for c in ("AVALU", "PARAMU") if c in frame.columns):
         group = frame["PARAMCD"].to_numpy() if "PARAMCD" in frame.columns else np.zeros(len(frame))
         yield Hit(name, mask(frame[name].groupby(group).transform("nunique") > 1), "several units in one parameter")
@@ -109,12 +120,14 @@ def _in_study(name: str) -> bool:
 
 
 def after_death(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Nothing is dated after death."""
     when, death = dates(frame, "ADT", "ADTM", "ASTDT", "ASTDTM"), from_adsl(frame, adsl, "DTHDT")
     if when is not None and death is not None and pd.api.types.is_datetime64_any_dtype(death.dtype):
         yield Hit(str(when.name), mask(when.dt.normalize() > death), "after the subject's death")
 
 
 def missing_value(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Records have a value."""
     yield Hit("AVAL", mask(frame["AVAL"].isna()), "no value")
 
 

@@ -25,17 +25,20 @@ def empty(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
 
 
 def missing_id(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Every row has a subject."""
     ids = frame["USUBJID"]
     yield Hit("USUBJID", mask(ids.isna() | (ids.astype(str).str.strip() == "")), "no subject id")
 
 
 def orphan(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Every subject is in ADSL."""
     if adsl is not None:
         ids = frame["USUBJID"]
         yield Hit("USUBJID", mask(ids.notna() & ~ids.isin(adsl["USUBJID"])), "subject not in ADSL")
 
 
 def not_a_number(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """AVAL, BASE, CHG, CNSR, AGE ... are numbers."""
     for name in frame.columns:
         values = frame[name]
         if conventions.is_number(name) and not pd.api.types.is_numeric_dtype(values.dtype):
@@ -44,17 +47,20 @@ def not_a_number(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit
 
 
 def non_finite(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Numbers are finite (limits of intervals and windows excepted)."""
     for name in frame.select_dtypes("number", exclude="timedelta").columns.difference(UNBOUNDED, sort=False):
         yield Hit(name, np.isinf(frame[name].to_numpy(dtype=float)), "infinite")
 
 
 def magnitude(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Numbers are below 1e12 in size."""
     for name in frame.select_dtypes("number", exclude="timedelta").columns:
         values = frame[name].to_numpy(dtype=float)
         yield Hit(name, np.isfinite(values) & (np.abs(values) > 1e12), "beyond 1e12; is it a code for missing?")
 
 
 def flag_values(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Flags (names ending in FL) are Y, N or missing."""
     for name in (c for c in frame.columns if str(c).endswith("FL")):
         values = frame[name]
         odd = values.notna() & ~values.isin(["Y", "N", ""])
@@ -62,11 +68,13 @@ def flag_values(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]
 
 
 def arm_number(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Arm names and numbers (TRT01P, TRT01PN) are one to one."""
     for name in (c for c in ARMS if c in frame.columns and f"{c}N" in frame.columns):
         yield Hit(name, not_one_to_one(frame, name, f"{name}N"), f"{name} and {name}N are not one to one")
 
 
 def several_arms(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """A subject is in one arm."""
     if "APERIOD" in frame.columns:
         return
     for name in (c for c in ARMS if c in frame.columns):
@@ -75,6 +83,7 @@ def several_arms(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit
 
 
 def other_arm(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """The arm is the one in ADSL."""
     if "APERIOD" in frame.columns:
         return
     for name in (c for c in ARMS if c in frame.columns):
@@ -85,6 +94,7 @@ def other_arm(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
 
 
 def differs_from_adsl(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Age, sex, site, flags agree with ADSL."""
     for name in (c for c in SHARED if c in frame.columns):
         theirs = from_adsl(frame, adsl, name)
         if theirs is not None:
@@ -93,10 +103,12 @@ def differs_from_adsl(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterato
 
 
 def duplicate_row(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """No row stands twice."""
     yield Hit("", mask(frame.duplicated()), "the same row again")
 
 
 def variants(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """A label is spelt in one way (case, blanks)."""
     for name in (c for c in LABELS if c in frame.columns and not pd.api.types.is_numeric_dtype(frame[c].dtype)):
         values = frame[name].dropna().astype(str)
         unique = pd.Series(values.unique())
@@ -107,12 +119,14 @@ def variants(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
 
 
 def active_text(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Labels hold no markup, formula or control character."""
     for name in (c for c in LABELS if c in frame.columns and not pd.api.types.is_numeric_dtype(frame[c].dtype)):
         values = frame[name].astype("object").where(frame[name].notna(), "").astype(str)
         yield Hit(name, mask(values.str.contains(ACTIVE, regex=True)), "text that a spreadsheet or browser would run")
 
 
 def date_kind(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Dates are full dates."""
     for name in (c for c in frame.columns if conventions.is_date(str(c))):
         values = frame[name]
         if pd.api.types.is_datetime64_any_dtype(values.dtype) or values.isna().all():
@@ -127,6 +141,7 @@ def date_kind(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
 
 
 def impossible_date(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Dates lie in the years 1900 to 2100."""
     for name in frame.columns:
         values = frame[name]
         if pd.api.types.is_datetime64_any_dtype(values.dtype):

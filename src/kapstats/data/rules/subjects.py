@@ -12,34 +12,40 @@ POPULATIONS = ("SAFFL", "ITTFL", "FASFL", "EFFFL", "PPROTFL", "RANDFL")
 
 
 def required(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """ADSL has an arm."""
     if not {"TRT01P", "TRT01A", "TRTP", "TRTA", "ARM"} & set(frame.columns):
         yield Hit("TRT01P", no_rows(frame), "no treatment variable (TRT01P or TRT01A)")
 
 
 def missing_arm(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Every subject has an arm."""
     for name in (c for c in ("TRT01P", "TRT01A") if c in frame.columns):
         safe = frame["SAFFL"].eq("Y") if "SAFFL" in frame.columns and name == "TRT01A" else True
         yield Hit(name, mask(frame[name].isna() & safe), "no arm")
 
 
 def population_missing(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Population flags are Y or N."""
     for name in (c for c in POPULATIONS if c in frame.columns):
         yield Hit(name, mask(frame[name].isna()), "missing; counted as N")
 
 
 def treatment_dates(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """The last dose is not before the first."""
     start, end = dates(frame, "TRTSDTM", "TRTSDT"), dates(frame, "TRTEDTM", "TRTEDT")
     if start is not None and end is not None:
         yield Hit("TRTEDT", mask(end.dt.normalize() < start.dt.normalize()), "last dose before the first")
 
 
 def treated_not_safe(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """SAFFL says who was dosed."""
     treated = frame["TRTSDT"].notna()
     yield Hit("SAFFL", mask(treated & frame["SAFFL"].ne("Y")), "dosed, but not in the safety population")
     yield Hit("SAFFL", mask(~treated & frame["SAFFL"].eq("Y")), "in the safety population without a first dose")
 
 
 def age(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Age is 0 to 120."""
     years = pd.to_numeric(frame["AGE"], errors="coerce")
     yield Hit("AGE", mask((years < 0) | (years > 120)), "outside 0 to 120")
 
