@@ -193,6 +193,25 @@ def test_dates_full_partial_and_impossible():
         derive.dates(["2023-02-29"])
 
 
+def test_unknown_parts_of_dates_and_numbers_of_days():
+    texts = ["2024---15", "2024-UNK-UNK", "2024-03-UN", "UNK", ".", None, "2024-03--"]
+    found = ks.derive.dates(texts, impute="first")
+    shown = found["date"].dt.strftime("%Y-%m-%d").where(found["date"].notna(), "")
+    assert shown.tolist() == ["2024-01-01", "2024-01-01", "2024-03-01", "", "", "", "2024-03-01"]
+    assert found["flag"].where(found["flag"].notna(), "").tolist() == ["M", "M", "D", "", "", "", "D"]
+    days = {"sas": [0, 22341.75, None], "unix": [-3653, 18688, None], "excel": [21916, 44257, None]}
+    for origin, values in days.items():
+        read = ks.derive.dates(values, origin=origin)["date"]
+        assert read.iloc[:2].dt.strftime("%Y-%m-%d").tolist() == ["1960-01-01", "2021-03-02"], origin
+        assert read.isna().tolist() == [False, False, True]
+    with pytest.raises(DataError, match="are they seconds"):
+        ks.derive.dates([1.9e9], origin="sas")
+    with pytest.raises(DataError, match="say origin='sas'"):
+        ks.derive.dates([22341])
+    with pytest.raises(DataError, match="no numbers of days"):
+        ks.derive.dates(["x"], origin="sas")
+
+
 def test_baseline_needs_to_be_told_and_to_be_one():
     frame = pd.DataFrame({"USUBJID": ["1", "1"], "AVISIT": ["Screening", "Screening"], "AVAL": [30.0, 31.0]})
     with pytest.raises(DataError, match="there is no ABLFL"):

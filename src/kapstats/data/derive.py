@@ -20,15 +20,20 @@ from kapstats.data.conventions import iso_dates
 from kapstats.errors import DataError, FormulaError, choose, first_ids
 
 BY = ("USUBJID", "PARAMCD")
-PARTIAL = r"(?P<y>\d{4})(?:-(?P<m>\d{2})(?:-(?P<d>\d{2})(?:[T ].*)?)?)?"
+PARTIAL = r"(?P<y>\d{4})(?:-(?P<m>\d{2}|-|UNK?)(?:-(?P<d>\d{2}|-|UNK?)(?:[T ].*)?)?)?"
+#: what stands for a part, or a whole date, that nobody knows
+UNKNOWN = ("", "-", "UN", "UNK", "UNKNOWN", "NK", "ND", ".")
+ORIGINS = {"sas": "1960-01-01", "unix": "1970-01-01", "excel": "1899-12-30"}
 
 
-def dates(values: Any, *, impute: str | None = None) -> pd.DataFrame:
-    """Dates of full or partial ISO text, with the ADaM imputation flag.
+def dates(values: Any, *, impute: str | None = None, origin: str | None = None) -> pd.DataFrame:
+    """Dates of full or partial ISO text, with the ADaM imputation flag; or of numbers of days.
 
     Parameters
     ----------
-    values : n texts such as "2024-03-01", "2024-03", "2024", or dates
+    values : n texts such as "2024-03-01", "2024-03", "2024", "2024---15" (month unknown), "2024-UNK-UNK", or dates;
+        "UNK" alone is missing. A day without its month is not used
+    origin : numbers are days since 1 January 1960 ("sas"), 1 January 1970 ("unix") or as spreadsheets count ("excel")
     impute : None leaves partial dates missing; "first" and "last" take the first or last day that the text allows
 
     Returns
@@ -44,20 +49,39 @@ def dates(values: Any, *, impute: str | None = None) -> pd.DataFrame:
     --------
     >>> dates(["2024-02", "2023-05-01"], impute="last")["date"].dt.strftime("%Y-%m-%d").tolist()
     ['2024-02-29', '2023-05-01']
+    >>> dates([23070], origin="sas")["date"].dt.strftime("%Y-%m-%d").tolist()
+    ['2023-03-01']
     """
     if impute is not None:
         choose(impute, ("first", "last"), "impute")
     text = pd.Series(values).reset_index(drop=True)
+    if origin is not None:
+        text = _counted(text, origin)
     if pd.api.types.is_datetime64_any_dtype(text.dtype):
         return pd.DataFrame({"date": text, "flag": pd.Series(np.nan, index=text.index, dtype="object")})
-    there = text.map(lambda v: None if v is None or v != v or str(v).strip() == "" else str(v).strip())
-    parts = there.astype("object").where(there.notna(), "").astype(str).str.extract(f"^{PARTIAL}$")
+    there = text.map(lambda v: None if v is None or v != v or str(v).strip().upper() in UNKNOWN else str(v).strip())
+    parts = there.astype("object").where(there.notna(), "").astype(str).str.upper().str.extract(f"^{PARTIAL}$")
+    parts = parts.mask(parts.isin(UNKNOWN))
+    parts["d"] = parts["d"].where(parts["m"].notna())
     bad = there[there.notna() & parts["y"].isna()]
     if len(bad):
-        raise DataError(f"dates: {len(bad)} texts are no dates ({first_ids(bad)}). Write 2024-03-01, 2024-03 or 2024.")
+        remedy = "Write 2024-03-01, 2024-03 or 2024; for numbers of days say origin='sas'."
+        raise DataError(f"dates: {len(bad)} texts are no dates ({first_ids(bad)}). {remedy}")
     flag = _text(parts["m"].isna(), "M", None).mask(parts["m"].notna() & parts["d"].isna(), "D").where(there.notna())
     shown = flag if impute is not None else flag.where(flag.isna())
     return pd.DataFrame({"date": _day(parts, flag, impute, there), "flag": shown})
+
+
+def _counted(values: pd.Series, origin: str) -> pd.Series:
+    """Dates of numbers of days since the origin."""
+    start = ORIGINS[choose(origin, ORIGINS, "origin")]
+    days = pd.to_numeric(values, errors="coerce")
+    bad = values[days.isna() & values.notna()]
+    if len(bad):
+        raise DataError(f"dates: {len(bad)} values are no numbers of days ({first_ids(bad)}).")
+    if not days.dropna().between(-200_000, 200_000).all():
+        raise DataError(f"dates: {first_ids(days[~days.between(-200_000, 200_000)])} are no days; are they seconds?")
+    return pd.Timestamp(start) + pd.to_timedelta(np.floor(days), unit="D")
 
 
 def _text(where: Any, yes: str, no: str | None) -> pd.Series:

@@ -13,6 +13,9 @@ from kapstats.data.summary import Summary
 from kapstats.data.trial import Trial, is_yes
 from kapstats.errors import DataError, choose
 
+#: ADSL columns that say why a subject left
+REASONS = ("DCSREAS", "DCDECOD", "DCTREAS")
+
 
 def disposition(
     trial: Trial | FrameLike, by: str | None = "TRT01P", *, total: bool = True, convention: str = "SAS"
@@ -78,7 +81,7 @@ def disposition(
 
 def _status(subjects: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Completed, Ongoing, Discontinued or Unknown, and the reason as text."""
-    name = next((c for c in ("DCSREAS", "DCDECOD", "DCTREAS") if c in subjects.columns), None)
+    name = next((c for c in REASONS if c in subjects.columns), None)
     empty = pd.Series("", index=subjects.index)
     reason = empty if name is None else subjects[name].astype("object").where(subjects[name].notna(), "").astype(str)
     completed_reason = reason.str.casefold().isin(["", "completed", "study completed"])

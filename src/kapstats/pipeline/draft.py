@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from kapstats.data.baseline import USUAL
+from kapstats.data.disposition import REASONS
+from kapstats.data.exposure import EXPOSURE
 from kapstats.data.trial import Trial
 from kapstats.errors import DataError
 
@@ -17,6 +20,10 @@ HEAD = """# A first plan for this folder, drawn up by `kapstats init`. Read it, 
 [study]
 title = {title}
 subtitle = ""
+
+# [documents]                # the tables as documents: tables/*.rtf, numbered by `number` of each analysis
+# formats = ["rtf"]          # and "docx", "latex"
+# header = "Protocol ..."
 """
 
 
@@ -32,16 +39,45 @@ def draft(trial: Trial, *, file: str = "plan.toml", folder: str = "DIR") -> str:
     --------
     >>> adae = {"USUBJID": ["1"], "AEBODSYS": ["Nervous"], "AEDECOD": ["Headache"], "TRTEMFL": ["Y"]}
     >>> adsl = {"USUBJID": ["1", "2"], "TRT01A": ["KAP", "Placebo"], "SAFFL": ["Y", "Y"]}
-    >>> print(draft(Trial(adsl=adsl, adae=adae)).splitlines()[9])
-    kind = "incidence"
+    >>> [line for line in draft(Trial(adsl=adsl, adae=adae)).splitlines() if line.startswith("kind")]
+    ['kind = "incidence"']
     """
     parts = [*_responses(trial), *_times(trial), *_events(trial)]
+    if parts:
+        parts = [*_participants(trial), *parts]
     if not parts:
         held = ", ".join(name.upper() for name in trial)
         raise DataError(f"Nothing to plan: {held} hold neither CHG by visit, nor AVAL with CNSR, nor adverse events.")
     file, folder = (" ".join(text.split()) for text in (file, folder))
     head = HEAD.format(file=file, folder=folder, title=_quoted(trial.name or "My trial"))
     return "\n".join([head, *parts])
+
+
+def _participants(trial: Trial) -> Iterator[str]:
+    """Disposition, baseline and exposure, as far as ADSL and ADEX have them."""
+    columns = set(trial.adsl.columns) if "adsl" in trial else set()
+    planned = next((c for c in ("TRT01P", "TRT01A") if c in columns), None)
+    if planned is None:
+        return
+    by = f"by = {_quoted(planned)}"
+    if columns & {"EOSSTT", *REASONS}:
+        yield _entry("disposition", "disposition", "Disposition of subjects", "adsl", "", [], [by])
+    if columns & set(USUAL):
+        variables = [c for c in USUAL if c in columns]
+        shown = f"variables = {json.dumps(variables)}"
+        yield _entry(
+            "baseline",
+            "baseline",
+            "Subjects at baseline",
+            "adsl",
+            _population(trial, "ITTFL", "SAFFL"),
+            [],
+            [by, shown],
+        )
+    actual = next((c for c in ("TRT01A", "TRT01P") if c in columns), planned)
+    if "adex" in trial or columns & {*EXPOSURE.values()}:
+        source = "adex" if "adex" in trial else "adsl"
+        yield _entry("exposure", "exposure", "Exposure to treatment", source, "", [], [f"by = {_quoted(actual)}"])
 
 
 def _responses(trial: Trial) -> Iterator[str]:
