@@ -18,10 +18,10 @@ TERMS = {
     "euphoria": ("Euphoric mood", "Euphoria"),
     "vomiting": ("Vomiting", "Vomiting"),
 }
-#: study, words of the active arm, colour and marker of active and control
+#: study, word of the active arm, colour and marker of the route (those of the house style)
 SOURCES = {
-    "intranasal": ("label_trd", "esketamine", "#2a9d8f", "D"),
-    "intravenous": ("ekstrand2022", "ketamine", "#123c80", "o"),
+    "intranasal": ("label_trd", "esketamine", "#aa7c00", "P"),
+    "intravenous": ("ekstrand2022", "ketamine", "#123c80", "s"),
 }
 CONTROL = {"intranasal": "placebo", "intravenous": "ECT"}
 
