@@ -92,6 +92,7 @@ _EXPORTS: dict[str, str] = {
     "safety_signals": "kapstats.safety.signals",
     "meta_analysis": "kapstats.evidence.meta_analysis",
     "meta_regression": "kapstats.evidence.meta_regression",
+    "network_meta_analysis": "kapstats.evidence.network",
     "subgroups": "kapstats.evidence.subgroups",
     "reconstruct_ipd": "kapstats.evidence.reconstruct",
     "audit": "kapstats.evidence.audit",

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 import kapstats as ks
-from kapstats.evidence.commands import audit_file, reproduce
+from kapstats.evidence.commands import audit_file, read_claims, reproduce
+from kapstats.evidence.pack import write_pack
 
 CLAIMS = """study,arm,term,events,n,percent
 abbar2022,ketamine,remission,46,83,63.0
@@ -69,3 +70,23 @@ def test_the_evidence_tables_are_complete_and_name_their_sources():
             assert set(table["study"]) <= sources, name
     with pytest.raises(ks.errors.DataError, match="Did you mean 'relapse'"):
         ks.evidence.table("relapses")
+
+
+def test_the_pack_holds_findings_fingerprints_and_reproductions(tmp_path):
+    path = tmp_path / "claims.csv"
+    path.write_text(CLAIMS)
+    found = ks.audit(read_claims(path))
+    prints = {
+        "ELEKT-D": ks.fingerprint(108, 195, 70, 170, printed=("3.9", "24.2")),
+        "none": ks.fingerprint(1, 9, 2, 9, printed=(0, 1)),
+    }
+    page = write_pack(
+        tmp_path / "pack.html", audit=found, fingerprints=prints, reproductions=[ks.gallery.run("elekt-d")]
+    )
+    text, rows = page.read_text(encoding="utf-8"), pd.read_csv(tmp_path / "pack.csv", dtype=str)
+    assert {"Agresti-Caffo" in text or "agresti-caffo" in text, "denominator" in text, "<svg" in text} == {True}
+    assert "None of" in text  # a fingerprint without a method names the nearest
+    assert rows["part"].value_counts().to_dict() == {"audit": 3, "fingerprint": 3, "reproduction": 5}
+    assert rows["arm"].iloc[2].startswith("'=")
+    with pytest.raises(ks.errors.DataError, match="give audit="):
+        write_pack(tmp_path / "empty.html")

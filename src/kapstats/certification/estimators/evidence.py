@@ -125,6 +125,10 @@ def _rare(pool: Callable[[FloatArray, FloatArray, FloatArray, FloatArray], tuple
     return analyse
 
 
+def _mantel_haenszel(a: FloatArray, n1: FloatArray, c: FloatArray, n2: FloatArray) -> tuple[float, float]:
+    return meta.mantel_haenszel(a, n1, c, n2, "OR")
+
+
 def _corrected(a: FloatArray, n1: FloatArray, c: FloatArray, n2: FloatArray) -> tuple[float, float]:
     """One half in every cell of a study with a zero cell, and inverse variances."""
     found = meta.pool(*meta.two_by_two(a, n1, c, n2, "OR"), "dl")
@@ -185,7 +189,7 @@ _RATE = _constant("log rate ratio", float(np.log(RATES[1] / RATES[0])))
 ESTIMATORS: tuple[Estimator, ...] = (
     Estimator("meta_analysis", (), _MEAN, _pooled("reml", True)),
     Estimator("meta_analysis-dl-normal", (), _MEAN, _pooled("dl", False)),
-    Estimator("meta_analysis-mantel-haenszel", (), _OR, _rare(lambda *t: meta.mantel_haenszel(*t, "OR"), 0.0)),
+    Estimator("meta_analysis-mantel-haenszel", (), _OR, _rare(_mantel_haenszel, 0.0)),
     Estimator("meta_analysis-corrected", (), _OR, _rare(_corrected, 0.0)),
     Estimator("meta_analysis-beta-binomial", (), _OR, _rare(_betabinomial, RHO)),
     Estimator("meta_analysis-summed-counts", (), _OR, _rare(_crude, RHO)),
@@ -198,8 +202,8 @@ ESTIMATORS: tuple[Estimator, ...] = (
 CERTIFICATES: tuple[Certificate, ...] = (
     Certificate("meta_analysis", "independent-trials", 5),
     Certificate("meta_analysis-dl-normal", "independent-trials", 5, control=True, note="5 trials"),
-    Certificate("meta_analysis-mantel-haenszel", "independent-trials", 10, note="rare events"),
-    Certificate("meta_analysis-corrected", "independent-trials", 10, control=True, note="one half in zero cells"),
+    Certificate("meta_analysis-mantel-haenszel", "independent-trials", 60, note="rare events"),
+    Certificate("meta_analysis-corrected", "independent-trials", 60, control=True, note="one half in zero cells"),
     Certificate("meta_analysis-beta-binomial", "independent-trials", 30, 1_000, note="rare events"),
     Certificate("meta_analysis-summed-counts", "independent-trials", 30, 1_000, control=True, note="studies ignored"),
     Certificate("meta_regression", "independent-trials", 10, 5_000),

@@ -27,15 +27,17 @@ def write_page(reproductions: Iterable[Reproduction], path: str | Path) -> Path:
     parts = [f"<h1>Published results, reproduced</h1><p>{said}</p><nav><ul>"]
     parts += [f'<li><a href="#{r.entry.id}">{r.entry.id} {html.escape(r.entry.title)}</a></li>' for r in found]
     parts.append("</ul></nav>")
-    for r in found:
-        parts.append(f'<section id="{r.entry.id}">{r.to_html()}{_svg(r)}</section>')
-    head = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Published results</title><style>{STYLE}</style>'
-    )
+    parts += [section(r) for r in found]
+    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Published results</title>'
     path.write_text(f"{head}<style>{STYLE}</style><body>{''.join(parts)}</body></html>", encoding="utf-8")
     rows = pd.concat([r.to_frame().assign(name=r.entry.name) for r in found], ignore_index=True)
     rows.to_csv(path.with_suffix(".csv"), index=False)
     return path
+
+
+def section(reproduction: Reproduction) -> str:
+    """The table and the figure of one result."""
+    return f'<section id="{reproduction.entry.id}">{reproduction.to_html()}{_svg(reproduction)}</section>'
 
 
 def _svg(reproduction: Reproduction) -> str:
