@@ -11,6 +11,7 @@ import ast
 import itertools
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, reduce
@@ -21,7 +22,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, IntArray
-from kapstats.errors import DataError, FormulaError, first_ids, nearest
+from kapstats.errors import DataError, FormulaError, KapstatsWarning, first_ids, nearest
 from kapstats.formula.size import check_columns, check_terms
 from kapstats.frames import Levels
 
@@ -346,10 +347,24 @@ def build(
     spec = Spec(_code_terms(terms, variables), variables)
     check_columns(spec.widths(), len(frame))
     X = spec.matrix(frame)
-    warning = frames.warn_sorted(factors)
+    said = [w for w in (frames.warn_sorted(factors), _warn_single(factors, spec)) if w]
     spans = _spans(spec)
     aliased = find_aliased(X) if alias else np.zeros(X.shape[1], dtype=bool)
-    return Design(X, tuple(spec.names()), spans, spec, factors, aliased, (warning,) if warning else ())
+    return Design(X, tuple(spec.names()), spans, spec, factors, aliased, tuple(said))
+
+
+def _warn_single(factors: Mapping[str, Levels], spec: Spec) -> str:
+    """A factor with one level leaves terms without a column (a single-arm trial): said by name, never dropped."""
+    single = [f"{c} (only {level_text(f.values[0])})" for c, f in factors.items() if len(f.values) == 1]
+    empty = [label for label, pairs in spec.terms if not spec._term_names(label, pairs)]
+    if not single or not empty:
+        return ""
+    text = (
+        f"One level in the rows used: {', '.join(single)}. The terms {', '.join(empty)} have no column and no test; "
+        "nothing is compared between levels."
+    )
+    warnings.warn(text, KapstatsWarning, stacklevel=5)
+    return text
 
 
 def _parse_terms(fixed: str, intercept: bool, frame: pd.DataFrame) -> list[tuple[str, ...]]:

@@ -249,7 +249,7 @@ def directions(arrow: Arrow) -> list[tuple[int, Array]]:
 def block_diagonal_sums(arrow: Arrow, state: Eliminated, K: Array) -> list[Array]:
     """Per factor the sum over its levels of the diagonal blocks (r, r) of Z' N Z, N = V0^-1 - V0^-1 C K C' V0^-1."""
     F = state.F[:, :, :-1]
-    flat = F.reshape(-1, F.shape[2])
+    flat = _flat(F)
     FK = (flat @ K).reshape(F.shape)
     r = range(F.shape[1])
     spread = np.array([[np.vdot(FK[:, a], F[:, b]) for b in r] for a in r])
@@ -258,6 +258,11 @@ def block_diagonal_sums(arrow: Arrow, state: Eliminated, K: Array) -> list[Array
         N = rest_inner(arrow, state, K)
         sums += [np.einsum("lalb->ab", blocks(layout, N)) for layout in arrow.layouts[1:]]
     return sums
+
+
+def _flat(F: Array) -> Array:
+    """(levels, r, c) as rows (levels r, c), also without columns."""
+    return F.reshape(F.shape[0] * F.shape[1], F.shape[2])
 
 
 def rest_inner(arrow: Arrow, state: Eliminated, K: Array) -> Array:
@@ -296,7 +301,7 @@ def traces(arrow: Arrow, state: Eliminated, K: Array) -> tuple[Array, Array]:
 def _traces_first(arrow: Arrow, state: Eliminated, K: Array, own: list[Array], phi: list[Array]) -> Array:
     """tr over pairs of levels of factor 0, whose inner products are D_l on the diagonal minus F_l K F_m'."""
     F = state.F[:, :, :-1]
-    per_level = np.einsum("lac,lbc->lab", (F.reshape(-1, F.shape[2]) @ K).reshape(F.shape), F, optimize=True)
+    per_level = np.einsum("lac,lbc->lab", (_flat(F) @ K).reshape(F.shape), F, optimize=True)
     omega = np.zeros_like(state.D)
     np.add.at(omega, arrow.which, per_level)
     heavy = arrow.count[:, None, None] * state.D - 2.0 * omega
@@ -344,7 +349,8 @@ def crossings(arrow: Arrow, state: Eliminated, K: Array, columns: Array) -> tupl
     second = np.empty((m, m, *first.shape[1:]))
     for j, a in enumerate(lifted):
         W = W0 if a.first else WR
-        first[j] = W.reshape(-1, W.shape[-1]).T @ a.effects.reshape(-1, W.shape[-1])
+        columns_of = _flat if a.first else np.asarray
+        first[j] = columns_of(W).T @ columns_of(a.effects)
         for k, b in enumerate(lifted[: j + 1]):
             second[j, k] = _bilinear(R, a, b) - a.cross.T @ K @ b.cross
             second[k, j] = second[j, k].T
@@ -365,7 +371,7 @@ def _lift(arrow: Arrow, state: Eliminated, t: int, E: Array, W0: Array, WR: Arra
     if t == 0:
         y0 = np.einsum("ab,lbm->lam", E, W0)
         F = state.F[:, :, :-1]
-        cross = F.reshape(-1, F.shape[2]).T @ y0.reshape(-1, y0.shape[2])
+        cross = _flat(F).T @ _flat(y0)
         return _Lifted(True, y0, state.D[arrow.which] @ y0, cross)
     layout, yr = arrow.layouts[t], np.zeros_like(WR)
     at = slice(layout.offset, layout.offset + layout.n_levels * layout.r)
@@ -377,8 +383,7 @@ def _lift(arrow: Arrow, state: Eliminated, t: int, E: Array, W0: Array, WR: Arra
 def _bilinear(R: int, a: _Lifted, b: _Lifted) -> Array:
     """a'<Z, Z> b before K is taken off."""
     if a.first and b.first:
-        m = a.effects.shape[2]
-        return np.asarray(a.effects.reshape(-1, m).T @ b.image.reshape(-1, m))
+        return np.asarray(_flat(a.effects).T @ _flat(b.image))
     if b.first:
         return np.asarray(a.effects.T @ b.cross[:R])
     return np.asarray(a.cross[:R].T @ b.effects)

@@ -17,17 +17,16 @@ from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose, first_ids
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, build, complete_rows, evaluate
-from kapstats.formula.grid import estimable
 from kapstats.formula.split import Formula, parse
 from kapstats.inference import contrasts
 from kapstats.inference.contrasts import Joint, Linear, LSMeans
-from kapstats.inference.intervals import wald, with_inference
+from kapstats.inference.intervals import wald
 from kapstats.response import anova as term_tests
-from kapstats.response import nonparametric
+from kapstats.response import nonparametric, wald_answers
 from kapstats.response.repeated import _checked_weights, _fixed_columns, _with_weights
-from kapstats.response.small_sample import _f_tail, _independent
 
 VCOV = ("model", "HC0", "HC1", "HC2", "HC3")
+ONE = 1 - 1e-10  # leverage from which a row is fitted exactly
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,9 @@ class AncovaFit:
     def _covariances(self) -> dict[str, FloatArray]:
         bread = self.root @ self.root.T
         X, w = self._X * np.sqrt(self.weights)[:, None], self._residual * np.sqrt(self.weights)
-        leverage = np.minimum(((X @ self.root) ** 2).sum(1), 1 - 1e-12)
-        scale = {"HC0": w**2, "HC2": w**2 / (1 - leverage), "HC3": w**2 / (1 - leverage) ** 2}
+        leverage = ((X @ self.root) ** 2).sum(1)
+        free = np.where(leverage < ONE, 1 - leverage, np.nan)  # a row that is fitted exactly tells nothing of its error
+        scale = {"HC0": w**2, "HC2": w**2 / free, "HC3": w**2 / free**2}
         scale["HC1"] = scale["HC0"] * self.nobs / self.df_residual
         meat = {k: bread @ (X.T * s) @ X @ bread for k, s in scale.items()}
         return {"model": self.sigma**2 * bread, **meat}
@@ -111,22 +111,12 @@ class AncovaFit:
         """Estimates of L b with covariance and residual df; NaN where not estimable (check=False: aliased are zero)."""
         choose("residual" if df is None else df, ("residual", "normal"), "df")
         V = self._covariances[choose(self.default_vcov if vcov is None else vcov, VCOV, "vcov")]
-        L = np.atleast_2d(np.asarray(L, dtype=float))
-        ok = estimable(L, self.design) if check else np.ones(len(L), dtype=bool)
-        kept = L[:, ~self.design.aliased]
-        found = np.where(ok[:, None] & ok[None, :], kept @ V @ kept.T, np.nan)
         degrees = np.inf if df == "normal" else self.df_residual
-        return Linear(np.where(ok, kept @ self.beta, np.nan), found, np.where(ok, degrees, np.nan))
+        return wald_answers.linear(self.design, self.beta, V, degrees, L, check=check)
 
     def joint(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Joint:
         """F test of L b = 0 over its estimable, independent rows."""
-        L = np.atleast_2d(np.asarray(L, dtype=float))
-        rows = _independent(L[estimable(L, self.design)])
-        if not len(rows):
-            return Joint(float("nan"), 0, float("nan"), float("nan"))
-        found = self.linear(rows, df=df, vcov=vcov)
-        f = float(found.estimate @ np.linalg.solve(found.vcov, found.estimate)) / len(rows)
-        return Joint(f, len(rows), float(found.df[0]), _f_tail(f, len(rows), float(found.df[0])))
+        return wald_answers.joint(self, self.design, L, df, vcov)
 
     @property
     def coefficients(self) -> Estimates:
@@ -136,11 +126,8 @@ class AncovaFit:
     def coefficients_by(self, *, vcov: str | None = None, level: float = 0.95, side: str = "two") -> Estimates:
         """Coefficients with any covariance."""
         found = self.linear(np.eye(len(self.design.names)), vcov=vcov, check=False)
-        lost = self.design.aliased
-        values = [np.where(lost, np.nan, v) for v in (found.estimate, found.std_error, found.df)]
-        table = with_inference(pd.DataFrame({"term": list(self.design.names)}), *values, level=level, side=side)
-        covariance = np.where(lost[:, None] | lost[None, :], np.nan, found.vcov)
-        return Estimates(table, self._meta(vcov, title="Coefficients", level=level, side=side), covariance)
+        described = self._meta(vcov, title="Coefficients", level=level, side=side)
+        return wald_answers.coefficient_table(self.design, found, described, level=level, side=side)
 
     @property
     def vcov(self) -> FloatArray:
@@ -451,6 +438,27 @@ def _least_squares(
         texts.append(f"{len(lost)} columns of the design have no estimate: {first_ids(lost)}.")
         warnings_module.warn(texts[-1], KapstatsWarning, stacklevel=3)
     root = linalg.solve_triangular(R, np.eye(len(beta)))
+    _refuse_exact(parsed, X, y, w, beta)
+    if vcov in ("HC2", "HC3"):
+        texts += _say_exact_rows(X * np.sqrt(w)[:, None] @ root, vcov, kept)
     return AncovaFit(
         parsed, design, used, kept, y, w, beta, root, vcov, tuple(notes), pooled, n_records, missing, kind, tuple(texts)
     )
+
+
+def _refuse_exact(parsed: Formula, X: FloatArray, y: FloatArray, w: FloatArray, beta: FloatArray) -> None:
+    if w @ (y - X @ beta) ** 2 <= 1e-20 * max(float(w @ y**2), 1e-300):
+        raise DataError(f"{parsed.response}: the model fits every row exactly; no variance is left.")
+
+
+def _say_exact_rows(turned: FloatArray, vcov: str, kept: Any) -> list[str]:
+    """HC2 and HC3 do not exist when a coefficient hangs on one row. turned (N, p): rows of sqrt(W) X C."""
+    alone = np.flatnonzero((turned**2).sum(1) >= ONE)
+    if not len(alone):
+        return []
+    text = (
+        f"{vcov} does not exist: each of {len(alone)} rows (rows {first_ids(np.asarray(kept)[alone])}) alone "
+        "determines a coefficient. Its standard errors are missing; use HC0 or HC1, or merge the level."
+    )
+    warnings_module.warn(text, KapstatsWarning, stacklevel=4)
+    return [text]

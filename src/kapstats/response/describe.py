@@ -69,6 +69,7 @@ def meta(fit: MmrmFit, df: str, vcov: str) -> dict[str, Any]:
         formula=d.formula,
         df=df,
         vcov=vcov,
+        convention=d.convention,
     )
 
 

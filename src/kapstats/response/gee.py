@@ -13,17 +13,17 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import ConvergenceError, DataError, FormulaError, KapstatsWarning, choose
+from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, KapstatsWarning, choose
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, build, complete_rows, evaluate
-from kapstats.formula.grid import estimable
 from kapstats.formula.split import Formula, parse
 from kapstats.inference import contrasts
 from kapstats.inference.contrasts import Joint, Linear, LSMeans
-from kapstats.inference.intervals import with_inference
+from kapstats.kernels.glmm_fit import separated
 from kapstats.response import anova as term_tests
+from kapstats.response import wald_answers
+from kapstats.response.random_effects import aliased_warning
 from kapstats.response.repeated import _fixed_columns
-from kapstats.response.small_sample import _f_tail, _independent
 
 STRUCTURES = ("independence", "exchangeable", "ar1", "unstructured")
 VCOV = ("robust", "bias-reduced", "naive")
@@ -63,22 +63,12 @@ class GeeFit:
         """Estimates of L b; df "normal" or "residual" (clusters minus coefficients, the default)."""
         chosen = choose("residual" if df is None else df, ("residual", "normal"), "df")
         V = self.covariances[choose(self.default_vcov if vcov is None else vcov, VCOV, "vcov")]
-        L = np.atleast_2d(np.asarray(L, dtype=float))
-        ok = estimable(L, self.design) if check else np.ones(len(L), dtype=bool)
-        kept = L[:, ~self.design.aliased]
         degrees = np.inf if chosen == "normal" else float(self.n_clusters - len(self.beta))
-        found = np.where(ok[:, None] & ok[None, :], kept @ V @ kept.T, np.nan)
-        return Linear(np.where(ok, kept @ self.beta, np.nan), found, np.where(ok, degrees, np.nan))
+        return wald_answers.linear(self.design, self.beta, V, degrees, L, check=check)
 
     def joint(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Joint:
         """Wald F test of L b = 0."""
-        L = np.atleast_2d(np.asarray(L, dtype=float))
-        rows = _independent(L[estimable(L, self.design)])
-        if not len(rows):
-            return Joint(float("nan"), 0, float("nan"), float("nan"))
-        found = self.linear(rows, df=df, vcov=vcov)
-        f = float(found.estimate @ np.linalg.solve(found.vcov, found.estimate)) / len(rows)
-        return Joint(f, len(rows), float(found.df[0]), _f_tail(f, len(rows), float(found.df[0])))
+        return wald_answers.joint(self, self.design, L, df, vcov)
 
     @property
     def coefficients(self) -> Estimates:
@@ -88,10 +78,9 @@ class GeeFit:
     def coefficients_by(self, *, df: str | None = None, vcov: str | None = None, level: float = 0.95) -> Estimates:
         """Coefficients with any covariance."""
         found = self.linear(np.eye(len(self.design.names)), df=df, vcov=vcov, check=False)
-        lost = self.design.aliased
-        values = [np.where(lost, np.nan, v) for v in (found.estimate, found.std_error, found.df)]
-        table = with_inference(pd.DataFrame({"term": list(self.design.names)}), *values, level=level)
-        return Estimates(table, self._meta(vcov, title="Coefficients", level=level), found.vcov)
+        return wald_answers.coefficient_table(
+            self.design, found, self._meta(vcov, title="Coefficients", level=level), level=level
+        )
 
     @property
     def vcov(self) -> FloatArray:
@@ -234,10 +223,12 @@ def gee(
     used = frame.iloc[kept].reset_index(drop=True)
     used = used.iloc[np.argsort(pd.factorize(used[cluster])[0], kind="stable")].reset_index(drop=True)
     design = build(parsed.fixed, used, order=order)
+    _check_clusters(used, cluster, design)
+    lost = aliased_warning(design)
     beta, covariances, working, said = _solve(parsed, design, used, family, structure, time)
     return GeeFit(
         parsed, design, used, family, structure, beta, covariances, vcov, working, used[cluster].nunique(),
-        len(frame), missing, frames.kind(data), (*design.warnings, *said),
+        len(frame), missing, frames.kind(data), (*design.warnings, *lost, *said),
     )  # fmt: skip
 
 
@@ -248,6 +239,27 @@ def _check_formula(text: str) -> Formula:
     if parsed.random or parsed.covariance or parsed.strata or parsed.frailty:
         raise FormulaError(f"Formula {text!r}: a GEE has fixed effects and one cluster() only.")
     return parsed
+
+
+def _check_clusters(used: pd.DataFrame, cluster: str, design: Design) -> None:
+    clusters, p = used[cluster].nunique(), int((~design.aliased).sum())
+    if clusters <= p:
+        raise DataError(
+            f"{cluster}: {clusters} clusters for {p} coefficients; the sandwich covariance needs more clusters than "
+            "coefficients. Use a mixed model (ks.lmm, ks.glmm) or fewer terms."
+        )
+
+
+def _refuse_separated(parsed: Formula, design: Design, X: FloatArray, y: FloatArray, family: str) -> None:
+    high = y == 1.0 if family == "binomial" else np.zeros(len(y), dtype=bool)
+    direction = None if family == "gaussian" else separated(X, y == 0.0, high)
+    if direction is not None:
+        kept = np.array(design.names)[~design.aliased]
+        names = ", ".join(str(n) for n in kept[np.abs(direction) > 1e-7])
+        raise EstimabilityError(
+            f"{parsed.text}: the responses are predicted without error along {names}, so the estimating equations have "
+            "no finite solution. Drop or merge levels, or use ks.glmm with penalty='firth'."
+        )
 
 
 def _solve(
@@ -261,8 +273,10 @@ def _solve(
         raise DataError(f"{parsed.response}: a binomial GEE takes 0 and 1.")
     offset = np.sum([np.zeros(len(used)), *(evaluate(o, used) for o in parsed.offset)], axis=0)
     families = {"gaussian": sm.families.Gaussian, "binomial": sm.families.Binomial, "poisson": sm.families.Poisson}
+    X = design.X[:, ~design.aliased]
+    _refuse_separated(parsed, design, X, y, family)
     model = sm.GEE(
-        y, design.X[:, ~design.aliased], groups=pd.factorize(used[str(parsed.cluster)])[0], family=families[family](),
+        y, X, groups=pd.factorize(used[str(parsed.cluster)])[0], family=families[family](),
         cov_struct=_working(structure), offset=offset, time=None if time is None else evaluate(time, used)[:, None],
     )  # fmt: skip
     with warnings_module.catch_warnings(record=True) as caught:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings as warnings_module
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from kapstats import estimates, frames
-from kapstats._types import BoolArray, FloatArray, FrameLike
-from kapstats.errors import ConvergenceError, FormulaError, KapstatsWarning, choose
+from kapstats._types import FloatArray, FrameLike
+from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, level_text
 from kapstats.formula.grid import estimable
@@ -24,10 +23,9 @@ from kapstats.inference.intervals import with_inference
 from kapstats.kernels import glmm_fit as kernel
 from kapstats.kernels.laplace import Problem
 from kapstats.response import anova as term_tests
-from kapstats.response import glmm_means, glmm_rows
+from kapstats.response import glmm_means, glmm_rows, glmm_solve, wald_answers
 from kapstats.response.glmm_data import link_of, read, response_columns
 from kapstats.response.random_effects import ModelRows, bars, counts, prepare
-from kapstats.response.small_sample import _f_tail, _independent
 
 FAMILY_NAMES = {
     "binomial": "binomial",
@@ -158,15 +156,7 @@ class GlmmFit:
 
     def joint(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Joint:
         """Wald test of L b = 0: F = chi-square / rank with infinite denominator df."""
-        L = np.atleast_2d(np.asarray(L, dtype=float))
-        rows = _independent(L[estimable(L, self.design)])
-        if not len(rows):
-            return Joint(float("nan"), 0, float("nan"), float("nan"))
-        found = self.linear(rows, df=df, vcov=vcov)
-        if not np.isfinite(found.estimate).all():
-            return Joint(float("nan"), len(rows), float("nan"), float("nan"))
-        f = float(found.estimate @ np.linalg.solve(found.vcov, found.estimate)) / len(rows)
-        return Joint(f, len(rows), float("inf"), _f_tail(f, len(rows), float("inf")))
+        return wald_answers.joint(self, self.design, L, df, vcov)
 
     @property
     def coefficients(self) -> Estimates:
@@ -419,111 +409,21 @@ def glmm(
     (True, [-0.42, 0.82])
     """
     chosen = link_of(family, link)
-    _check_penalty(penalty, family, chosen)
+    glmm_solve.check_penalty(penalty, family, chosen)
     frame = frames.to_pandas(data)
     columns = response_columns(formula, frame)
     rows = prepare(formula, data, weights=weights, order=order, response=columns, gaussian=False)
     found = read(formula, family, chosen, rows.used, rows.weights)
     keep = ~rows.design.aliased
     if family == "cumulative":
-        keep = keep & ~_intercept(rows.design)
+        keep = keep & ~glmm_solve.intercept(rows.design)
     problem = Problem(found.observations, rows.design.X[:, keep], rows.offset, rows.random.factors)
-    _check_quadrature(problem, quadrature)
-    lost = () if penalty else _separated(rows, problem, keep)
-    solved = _optimum(formula, problem, quadrature, penalty, bool(lost))
-    texts = [*rows.warnings, *_say(_verdict(rows, problem, solved, lost))]
-    to_design = _to_design(rows.design, problem, keep)
+    glmm_solve.check_quadrature(problem, quadrature)
+    lost = () if penalty else glmm_solve.separated(rows, problem, keep)
+    solved = glmm_solve.optimum(formula, problem, quadrature, penalty, bool(lost))
+    texts = [*rows.warnings, *glmm_solve.say(glmm_solve.verdict(rows, problem, solved, lost))]
+    to_design = glmm_solve.to_design(rows.design, problem, keep)
     return GlmmFit(rows, problem, solved, to_design, found.labels, quadrature, penalty, lost, tuple(texts))
-
-
-def _intercept(design: Design) -> BoolArray:
-    """True for the intercept column."""
-    found = np.zeros(len(design.names), dtype=bool)
-    for term in design.terms:
-        if not term.factors:
-            found[term.start : term.stop] = True
-    return found
-
-
-def _check_penalty(penalty: str | None, family: str, link: str) -> None:
-    if penalty is None:
-        return
-    choose(penalty, ("firth",), "penalty")
-    if (family, link) not in (("binomial", "logit"), ("poisson", "log")):
-        raise FormulaError(f"penalty='firth' is for binomial with logit, poisson with log, not {family}/{link}.")
-
-
-def _check_quadrature(problem: Problem, points: int) -> None:
-    r = problem.factors[0].Z.shape[1]
-    if not (isinstance(points, (int, np.integer)) and 1 <= points <= 25):
-        raise FormulaError(f"quadrature={points!r}: choose 1 (Laplace) to 25 points.")
-    if points > 1 and (len(problem.factors) > 1 or r > 3):
-        raise FormulaError(
-            f"quadrature={points}: adaptive quadrature is for one grouping factor with at most three random effects; "
-            f"here are {len(problem.factors)} factors, the largest with {r}. Use quadrature=1 (Laplace)."
-        )
-
-
-def _separated(rows: ModelRows, problem: Problem, keep: BoolArray) -> tuple[str, ...]:
-    """Columns along which the likelihood rises for ever."""
-    obs = problem.obs
-    high = obs.y == obs.size if obs.family == "binomial" else obs.y == obs.y.max()
-    if obs.family in ("poisson", "negative-binomial"):
-        high = np.zeros(len(obs.y), dtype=bool)
-    X = problem.X
-    if obs.family == "cumulative":
-        X = np.column_stack([np.ones(len(X)), X])
-    direction = kernel.separated(X, obs.y == 0, high)
-    if direction is None:
-        return ()
-    names = np.array(rows.design.names)[keep]
-    found = direction[-len(names) :] if len(names) else direction[:0]
-    return tuple(str(n) for n in names[np.abs(found) > 1e-7])
-
-
-def _optimum(formula: str, problem: Problem, points: int, penalty: str | None, separated: bool) -> kernel.GlmmFit:
-    solved = kernel.fit(problem, points=int(points), firth=penalty == "firth")
-    if not (solved.converged or separated):
-        raise ConvergenceError(
-            f"{formula}: no optimum could be certified (Newton decrement {solved.decrement:.1e}, -log L from starts "
-            f"{', '.join(f'{v:.6f}' for v in solved.objectives)}). Simplify the random effects or rescale covariates."
-        )
-    return solved
-
-
-def _verdict(rows: ModelRows, problem: Problem, solved: kernel.GlmmFit, lost: tuple[str, ...]) -> list[str]:
-    texts = []
-    if lost:
-        texts.append(
-            f"Separation: the responses are predicted without error along {', '.join(lost)}, so these estimates are "
-            "infinite and shown as missing. Drop or merge levels, or use penalty='firth'."
-        )
-    at = [t for t, edge in enumerate(solved.at_boundary) if edge]
-    names = list(dict.fromkeys(term.text for term in rows.random.terms if term.factor in at))
-    if names:
-        texts.append(
-            f"Singular fit: the covariance of ({'), ('.join(names)}) is estimated on its boundary (a variance of zero "
-            "or a correlation of one). It is a maximum of the likelihood, but the term may be more than the data carry."
-        )
-    if problem.obs.family == "negative-binomial" and solved.phi[0] > kernel.LOG_SIZE_LIMIT - 6.0:
-        texts.append("The negative binomial size ran to infinity: the counts show no overdispersion beyond Poisson.")
-    return texts
-
-
-def _say(texts: list[str]) -> list[str]:
-    for text in texts:
-        warnings_module.warn(text, KapstatsWarning, stacklevel=3)
-    return texts
-
-
-def _to_design(design: Design, problem: Problem, keep: BoolArray) -> FloatArray:
-    """Fixed effects over all design columns as linear functions of (theta, beta, phi)."""
-    m, p, k = problem.n_theta, problem.X.shape[1], problem.obs.n_phi
-    out = np.zeros((len(design.names), m + p + k))
-    out[np.flatnonzero(keep), m + np.arange(p)] = 1.0
-    if problem.obs.family == "cumulative":
-        out[np.ix_(_intercept(design), np.arange(m + p, m + p + k))] = -1.0 / k
-    return out
 
 
 def threshold_names(labels: Sequence[Any]) -> list[str]:

@@ -10,54 +10,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import linalg
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, KapstatsWarning, choose
+from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, evaluate
 from kapstats.inference import contrasts
 from kapstats.inference.contrasts import Joint, Linear, LSMeans
 from kapstats.inference.intervals import with_inference
-from kapstats.kernels.block_arrow import Arrow, summarise
-from kapstats.kernels.random_effects_fit import RandomEffectsFit, fit
 from kapstats.kernels.random_effects_kr import VarianceDerivatives, derivatives, kenward_roger, satterthwaite
 from kapstats.response import anova as term_tests
-from kapstats.response import lmm_rows, lmm_variance, lmm_words, residual_structure
+from kapstats.response import lmm_rows, lmm_solve, lmm_variance, lmm_words, wald_answers
+from kapstats.response.lmm_solve import LmmState
 from kapstats.response.mixed_answers import KENWARD_ROGER, MixedAnswerer, check_vcov, resolve
 from kapstats.response.mmrm_fit import _warn_missing_df
 from kapstats.response.random_effects import ModelRows, bars, counts, prepare
-from kapstats.response.residual_structure import ResidualStructure
-
-FLAT = 1e-9  # relative curvature below which a variance of random effects has no information
-
-
-@dataclass(frozen=True)
-class LmmState:
-    """A fitted model as its inference sees it: fixed effects in the basis Q of X = Q R.
-
-    arrow : statistics; solved : the optimum; back (p, p) = R^-1; start (p,) least-squares b that was taken off y;
-    log_constant : what -2 l of the kernel lacks (basis of X under REML, log weights); residual : a structure of the
-    errors beside the random effects, whose whitened rows then make `arrow`
-    """
-
-    arrow: Arrow
-    solved: RandomEffectsFit
-    back: FloatArray
-    start: FloatArray
-    log_constant: float
-    residual: ResidualStructure | None = None
-
-    @property
-    def gamma(self) -> FloatArray:
-        """Fixed effects (p,) in the working basis, on top of `start`."""
-        return self.solved.state.coef[self.arrow.n_rest :]
-
-    @property
-    def beta(self) -> FloatArray:
-        """Fixed effects (p,) of the columns of X that are kept."""
-        return self.start + self.back @ self.gamma
 
 
 @dataclass(frozen=True)
@@ -189,12 +157,8 @@ class LmmFit:
         """Fixed effects with any df."""
         found = self._answerer(df, None).linear(np.eye(len(self.design.names)), check=False)
         _warn_missing_df(found, df or self.df)
-        lost = self.design.aliased
-        values = [np.where(lost, np.nan, v) for v in (found.estimate, found.std_error, found.df)]
-        frame = pd.DataFrame({"term": list(self.design.names)})
-        table = with_inference(frame, *values, level=level, side=side)
-        vcov = np.where(lost[:, None] | lost[None, :], np.nan, found.vcov)
-        return Estimates(table, self._meta(df, title="Fixed effects", level=level, side=side), vcov)
+        described = self._meta(df, title="Fixed effects", level=level, side=side)
+        return wald_answers.coefficient_table(self.design, found, described, level=level, side=side)
 
     @property
     def vcov(self) -> FloatArray:
@@ -299,8 +263,9 @@ class LmmFit:
         values = np.asarray(y, dtype=float)
         if values.shape != (self.nobs,):
             raise DataError(f"refit: {values.size} responses for {self.nobs} rows.")
-        state = _solve(self.data, values, self.reml, near=self.state.solved.theta)
-        return LmmFit(self.data, values, state, self.reml, self.df, self.information, tuple(_verdict(self.data, state)))
+        state = lmm_solve.solve(self.data, values, self.reml, near=self.state.solved.theta)
+        said = tuple(lmm_solve.verdict(self.data, state))
+        return LmmFit(self.data, values, state, self.reml, self.df, self.information, said)
 
     def influence(self, group: str | None = None) -> Estimates:
         """What leaving out each level of a grouping factor does, covariance parameters held at the estimate.
@@ -357,7 +322,7 @@ class LmmFit:
             warnings=self.warnings, data=self._fingerprint,
             **{"estimand": frames.estimand(self.used), "level": 0.95, **more},
         )  # fmt: skip
-        return {**described, "df": chosen, "frame_kind": self.data.kind}
+        return {**described, "df": chosen, "convention": "R lme4", "frame_kind": self.data.kind}
 
     def _conventions(self, df: str) -> tuple[str, ...]:
         if df not in KENWARD_ROGER:
@@ -478,60 +443,8 @@ def _default_df(df: str | None, reml: bool) -> tuple[str, list[str]]:
 
 
 def _fit_rows(rows: ModelRows, y: FloatArray, reml: bool, df: str, information: str, notes: Sequence[str]) -> LmmFit:
-    state = _solve(rows, y, reml)
-    texts = _verdict(rows, state)
+    state = lmm_solve.solve(rows, y, reml)
+    texts = lmm_solve.verdict(rows, state)
     for text in texts:
         warnings_module.warn(text, KapstatsWarning, stacklevel=3)
     return LmmFit(rows, y, state, reml, df, information, (*notes, *rows.warnings, *texts))
-
-
-def _solve(rows: ModelRows, y: FloatArray, reml: bool, near: FloatArray | None = None) -> LmmState:
-    """Least squares first (its residual carries the likelihood without loss of digits), then the random effects."""
-    X, w = rows.X, np.ones(len(y)) if rows.weights is None else rows.weights
-    _check_rows(rows, X, y)
-    root = np.sqrt(w)[:, None]
-    Q, R = linalg.qr(X * root, mode="economic")
-    target = y - rows.offset
-    back = linalg.solve_triangular(R, np.eye(X.shape[1]))
-    start = back @ (Q.T @ (target * root[:, 0]))
-    residual = target - X @ start
-    if w @ residual**2 <= 1e-20 * max(float(target @ target), 1e-300):
-        raise DataError(f"{rows.formula.response}: the fixed effects fit every row exactly; no variance is left.")
-    constant = float(2 * np.log(np.abs(np.diag(R))).sum() if reml else 0.0)
-    if rows.formula.covariance is not None:
-        visits, structure = residual_structure.prepare(rows)
-        plain = residual_structure.StructuredRows(Q / root, residual, rows.random.factors, w)
-        term = rows.formula.covariance
-        arrow, solved, found, logdet = residual_structure.solve(plain, visits, term, structure, reml, near)
-        return LmmState(arrow, solved, back, start, constant + logdet, found)
-    arrow = summarise(Q / root, residual, rows.random.factors, rows.weights)
-    return LmmState(arrow, fit(arrow, reml=reml, near=near), back, start, constant - float(np.log(w).sum()))
-
-
-def _check_rows(rows: ModelRows, X: FloatArray, y: FloatArray) -> None:
-    if len(y) <= X.shape[1] + 1:
-        raise DataError(f"{len(y)} complete rows for {X.shape[1]} fixed effects: no row is left for the variances.")
-
-
-def _verdict(rows: ModelRows, state: LmmState) -> list[str]:
-    """What has to be said about the optimum; no fit without a certified one."""
-    solved = state.solved
-    if not solved.converged:
-        raise ConvergenceError(
-            f"{rows.formula.text}: no optimum could be certified (Newton decrement {solved.decrement:.1e}, criterion "
-            f"from the starts {', '.join(f'{v:.6f}' for v in solved.objectives)}). Simplify the random effects."
-        )
-    at = [t for t, edge in enumerate(solved.at_boundary) if edge]
-    curvature = np.diag(solved.hessian) * np.abs(solved.theta).max(initial=0.0) ** 2
-    if not at and (curvature < FLAT).any():
-        raise EstimabilityError(
-            f"{rows.formula.text}: the likelihood does not depend on a variance of the random effects; they cannot "
-            "be told from the fixed effects (such as one subject per arm). Leave out one of the two."
-        )
-    names = list(dict.fromkeys(term.text for term in rows.random.terms if term.factor in at))
-    if not names:
-        return []
-    return [
-        f"Singular fit: the covariance of ({'), ('.join(names)}) is estimated on its boundary (a variance of zero or a "
-        "correlation of one). It is a maximum of the likelihood, but the term may be more than the data support."
-    ]

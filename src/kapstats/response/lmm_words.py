@@ -27,7 +27,7 @@ def summary(model: LmmFit) -> Estimates:
     facts = [
         "Random effects: " + "; ".join(parts) + ".",
         f"-2 log-likelihood {-2 * model.loglik:.4f}, AIC {model.aic:.4f}, BIC {model.bic:.4f} "
-        f"({model.n_parameters} parameters).",
+        f"({model.n_parameters} parameters with the fixed effects; convention {table.meta['convention']}).",
         f"Converged: Newton decrement {solved.decrement:.1e} after {solved.n_evaluations} evaluations from "
         f"{len(solved.objectives)} starts.",
     ]

@@ -23,7 +23,7 @@ from kapstats.kernels.covariance import STRUCTURES, parameter_names, sigma_of
 from kapstats.kernels.pattern_moments import PatternMoments, unpack
 from kapstats.kernels.scoring import Fits, fit
 from kapstats.response import anova as term_tests
-from kapstats.response import describe, prediction, residual_plots
+from kapstats.response import describe, prediction, residual_plots, wald_answers
 from kapstats.response import influence as case_deletion
 from kapstats.response.repeated import Repeated, Visits
 from kapstats.response.small_sample import Answerer, State, answerer, resolve
@@ -215,17 +215,9 @@ class MmrmFit:
     ) -> Estimates:
         """Fixed effects with any covariance and df."""
         found = self._answerer(df, vcov).linear(np.eye(len(self.design.names)), check=False)
-        found = Linear(
-            *(np.where(self._aliased_mask(a.ndim), np.nan, a) for a in (found.estimate, found.vcov, found.df))
-        )
-        frame = pd.DataFrame({"term": list(self.design.names)})
-        table = with_inference(frame, found.estimate, found.std_error, found.df, level=level, side=side)
         described = {**self._meta(df, vcov), "level": level, "side": side, "title": "Fixed effects"}
-        return Estimates(table, described, found.vcov)
-
-    def _aliased_mask(self, dimensions: int) -> np.ndarray:
         lost = ~self.state.kept
-        return lost if dimensions == 1 else lost[:, None] | lost[None, :]
+        return wald_answers.coefficient_table(self.design, found, described, level=level, side=side, lost=lost)
 
     @property
     def vcov(self) -> FloatArray:

@@ -134,7 +134,7 @@ def prepare(
         _refuse_saturated(random, len(used))
     offset = np.sum([np.zeros(len(used)), *(evaluate(o, used) for o in parsed.offset)], axis=0)
     w = None if weight_column is None else _checked_weights(used[weight_column])
-    said = (*fixed.warnings, *_aliased_warning(fixed))
+    said = (*fixed.warnings, *aliased_warning(fixed))
     return ModelRows(parsed, fixed, random, used, rows, offset, w, n_records, missing, frames.kind(data), said, order)
 
 
@@ -273,7 +273,7 @@ def _refuse_saturated(random: RandomDesign, n: int) -> None:
             )
 
 
-def _aliased_warning(design: Design) -> tuple[str, ...]:
+def aliased_warning(design: Design) -> tuple[str, ...]:
     if not design.aliased.any():
         return ()
     names = [name for name, lost in zip(design.names, design.aliased, strict=True) if lost]
