@@ -36,7 +36,8 @@ def compare(first: str | Path, second: str | Path, *, tolerance: float = 1e-8) -
     Raises
     ------
     DataError
-        When there is nothing to compare: no such folder, no results in it, no table in common.
+        When there is nothing to compare: no such folder, no results in it, a table or column of the expected values
+        that the results do not have.
     """
     ours, theirs = _tables(Path(first)), _tables(Path(second))
     expected = Path(second).is_file()
@@ -50,6 +51,8 @@ def compare(first: str | Path, second: str | Path, *, tolerance: float = 1e-8) -
             there = [str(len(tables[name])) + " rows" if name in tables else "absent" for tables in (ours, theirs)]
             rows.append((name, "", "", *there, np.nan))
             continue
+        if expected:
+            frames.require(ours[name], theirs[name].columns, f"table {name}")
         found, count = _differences(name, ours[name], theirs[name], tolerance, partial=expected)
         rows, compared = rows + found, compared + count
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
