@@ -106,6 +106,10 @@ plt.show()
 incidence.at(56)
 
 # %%
+ks.cumulative_incidence("Surv(AVAL, STATUS) ~ 1", status, cause=None).plot(stacked=True, free="well and followed")
+plt.show()
+
+# %%
 one = ks.kaplan_meier("Surv(AVAL, STATUS == 1) ~ 1", status).at(80)["estimate"][0]
 cif = ks.cumulative_incidence("Surv(AVAL, STATUS) ~ 1", status).at(80)["estimate"][0]
 print(f"by day 80: 1 - KM {1 - one:.3f}, cumulative incidence {cif:.3f}")
