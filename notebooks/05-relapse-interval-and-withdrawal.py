@@ -106,7 +106,8 @@ plt.show()
 incidence.at(56)
 
 # %%
-ks.cumulative_incidence("Surv(AVAL, STATUS) ~ 1", status, cause=None).plot(stacked=True, free="well and followed")
+everything = ks.cumulative_incidence("Surv(AVAL, STATUS) ~ 1", status, cause=None)
+everything.plot(stacked=True, names={1: "relapsed", 2: "lost"}, free="well and followed")
 plt.show()
 
 # %%

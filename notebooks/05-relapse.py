@@ -118,8 +118,8 @@ gained.filter(quantity="difference").to_frame()[["contrast", "estimate", "conf_l
 ).rename(columns={"value": "true difference (days)"})
 
 # %% [markdown]
-# Or pair by pair: every treated subject against every control. The win ratio takes outcomes in order of importance; what
-# censoring leaves open stays a tie, so its estimand rests on the length of follow-up, as the restricted mean's does.
+# Or pair by pair: every treated subject against every control. The win ratio takes outcomes in order of importance;
+# what censoring leaves open stays a tie, so its estimand rests on the length of follow-up, as the restricted mean's.
 
 # %%
 wins = ks.win_ratio("Surv(AVAL, CNSR == 0) ~ TRT01P", relapse)

@@ -117,3 +117,11 @@ def test_reml_variance_of_a_frailty_that_the_integrated_likelihood_does_not_favo
     found = [fit.frailty.theta["estimate"][0], *fit.coefficients.frame.loc[0, ["estimate", "std_error"]]]
     assert found == pytest.approx([0.0118909426217, -0.3124212020231, 0.3024890666908], rel=1e-6)
     assert fit.frailty.theta["statistic"][0] == 0.0
+
+
+def test_predicted_limits_before_the_first_event_are_undefined_on_the_log_log_scale():
+    data = frame(t=[1.0, 2, 3, 4, 5], e=[0, 1, 1, 1, 0], x=[1, 0, 1, 1, 0])
+    fit = ks.cox("Surv(t, e) ~ x", data)
+    new = frame(x=[0, 1])
+    assert fit.survival(new, [1.5], conf_type="log-log").frame[["conf_low", "conf_high"]].isna().all(axis=None)
+    assert fit.survival(new, [1.5]).frame["conf_low"].tolist() == [1.0, 1.0]

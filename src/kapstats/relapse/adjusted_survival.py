@@ -67,6 +67,8 @@ def predicted_survival(fit: CoxFit, newdata: FrameLike, times: Sequence[float] |
     H, se_H = _hazard_at(fit, base, x, offset, grid, stratum)
     S = np.exp(-H)
     low, high = limits(S, S * se_H, fit.level, conf_type)
+    if conf_type in ("log-log", "logit", "arcsin"):  # undefined while S is 1, as in R
+        low, high = (np.where(S >= 1.0, np.nan, limit) for limit in (low, high))
     n, k = S.shape
     frame = pd.DataFrame({"row": np.repeat(np.arange(n), k), "time": np.tile(t, n)})
     columns = {"estimate": S, "std_error": S * se_H, "conf_low": low, "conf_high": high}

@@ -23,6 +23,7 @@ def stacked_incidence(
     *,
     strata: Sequence[str] = (),
     n: Mapping[Any, int] | None = None,
+    names: Mapping[Any, str] | None = None,
     unit: str = "days",
     free: str = "no event",
     ax: Any = None,
@@ -33,6 +34,7 @@ def stacked_incidence(
     ----------
     frame : `strata`, ``cause time estimate``, one row per time and cause
     n : subjects per group, printed above its panel
+    names : what the causes are called, such as {1: "relapse", 2: "left"}
     free : what those without any event are called
     """
     panels = groups(frame, strata)
@@ -45,7 +47,7 @@ def stacked_incidence(
         panel.set_title(f"{style.name(group)}{count}" if strata else f"All{count}", fontsize=9)
         _axis(panel, end, unit, first=k == 0)
         panel.plot([], [])
-    _names(made[-1], causes, free, top, end)
+    _names(made[-1], [(names or {}).get(c, str(c)) for c in causes], free, top, end)
     return ax
 
 
@@ -67,16 +69,19 @@ def _fills(count: int) -> list[str]:
     return [FILLS[k % len(FILLS)] for k in range(count)]
 
 
-def _names(ax: Any, causes: Sequence[Any], free: str, edges: list[float], end: float) -> None:
+def _names(ax: Any, causes: Sequence[str], free: str, edges: list[float], end: float) -> None:
     """The causes beside the last panel, at the middle of their areas."""
+    from matplotlib.transforms import ScaledTranslation
+
     bounds = [0.0, *edges, 1.0]
     middles = [(a + b) / 2.0 for a, b in itertools.pairwise(bounds)]
     placed = style.spread(middles, 0.09)
-    colours = [*_fills(len(causes)), style.MUTED]
-    for text, y, colour in zip([*map(str, causes), free], placed, colours, strict=True):
-        ax.annotate(text, (end, y), (8, 0), textcoords="offset points", va="center", fontsize=8.5, color=style.INK,
+    beside = ax.transData + ScaledTranslation(8 / 72, 0, ax.figure.dpi_scale_trans)
+    for text, y, colour in zip([*causes, free], placed, [*_fills(len(causes)), style.PAPER], strict=True):
+        ax.annotate(text, (end, y), (15, 0), textcoords="offset points", va="center", fontsize=8.5, color=style.INK,
                     annotation_clip=False)  # fmt: skip
-        ax.plot([end * 1.02], [y], marker="s", ms=5, color=colour, clip_on=False, ls="")
+        ax.plot([end], [y], marker="s", ms=5, color=colour, mec=style.INK, mew=0.6, clip_on=False, ls="",
+                transform=beside)  # fmt: skip
 
 
 def _axis(ax: Any, end: float, unit: str, *, first: bool) -> None:
