@@ -20,9 +20,10 @@ from kapstats.safety.streamed import count_partitions
 TABLES = 5_000
 CLOSED = (
     [(ks.risk_difference, m) for m in ("wald", "wald-cc", "newcombe", "newcombe-cc", "agresti-caffo")]
-    + [(ks.risk_difference, m) for m in ("miettinen-nurminen", "farrington-manning")]
-    + [(ks.risk_ratio, m) for m in ("katz", "miettinen-nurminen", "koopman")]
-    + [(ks.odds_ratio, m) for m in ("woolf", "gart", "miettinen-nurminen", "cornfield")]
+    + [(ks.risk_difference, m) for m in ("hauck-anderson", "mover-jeffreys")]
+    + [(ks.risk_difference, m) for m in ("miettinen-nurminen", "farrington-manning", "scas")]
+    + [(ks.risk_ratio, m) for m in ("katz", "walter", "mover", "miettinen-nurminen", "koopman", "scas")]
+    + [(ks.odds_ratio, m) for m in ("woolf", "gart", "agresti", "miettinen-nurminen", "cornfield")]
 )
 
 

@@ -93,7 +93,7 @@ def clustered(generator: np.random.Generator, n: int) -> tuple[FloatArray, Float
 
 
 #: hazards per day of the event and of death, and the day around which subjects leave, in two groups; horizon in days
-HAZARD, DEATH, LEAVING, HORIZON = 0.03, 0.01, (60.0, 15.0), 28.0
+HAZARD, DEATH, LEAVING, HORIZON = 0.03, 0.01, (80.0, 25.0), 28.0
 
 
 def first_event_probability(t: float = HORIZON) -> float:
