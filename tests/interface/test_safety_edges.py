@@ -261,3 +261,18 @@ def test_equal_counts_vary_no_more_than_poisson():
     assert binomial.meta["size"] == np.inf
     assert any("Poisson" in text for text in binomial.warnings)
     assert abs(binomial["estimate"][0] - poisson["estimate"][0]) < 1e-5
+
+
+def test_partial_dates_count_unless_they_exclude_the_treatment():
+    """First dose 15 January: "2024-01" and "2024" may be after it, "2023" and "2023-12" cannot; as text or objects."""
+    given = ["2024-01", "2024", "2023", "2023-12", "2024-01-14", "2024-01-15", "", None, "2024-02"]
+    ids = [f"s{i}" for i in range(len(given))]
+    adsl = pd.DataFrame({"USUBJID": ids, "TRT01A": "K", "TRT01AN": 1, "TRTSDT": "2024-01-15", "TRTEDT": "2024-01-20"})
+    adae = pd.DataFrame({"USUBJID": ids, "AEDECOD": "Nausea", "ASTDT": given})
+    ae = ks.incidence(adae, adsl, terms=["AEDECOD"])
+    assert ae.records.events.ASTDT.tolist() == ["2024-01", "2024", "2024-01-15", "", None, "2024-02"]
+    assert "partial ones (5)" in ae.meta["sentence"]
+    narrow = ks.incidence(adae, adsl, terms=["AEDECOD"], window=5)
+    assert narrow.records.events.ASTDT.tolist() == ["2024-01", "2024", "2024-01-15", "", None]
+    ended = adae.assign(AENDT=[None] * 7 + ["2024-01-03", None])
+    assert ks.incidence(ended, adsl, terms=["AEDECOD"]).records.events.ASTDT.tolist()[3:] == ["", "2024-02"]

@@ -226,7 +226,8 @@ def incidence(
     by : group of every subject, an ADSL column such as TRT01A or ROUTE; ADAE's TRTA and TRTP mean TRT01A and TRT01P
     terms : term columns of ADAE from the widest to the narrowest; [] counts any event only
     treatment_emergent : True (TRTEMFL = Y where ADAE has it, else by dates), "flag", "dates", or False for all records.
-        By dates: onset on or after the first dose; missing dates count, unless the event ended before the first dose
+        By dates: onset on or after the first dose; missing dates count, unless the event ended before the first dose,
+        and partial ones ("2024-03"), unless every day that they allow is before it
     reference : group that others are compared with; by default the first
     adjust : adjustment across terms used by `compare`
     population : ADSL flag of the population (None: everybody)

@@ -229,7 +229,7 @@ def _emergent(adae: pd.DataFrame, adsl: pd.DataFrame, rule: bool | str, window: 
 
     TRTEMFL = Y where ADAE has the flag and no window is asked for. Otherwise onset on or after the first dose and, with
     a window, at most that many days after the last; a missing onset, first or last dose counts as emergent, unless the
-    event ended before the first dose.
+    event ended before the first dose. A partial date counts unless all the days it allows are outside.
     """
     if rule is False:
         return "treatment-emergent or not", np.ones(len(adae), dtype=bool)
@@ -238,41 +238,63 @@ def _emergent(adae: pd.DataFrame, adsl: pd.DataFrame, rule: bool | str, window: 
         frames.require(adae, ["TRTEMFL"], "ADAE")
         codes, values = pd.factorize(adae["TRTEMFL"])
         return "TRTEMFL = Y", np.append(is_yes(pd.Series(values)).to_numpy(dtype=bool), False)[codes]
-    onset, first = _moment(adae, ONSET), _dose(adae, adsl, FIRST_DOSE)
+    onset, first = _column(adae, ONSET), _dose(adae, adsl, FIRST_DOSE)
     if onset is None or first is None:
         raise DataError(
             "ADAE has no TRTEMFL, and the dates that would replace it (ASTDT or ASTDTM; ADSL TRTSDT) are not there. "
             "Add them, or count every record with treatment_emergent=False."
         )
-    onset, dosed = _same_precision(onset, first)
-    emergent = ~(onset < dosed)
-    ended = _moment(adae, ("AENDTM", "AENDT"))
+    early, late = _bounds(onset)
+    emergent = ~_before(late, first)
+    ended = _column(adae, ("AENDTM", "AENDT"))
     if ended is not None:
-        ended, dosed = _same_precision(ended, first)
-        emergent &= ~(onset.isna() & (ended < dosed))
-    note = f"onset on or after first dose, missing dates ({int(onset.isna().sum())}) counted"
+        emergent &= ~(early.isna() & _before(_bounds(ended)[1], first))
+    partial = int(((early != late) & early.notna()).sum())
+    note = f"onset on or after first dose, missing dates ({int(early.isna().sum())}) counted"
+    note += f", partial ones ({partial}) counted unless they exclude it" if partial else ""
     if window is not None:
         last = _dose(adae, adsl, LAST_DOSE)
         if last is None:
             raise DataError("window= needs the last dose: ADSL has neither TRTEDTM nor TRTEDT.")
-        emergent &= ~(onset > last + pd.Timedelta(days=window))
+        emergent &= ~_before(last + pd.Timedelta(days=window), early)
         note += f", up to {window:g} days after last dose"
     return note, emergent.to_numpy(dtype=bool)
 
 
+def _column(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series | None:
+    return next((frame[name] for name in names if name in frame.columns), None)
+
+
+def _bounds(values: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """The first and the last moment that a date allows: "2024-03" lies between the first and the last of March."""
+    exact = as_moment(values)
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        return exact, exact
+    text = values.astype("object").astype(str).str.strip()
+    month, year = text.str.fullmatch(r"\d{4}-\d{2}"), text.str.fullmatch(r"\d{4}")
+    first = pd.to_datetime(text.where(month | year), errors="coerce", format="ISO8601")
+    last = (first + pd.offsets.MonthEnd(0)).where(month, first + pd.offsets.YearEnd(0))
+    return exact.where(first.isna(), first), exact.where(first.isna(), last)
+
+
+def _before(a: pd.Series, b: pd.Series) -> pd.Series:
+    """Whether a is before b; by the day where one of the two columns holds no time of day."""
+    by_day = any(bool((s.dropna() == s.dropna().dt.normalize()).all()) for s in (a, b))
+    return a.dt.normalize() < b.dt.normalize() if by_day else a < b
+
+
 def _moment(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series | None:
     """The first of the columns that is there, as dates; what is no complete date becomes missing."""
-    for name in names:
-        if name in frame.columns:
-            return as_moment(frame[name])
-    return None
+    found = _column(frame, names)
+    return None if found is None else as_moment(found)
 
 
 def as_moment(values: pd.Series) -> pd.Series:
-    """Dates or date-times from ISO text, datetime columns or Python dates; anything else becomes missing."""
+    """Dates or date-times from ISO text, datetime columns or Python dates; the rest, as "2024-03", is missing."""
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
         return values
-    return pd.to_datetime(values.astype("object"), errors="coerce", format="ISO8601")
+    partial = values.astype("object").astype(str).str.fullmatch(r"\s*\d{4}(-\d{2})?\s*")
+    return pd.to_datetime(values.astype("object").mask(partial), errors="coerce", format="ISO8601")
 
 
 def _dose(adae: pd.DataFrame, adsl: pd.DataFrame, names: Sequence[str]) -> pd.Series | None:
@@ -282,9 +304,3 @@ def _dose(adae: pd.DataFrame, adsl: pd.DataFrame, names: Sequence[str]) -> pd.Se
     at = pd.Index(adsl[SUBJECT]).get_indexer(pd.Index(adae[SUBJECT]))
     moments = by_subject.to_numpy()[np.maximum(at, 0)]
     return pd.Series(moments, index=adae.index).where(at >= 0)
-
-
-def _same_precision(a: pd.Series, b: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Compare days where one of the two columns holds no time of day."""
-    by_day = any(bool((s.dropna() == s.dropna().dt.normalize()).all()) for s in (a, b))
-    return (a.dt.normalize(), b.dt.normalize()) if by_day else (a, b)
