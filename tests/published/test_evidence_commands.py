@@ -19,6 +19,8 @@ def test_reproduce_all_is_fine_and_lists_every_entry():
     assert code == 0
     assert all(entry.id in text for entry in ks.gallery.ENTRIES)
     assert "printed numbers reproduced" in text
+    said = {line.split()[0]: line.split()[1] for line in text.splitlines() if line.startswith(("G", "C"))}
+    assert {name for name, word in said.items() if word == "calibrates"} == {"G21"}
 
 
 def test_reproduce_one_prints_its_table_and_writes_the_pack(tmp_path):

@@ -38,9 +38,18 @@ def reproduce(names: Sequence[str] = (), out: str | Path | None = None) -> tuple
     said = f"{len(exact) - len(wrong)} of {len(exact)} printed numbers reproduced to their last digit."
     if names:
         return "\n\n".join([*(r.to_text() for r in found), said]), int(bool(wrong))
-    rows = [f"{r.entry.id}  {'agrees' if r.agrees else 'DIFFERS'}  {r.entry.title}" for r in found]
+    rows = [_summary(r) for r in found]
     left = [f"{e.id}  not run: needs the package {e.needs}" for e in gallery.ENTRIES if not e.available]
     return "\n".join([*rows, *left, said]), int(bool(wrong))
+
+
+def _summary(r: gallery.Reproduction) -> str:
+    """One line per entry: how many of the numbers that have to agree do, and what the others are."""
+    exact = [line for line in r.lines if line.kind == "exact"]
+    others = [f"{sum(x.kind == kind for x in r.lines)} {kind}" for kind in ("calibration", "misprint")]
+    shown = ", ".join(text for text in others if not text.startswith("0 "))
+    said = f"{sum(x.agrees for x in exact)} of {len(exact)}" if exact else "-"
+    return f"{r.entry.id:<5} {r.verdict:<10} {said:<10} {r.entry.title}{f' ({shown})' if shown else ''}"
 
 
 def audit_file(path: str | Path, out: str | Path | None = None) -> tuple[str, int]:

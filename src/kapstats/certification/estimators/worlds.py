@@ -68,9 +68,7 @@ def visited(
 WEEKLY, PROGNOSTIC, APART = 0.03, 0.5, 0.6
 
 
-def confounded(
-    rng: np.random.Generator, arm: IntArray, b: float
-) -> tuple[FloatArray, BoolArray, FloatArray]:
+def confounded(rng: np.random.Generator, arm: IntArray, b: float) -> tuple[FloatArray, BoolArray, FloatArray]:
     """Weeks to relapse (found in whole weeks: heavy ties), event, and a prognostic covariate that differs by arm."""
     x = rng.standard_normal(arm.size) + APART * arm
     latent = rng.exponential(1.0, arm.size) / (WEEKLY * np.exp(b * arm + PROGNOSTIC * x))

@@ -124,6 +124,13 @@ class Reproduction:
         return all(line.agrees for line in self.lines if line.kind == "exact")
 
     @property
+    def verdict(self) -> str:
+        """ "agrees", "DIFFERS", or "calibrates" where nothing has to agree."""
+        if not any(line.kind == "exact" for line in self.lines):
+            return "calibrates"
+        return "agrees" if self.agrees else "DIFFERS"
+
+    @property
     def figure(self) -> Any:
         """A matplotlib figure: the published numbers as open marks, ours as filled ones."""
         return self.plot()

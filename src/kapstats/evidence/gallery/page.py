@@ -25,7 +25,9 @@ def write_page(reproductions: Iterable[Reproduction], path: str | Path) -> Path:
     exact = [line for r in found for line in r.lines if line.kind == "exact"]
     said = f"{sum(line.agrees for line in exact)} of {len(exact)} printed numbers are reproduced to their last digit."
     parts = [f"<h1>Published results, reproduced</h1><p>{said}</p><nav><ul>"]
-    parts += [f'<li><a href="#{r.entry.id}">{r.entry.id} {html.escape(r.entry.title)}</a></li>' for r in found]
+    parts += [
+        f'<li><a href="#{r.entry.id}">{r.entry.id} {html.escape(r.entry.title)}</a> ({r.verdict})</li>' for r in found
+    ]
     parts.append("</ul></nav>")
     parts += [section(r) for r in found]
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Published results</title>'
