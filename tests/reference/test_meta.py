@@ -306,6 +306,11 @@ def test_the_result_draws_its_forest_and_its_funnel():
     frame = result.to_frame()
     forest = result.plot()
     assert {"pooled", *frame["term"]} <= {text.get_text() for text in forest.texts}
+    diamond = forest.patches[0].get_xy()
+    np.testing.assert_allclose([diamond[:, 0].min(), diamond[:, 0].max()], frame[["conf_low", "conf_high"]].iloc[0])
+    sizes = {line.get_markersize() for line in forest.lines if line.get_marker() == "s"}
+    assert len(sizes) == 9  # by weight
+    assert {line.get_color() for line in forest.lines if line.get_marker() == "s"} == {"#123c80"}  # no study is a route
     funnel = result.plot(figure="funnel")
     points = next(line for line in funnel.lines if line.get_marker() == "o")
     np.testing.assert_allclose(points.get_xdata(), frame["estimate"][1:])

@@ -129,7 +129,12 @@ def meta_analysis(
         k_dropped=len(given.dropped),
         dropped=given.dropped,
         figure="forest",
-        forest={"label": "term", "digits": 2, "xlabel": f"log {measure}" if measure in RATIOS else measure},
+        forest={
+            "label": "term",
+            "pooled": "pooled",
+            "digits": 2,
+            "xlabel": f"log {measure}" if measure in RATIOS else measure,
+        },
         **about,
     )
     return estimates.Estimates(table, description)

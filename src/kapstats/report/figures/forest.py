@@ -51,6 +51,7 @@ def forest(
     digits: int | None = None,
     level: float = 0.95,
     favours: tuple[str, str] | None = None,
+    pooled: str | None = None,
     ax: Any = None,
 ) -> Any:
     """Draw one row per estimate.
@@ -61,7 +62,11 @@ def forest(
     panel : column whose values head groups of rows (a visit, a stratum)
     log : draw on a logarithmic axis (ratios); the line of no effect is then at 1
     favours : words under the left and the right side of the line of no effect
+    pooled : label of the row that sums up the others: a diamond below them, its prediction interval
+        (``pred_low pred_high``) as a thin line; the others are squares whose area is their ``weight``
     """
+    if pooled is not None:
+        frame = frame.iloc[np.argsort(frame[label].eq(pooled).to_numpy(), kind="stable")]
     rows = _rows(frame, label, panel)
     null = (1.0 if log else 0.0) if null is None else null
     digits = (2 if log else 1) if digits is None else digits
@@ -71,8 +76,10 @@ def forest(
     if log:
         ax.set_xscale("log")
     ax.axvline(null, color=style.MUTED, lw=0.9, zorder=1)
+    if pooled is not None:
+        looks = dict.fromkeys(looks, style.Mark(style.ROUTES["INTRAVENOUS"][0].colour, style.MUTED, "s"))
     for y, (text, row) in enumerate(rows):
-        _row(ax, y, text, row, looks, digits)
+        _row(ax, y, text, row, looks, digits, diamond=pooled is not None and text == pooled)
     _frame(ax, len(rows), xlabel or ("Ratio" if log else "Difference"), level, favours, known)
     return ax
 
@@ -105,7 +112,9 @@ def _treated(text: str) -> str:
     return text
 
 
-def _row(ax: Any, y: int, text: str, row: Any, looks: dict[Any, style.Mark], digits: int) -> None:
+def _row(
+    ax: Any, y: int, text: str, row: Any, looks: dict[Any, style.Mark], digits: int, *, diamond: bool = False
+) -> None:
     beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "fontsize": 8.5}
     if row is None:
         ax.annotate(text, (0, y), (-8, 0), ha="right", fontweight="bold", **beside)
@@ -116,11 +125,25 @@ def _row(ax: Any, y: int, text: str, row: Any, looks: dict[Any, style.Mark], dig
     if not np.isfinite(estimate):
         ax.annotate("not estimable", (1, y), (8, 0), ha="left", color=style.MUTED, **beside)
         return
-    ax.plot([low, high], [y, y], color=look.colour, lw=1.5, solid_capstyle="butt")
-    ax.plot([estimate], [y], color=look.colour, marker=look.marker, ms=5.5)
+    if diamond:
+        _diamond(ax, y, row)
+    else:
+        weight = float(row["weight"]) if "weight" in row and row["weight"] == row["weight"] else np.nan
+        size = 5.5 if np.isnan(weight) else 2.5 + 1.1 * np.sqrt(weight)
+        ax.plot([low, high], [y, y], color=look.colour, lw=1.5, solid_capstyle="butt")
+        ax.plot([estimate], [y], color=look.colour, marker=look.marker, ms=size)
     if "truth" in row and row["truth"] == row["truth"]:
         ax.plot([float(row["truth"])], [y], marker="x", mew=1.3, ms=6, color=style.INK, zorder=5)
     ax.annotate(f"{number(estimate, digits)} {interval(low, high, digits)}", (1, y), (8, 0), ha="left", **beside)
+
+
+def _diamond(ax: Any, y: int, row: Any) -> None:
+    """The pooled estimate from limit to limit, and where the effect of a new study is expected."""
+    if "pred_low" in row and np.isfinite(float(row["pred_low"])):
+        ax.plot([float(row["pred_low"]), float(row["pred_high"])], [y, y], color=style.INK, lw=0.9, ls=":")
+    low, middle, high = (float(row[c]) for c in ("conf_low", "estimate", "conf_high"))
+    ax.fill([low, middle, high, middle], [y, y - 0.28, y, y + 0.28], color=style.INK, lw=0, zorder=3)
+    ax.axhline(y - 0.5, color=style.MUTED, lw=0.6)
 
 
 def _frame(ax: Any, n: int, xlabel: str, level: float, favours: tuple[str, str] | None, known: bool) -> None:
@@ -152,7 +175,8 @@ def _plain_ticks(ax: Any) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
     low, high = ax.get_xlim()
-    steps = [m * 10.0**k for k in range(-4, 5) for m in (1, 2, 5)]
+    marks = (1, 2, 5) if high < 2000 * low else (1,)
+    steps = [m * 10.0**k for k in range(-4, 5) for m in marks]
     ax.xaxis.set_major_locator(FixedLocator([s for s in steps if low <= s <= high]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
