@@ -25,8 +25,17 @@ import kapstats as ks
 
 trial = ks.datasets.load("kap-parallel")
 scores = trial.adqs[trial.adqs["AVISITN"] > 0]
-visits = scores.groupby(["TRT01P", "AVISIT"], observed=True, sort=False)["USUBJID"].nunique()
-print(visits.unstack("AVISIT").loc[list(trial.arms)].to_string())
+patterns = ks.missing_patterns(trial)
+print(patterns.meta["sentence"])
+patterns.plot()
+plt.show()
+
+# %% [markdown]
+# Who was seen when is half of the question; why they left is the other half.
+
+# %%
+ks.dropout_reasons(trial, trial.adsl).plot()
+plt.show()
 
 # %% [markdown]
 # ## The primary analysis
@@ -63,17 +72,40 @@ print(stories.pivot_table(index="contrast", columns="strategy", values="estimate
 iv = scores[scores["TRT01P"].isin(["Placebo", "KAP IV"])]
 imputed = ks.impute(iv, formula=model, arm="TRT01P", reference="Placebo", strategy="J2R")
 tipping = ks.tipping_point(imputed, [0, 5, 10, 20, 40, 60])
-figure, ax = plt.subplots(figsize=(7, 4))
-shown = tipping.frame
-ax.fill_between(shown["delta"], shown["conf_low"], shown["conf_high"], alpha=0.2, label="95% CI (jackknife)")
-ax.plot(shown["delta"], shown["estimate"], marker="o", label="KAP IV - Placebo, day 28")
-ax.axhline(0, color="black", linewidth=0.8)
-ax.set_xlabel("points of MADRS added to every imputed value of KAP IV")
-ax.set_ylabel("difference in change of MADRS, points")
+ax = tipping.plot(xlabel="points of MADRS added to every imputed value of KAP IV",
+                  ylabel="Difference in MADRS, day 28")  # fmt: skip
 ax.set_title(f"n = {iv['USUBJID'].nunique()}; jump to reference, then worse")
-ax.legend()
 plt.show()
-print("tips at", tipping.meta["tipping_point"])
+print(
+    f"first delta that tips: {tipping.meta['tipping_point']:g}; the limit passes zero at {tipping.meta['crossing']:.1f}"
+)
+
+# %% [markdown]
+# Both arms may have been misjudged: a grid of amounts. Grey cells are those in which the interval holds zero.
+
+# %%
+grid = ks.tipping_point(imputed, [0, 10, 20, 30, 40, 50], reference_deltas=[-20, -10, 0, 10, 20])
+grid.plot()
+plt.show()
+
+# %% [markdown]
+# ## What counts when treatment was stopped?
+#
+# The intercurrent events are read from ADSL, and the estimand says what each means. Here people who stopped for lack
+# of efficacy or an adverse event are back at baseline, and the others are treated as if they had gone on.
+
+# %%
+events = ks.intercurrent_events(trial)
+question = ks.Estimand(
+    "KAP against placebo", "all randomised", "change of MADRS at day 28",
+    {"ADVERSE EVENT": "composite", "LACK OF EFFICACY": "composite",
+     "LOST TO FOLLOW-UP": "hypothetical", "WITHDRAWAL BY SUBJECT": "hypothetical"},
+)  # fmt: skip
+rows = question.apply(trial, events)
+composite = ks.mmrm(model, rows[rows["AVISITN"] > 0]).lsmeans("TRT01P", by="AVISIT").contrast("trt.vs.ctrl")
+print(composite.meta["estimand"])
+composite.filter(AVISIT="Day 28")
+
 
 # %% [markdown]
 # ## Two variances
@@ -94,3 +126,14 @@ for name, result in (("jackknife", imputed), ("Rubin", drawn)):
 # %%
 print(ks.separation(primary, "AVISIT"))
 print(ks.onset_curve(primary.filter(contrast="KAP IV - Placebo"), [1, 7, 14, 21, 28]))
+responded = ks.time_to_response(trial)
+print(ks.kaplan_meier("Surv(AVAL, CNSR == 0) ~ TRT01P", responded).median())
+
+# %% [markdown]
+# ## When nearly everybody is lost
+#
+# A clinic registers 1000 people and sees 100 again, 62 of them better. "62% respond" assumes that the other 900 are the
+# same. Without that assumption the answer is a range, and an interval that covers it whatever they did.
+
+# %%
+ks.response_bounds(62, 100, 1000)
