@@ -34,7 +34,7 @@ _EXPORTS: dict[str, str] = {
     "crossover": "kapstats.response.crossover",
     "impute": "kapstats.response.imputation",
     "tipping_point": "kapstats.response.tipping_point",
-    "ImputationPlan": "kapstats.response.imputation",
+    "ImputationPlan": "kapstats.response.imputation_data",
     "Estimand": "kapstats.response.estimand",
     "intercurrent_events": "kapstats.response.intercurrent",
     "principal_effect": "kapstats.response.principal",

@@ -159,6 +159,12 @@ def test_public_names_are_those_agreed() -> None:
     )
 
 
+def test_type_checkers_see_the_public_names() -> None:
+    stub = (SOURCE / "__init__.pyi").read_text(encoding="utf-8")
+    seen = re.findall(r"^from \S+ import (\w+) as \1$", stub, flags=re.M)
+    assert sorted(seen) == sorted(kapstats._EXPORTS), "a public name was added or removed: run python tools/stub.py"
+
+
 def test_public_names_point_to_modules_of_ours() -> None:
     for name, module in kapstats._EXPORTS.items():
         assert module.split(".")[0] == "kapstats", name
