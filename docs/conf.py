@@ -5,7 +5,7 @@ from importlib import metadata
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
-import docs_pages  # noqa: E402
+import docs_pages
 
 docs_pages.write()
 
@@ -15,7 +15,7 @@ copyright = "2026, the kapstats developers"
 release = metadata.version("kapstats")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build", "_extra"]
+exclude_patterns = ["_build", "_extra", "_reference.md"]
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
 napoleon_google_docstring = False

@@ -1,7 +1,7 @@
 """Pages of the documentation that are made from other files: called by docs/conf.py before Sphinx reads.
 
-The notebooks become pages with the outputs they were executed with; the gallery of reproduced results becomes one HTML
-file beside the validation report.
+The notebooks become pages with the outputs they were executed with, the reference lists every public name, and the
+gallery of reproduced results becomes one HTML file beside the validation report.
 """
 
 from __future__ import annotations
@@ -9,22 +9,53 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+#: part of the library -> heading in the reference
+HEADINGS = {
+    "data": "Data",
+    "response": "Response",
+    "relapse": "Relapse",
+    "safety": "Safety",
+    "evidence": "Evidence",
+    "simulation": "Simulation and certification",
+    "certification": "Simulation and certification",
+    "pipeline": "Report",
+    "estimates": "Results and errors",
+}
 
 
 def write() -> None:
-    """Write docs/_notebooks/*.md and docs/_extra/gallery.html, each only when it changed."""
+    """Write docs/_notebooks/*.md, docs/_reference.md and docs/_extra/gallery.html."""
     from kapstats.evidence import gallery
     from kapstats.evidence.gallery.page import write_page
 
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         _keep(DOCS / "_notebooks" / f"{path.stem}.md", page(json.loads(path.read_text(encoding="utf-8"))))
+    _keep(DOCS / "_reference.md", reference())
     extra = DOCS / "_extra"
     extra.mkdir(exist_ok=True)
     write_page([gallery.run(name) for name in gallery.list()], extra / "gallery.html")
+
+
+def reference() -> str:
+    """Every public name under the part of the library that it is from, for autodoc."""
+    import kapstats
+
+    groups: dict[str, list[str]] = {heading: [] for heading in HEADINGS.values()}
+    for name, module in kapstats._EXPORTS.items():
+        value, part = getattr(kapstats, name), module.split(".")[1]
+        if isinstance(value, ModuleType):
+            line = f".. automodule:: {value.__name__}\n   :members:"
+        else:
+            kind = "class" if isinstance(value, type) else "function"
+            line = f".. auto{kind}:: {module}.{name}" + ("\n   :members:" if kind == "class" else "")
+        groups[HEADINGS.get(part, HEADINGS["estimates"])].append(line)
+    lines = (f"## {heading}\n\n```{{eval-rst}}\n" + "\n".join(own) + "\n```" for heading, own in groups.items())
+    return "\n\n".join(lines) + "\n"
 
 
 def page(notebook: dict[str, Any]) -> str:

@@ -19,6 +19,8 @@ from kapstats.table import Table, number
 class Line:
     """One printed number and ours.
 
+    Parameters
+    ----------
     what : which number ("56 mg: lower limit"); lines of one interval share the part before the colon
     published : as printed
     reproduced : computed from the published inputs
