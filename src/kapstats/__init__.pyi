@@ -17,6 +17,7 @@ from kapstats.evidence.fingerprint import fingerprint as fingerprint
 from kapstats.evidence import gallery as gallery
 from kapstats.evidence.meta_analysis import meta_analysis as meta_analysis
 from kapstats.evidence.meta_regression import meta_regression as meta_regression
+from kapstats.evidence.network import network_meta_analysis as network_meta_analysis
 from kapstats.evidence.reconstruct import reconstruct_ipd as reconstruct_ipd
 from kapstats.evidence.subgroups import subgroups as subgroups
 from kapstats.pipeline.run import run as run
@@ -54,11 +55,13 @@ from kapstats.response.intercurrent import intercurrent_events as intercurrent_e
 from kapstats.response.lmm import lmm as lmm
 from kapstats.response.missing import dropout_reasons as dropout_reasons
 from kapstats.response.missing import missing_patterns as missing_patterns
+from kapstats.response.missing import response_bounds as response_bounds
 from kapstats.response.mmrm import MmrmStatistics as MmrmStatistics
 from kapstats.response.mmrm import mmrm as mmrm
 from kapstats.response.onset import onset_curve as onset_curve
 from kapstats.response.onset import separation as separation
 from kapstats.response.onset import time_to_response as time_to_response
+from kapstats.response.principal import principal_effect as principal_effect
 from kapstats.response.tipping_point import tipping_point as tipping_point
 from kapstats.response.unblinding import effect_by_guess as effect_by_guess
 from kapstats.response.unblinding import expectancy_bound as expectancy_bound
