@@ -363,10 +363,53 @@ def test_the_first_block_of_a_published_certificate_can_be_made_again(certificat
     assert kept.empirical_se.isna().all() or not programme.agrees(certificate, kept, moved)
 
 
-def test_dask_gives_the_same_digest():
-    from dask.distributed import Client
+def test_a_dask_cluster_of_processes_gives_the_same_digest():
+    """Workers that are processes: the task, the scenario and the results go over the wire."""
+    from dask.distributed import Client, LocalCluster
 
     here = ks.certify("logrank", "kap-parallel", replicates=60, n=60, chunk=20).meta["digest"]
-    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
-        there = ks.certify("logrank", "kap-parallel", replicates=60, n=60, chunk=20, executor=client).meta["digest"]
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+    with cluster, Client(cluster) as client:
+        there = ks.certify("logrank", "kap-parallel", replicates=60, n=60, chunk=40, executor=client).meta["digest"]
     assert there == here
+
+
+KILLED = """
+import sys
+import kapstats as ks
+ks.certify("logrank", "kap-parallel", replicates=100_000, n=60, chunk=20, seed=4, out=sys.argv[1])
+"""
+
+
+def test_a_run_that_is_killed_resumes_to_the_same_digest(tmp_path):
+    import subprocess
+    import sys
+    import time
+
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
+    while len(list(tmp_path.rglob("*.npy"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
+    n = 20 * len(kept) + 40
+    resumed = ks.certify("logrank", "kap-parallel", replicates=n, n=60, chunk=20, seed=4, out=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "what was there is not computed again"
+    whole = ks.certify("logrank", "kap-parallel", replicates=n, n=60, chunk=100, seed=4)
+    assert resumed.meta["digest"] == whole.meta["digest"]
+
+
+def test_chunks_of_a_callable_are_not_taken_for_those_of_another_of_its_name(tmp_path):
+    def made(shift):
+        def gap(trial):
+            last = trial.adqs[trial.adqs.AVISITN == 28].groupby("TRT01P").CHG.mean()
+            return pd.DataFrame({"contrast": ["KAP IV - Placebo"], "AVISIT": ["Day 28"],
+                                 "estimate": [last["KAP IV"] - last["Placebo"] + shift]})  # fmt: skip
+
+        return gap
+
+    first, second = (
+        ks.certify(made(k), TWO, replicates=20, n=24, out=tmp_path).frame.estimate.iloc[0] for k in (0.0, 5.0)
+    )
+    assert second == pytest.approx(first + 5)

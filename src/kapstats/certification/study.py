@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import marshal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -317,12 +318,22 @@ def _stem(task: Task) -> str:
     return f"{who}-{task.scenario.name}-n{task.n}-seed{task.seed}".replace("<", "").replace(">", "")
 
 
+def _code(estimator: Callable[..., Any]) -> str:
+    """What tells a callable from another of its name: its code, its defaults and what it closes over."""
+    code = getattr(estimator, "__code__", None)
+    if code is None:
+        return repr(estimator)
+    held = [repr(cell.cell_contents) for cell in estimator.__closure__ or ()]
+    body = hashlib.sha256(marshal.dumps(code)).hexdigest()
+    return repr((body, held, estimator.__defaults__, estimator.__kwdefaults__))
+
+
 def _cache(task: Task, folder: Path | None) -> Path | None:
     """Where the chunks of this very task are kept: another estimator, scenario or level has another place."""
     if folder is None:
         return None
-    said = repr((task.estimator if isinstance(task.estimator, str) else _stem(task), digest(task.scenario), task.n,
-                 task.seed, task.level, task.targets))  # fmt: skip
+    who = task.estimator if isinstance(task.estimator, str) else _code(task.estimator)
+    said = repr((who, digest(task.scenario), task.n, task.seed, task.level, task.targets))
     return folder / "chunks" / f"{_stem(task)}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
