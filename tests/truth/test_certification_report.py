@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from kapstats.certification import programme, validation
@@ -64,3 +66,34 @@ def test_agreement_with_other_software_and_published_results_are_on_the_page(pag
 
 def test_the_page_stands_without_a_list_of_comparisons(tmp_path):
     assert validation.reference_table(tmp_path / "nothing.tsv") == ""
+
+
+def test_coverage_of_score_limits_is_what_enumeration_says():
+    """All 41 x 41 tables of two arms of 40, weighted: what the certificate of 170 risk differences estimates."""
+    from scipy.special import bdtr
+
+    from kapstats.kernels import score_intervals, two_proportions
+    from kapstats.simulation.truth import truth
+
+    n = 40
+    x1, x2 = (v.ravel().astype(float) for v in np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij"))
+    size = np.full(x1.size, float(n))
+    limits = [f(x1, size, x2, size, 0.025) for f in (score_intervals.difference_limits, two_proportions.newcombe)]
+    known = truth("kap-parallel")
+    risk = {(r["TRT01P"], r["AEBODSYS"], r["AEDECOD"]): r["value"] for r in known["incidence"]}
+
+    def chance(p):
+        return np.diff(bdtr(np.arange(n + 1), n, p), prepend=0.0)
+
+    exact = []
+    for row in known["risk_difference"]:
+        p1, p2 = (risk[arm, row["AEBODSYS"], row["AEDECOD"]] for arm in (row["TRT01P"], "Placebo"))
+        weight = np.outer(chance(p1), chance(p2)).ravel()
+        exact.append([weight[(low <= p1 - p2) & (p1 - p2 <= high)].sum() for low, high in limits])
+    score, newcombe = np.array(exact).T
+    kept = pd.read_csv(FOLDER / "risk_difference--kap-parallel--n240.csv")
+    error = np.sqrt(score * (1 - score) / kept.replicates)
+    assert (np.abs(kept.coverage - score) < 4.5 * error).all()
+    assert score.min() == pytest.approx(0.9349, abs=2e-4)
+    assert (score < 0.945).sum() == 9
+    assert newcombe.min() == pytest.approx(0.9439, abs=2e-4)

@@ -83,6 +83,20 @@ def score(d: Draw, visit: int, *names: str) -> FloatArray:
     return present(d.disposition).policy[held, visit]
 
 
+def responded(d: Draw, visit: int, *names: str) -> BoolArray:
+    """Response at a visit of those seen there."""
+    base, held = present(d.scores).base, present(d.disposition)
+    fell = base - held.policy[:, visit] >= present(d.scenario.response).response_fraction * base
+    return fell[held.observed[:, visit] & arm(d, *names)]
+
+
+def standardised_fall(d: Draw, visit: int, *names: str) -> Pair:
+    """Mean fall over the SD of the fall, with the error of a standardised mean."""
+    fall = -change(d, visit, *names)
+    ratio = float(fall.mean() / fall.std(ddof=1))
+    return ratio, float(np.sqrt((1 + ratio**2 / 2) / fall.size))
+
+
 def difference(d: Draw, visit: int, a: str, b: str) -> Pair:
     x, y = mean(change(d, visit, a)), mean(change(d, visit, b))
     return x[0] - y[0], float(np.hypot(x[1], y[1]))
@@ -197,6 +211,10 @@ TARGETS: tuple[Target, ...] = (
            lambda d: percent(~present(d.disposition).observed[:, 1])),
     Target("kap-cohort", "lost by 6 months, %", "95 (94 of 1806 seen)", "Yermus 2024", 88.0, 97.0,
            lambda d: percent(~present(d.disposition).observed[:, 2])),
+    Target("kap-registry", "response of PHQ-9 at day 28, sublingual, %", "62.8", "Hull 2022", 57.0, 68.0,
+           lambda d: percent(responded(d, 1, "Sublingual"))),
+    Target("kap-registry", "fall of PHQ-9 to day 28 in its SDs, sublingual", "1.61", "Hull 2022", 1.4, 1.85,
+           lambda d: standardised_fall(d, 1, "Sublingual"), 2),
     Target("kap-parallel", "peak after 28 mg nasal, ng/mL", "43.9 at 36 min", "model of Perez-Ruixo 2021", 43.8, 44.0,
            lambda d: typical_peak("NASAL", 28.0)),
     Target("kap-parallel", "peak after 84 mg nasal, ng/mL", "102.2 at 40 min", "model of Perez-Ruixo 2021", 102.1,
