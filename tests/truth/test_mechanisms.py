@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kapstats.errors import DataError
@@ -184,6 +185,15 @@ def test_the_response_of_a_registry_is_confounded_by_indication():
     whole, whole_error = share @ parts[:, 0], np.sqrt(share**2 @ parts[:, 1] ** 2)
     assert abs(whole - want) < 4 * np.hypot(whole_error, error)
     assert abs(pooled - want) > 5 * pooled_error
+
+
+def test_the_response_of_the_registry_moves_nothing_else():
+    whole = load("kap-registry")
+    with_it, without = (simulate(s, truth=False) for s in (whole, whole.change(response=None, dropout=None)))
+    for name in ("adae", "adex"):
+        pd.testing.assert_frame_equal(with_it.datasets[name], without.datasets[name])
+    pd.testing.assert_frame_equal(with_it.adsl[without.adsl.columns], without.adsl)
+    assert "adqs" not in without
 
 
 # ------------------------------------------------------------------------------------------------ strategies

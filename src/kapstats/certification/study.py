@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from kapstats.estimates import Estimates, meta
 from kapstats.simulation.adam import assemble
 from kapstats.simulation.draw import COMPONENTS, draw
 from kapstats.simulation.scenario import Scenario, resolve
-from kapstats.simulation.truth import PARTS, compute, digest, stored
+from kapstats.simulation.truth import PARTS, Truth, compute, digest, stored
 
 #: columns of the truth that identify a row; TRT01A of a result answers to TRT01P
 KEYS = (
@@ -183,8 +184,13 @@ def rows_of_truth(scenario: Scenario, parts: Sequence[str] | None) -> list[Row]:
     """The truth as one list of rows with their quantity; when it is not stored, only the components asked for."""
     known = stored(scenario.name) if scenario.name in _names() else None
     if known is None or known["digest"] != digest(scenario):
-        known = compute(scenario, parts=[p for p in PARTS if parts is None or p in parts])
+        known = _computed(scenario, tuple(p for p in PARTS if parts is None or p in parts))
     return [{"quantity": q, **r} for q, rows in known.items() if isinstance(rows, list) for r in rows]
+
+
+@cache
+def _computed(scenario: Scenario, parts: tuple[str, ...]) -> Truth:
+    return compute(scenario, parts=parts)
 
 
 def _names() -> list[str]:

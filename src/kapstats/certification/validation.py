@@ -50,6 +50,12 @@ def spread(values: pd.Series, digits: int, scale: float = 1.0) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def replicated(certificate: Certificate, frame: pd.DataFrame) -> str:
+    """Replicates, and how many the programme asks for where the run was shorter."""
+    run = int(frame.replicates.iloc[0])
+    return f"{run:,}" if run >= certificate.replicates else f"{run:,} of {certificate.replicates:,}"
+
+
 def summary_row(certificate: Certificate, frame: pd.DataFrame) -> list[str]:
     """One line of the summary: what was studied, the range of every measure over its estimands, the verdict."""
     passed = verdict(certificate, frame)
@@ -59,7 +65,7 @@ def summary_row(certificate: Certificate, frame: pd.DataFrame) -> list[str]:
     failed = sum(failing(frame, LEVEL))
     return [
         certificate.estimator, certificate.scenario, str(certificate.n),
-        f"{frame.replicates.iloc[0]:,}", str(len(frame)),
+        replicated(certificate, frame), str(len(frame)),
         "" if np.isnan(bias) else f"{bias:.3f}", spread(frame.se_ratio, 3), spread(frame.coverage, 2, 100),
         spread(frame.coverage_mcse, 2, 100), spread(frame.rejection, 2, 100), spread(frame.convergence, 2, 100),
         f"{word}{role}" + (f", {failed} of {len(frame)} estimands" if failed else ""), certificate.note,

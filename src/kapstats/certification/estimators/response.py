@@ -77,14 +77,14 @@ CERTIFICATES: tuple[Certificate, ...] = (
     Certificate("mmrm", "kap-parallel", 240),
     Certificate("mmrm", "kap-parallel-null", 240, note="rejection is the type I error"),
     Certificate("mmrm", "kap-two-arms", 20, note="ten subjects per arm"),
-    Certificate("mmrm", "kap-two-arms", 40, 2_000),
-    Certificate("mmrm", "kap-two-arms", 80, 2_000),
-    Certificate("mmrm-satterthwaite", "kap-two-arms", 20, 5_000, note="ten subjects per arm"),
-    Certificate("mmrm-z", "kap-two-arms", 20, 5_000, control=True, note="normal quantiles at ten subjects per arm"),
-    Certificate("mmrm", "kap-crossover", 40, 2_000),
-    Certificate("mmrm", "kap-factorial", 200, 2_000),
-    Certificate("lmm", "kap-two-arms", 12, 1_000, note="change at the last visit, random sites, six per arm"),
-    Certificate("lmm-z", "kap-two-arms", 12, 1_000, control=True, note="normal quantiles with few sites"),
+    Certificate("mmrm", "kap-two-arms", 40),
+    Certificate("mmrm", "kap-two-arms", 80),
+    Certificate("mmrm-satterthwaite", "kap-two-arms", 20, note="ten subjects per arm"),
+    Certificate("mmrm-z", "kap-two-arms", 20, control=True, note="normal quantiles at ten subjects per arm"),
+    Certificate("mmrm", "kap-crossover", 40),
+    Certificate("mmrm", "kap-factorial", 200),
+    Certificate("lmm", "kap-two-arms", 12, note="change at the last visit, random sites, six per arm"),
+    Certificate("lmm-z", "kap-two-arms", 12, control=True, note="normal quantiles with few sites"),
 )
 
 #: scenarios that only certificates use

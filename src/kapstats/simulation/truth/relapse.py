@@ -51,9 +51,10 @@ def relapse_truth(scenario: Scenario, n: int) -> dict[str, list[Row]]:
     method = f"potential outcomes, n = {moments.n}"
     area, time = [{"tau": spec.tau}], [{"time": t} for t in spec.milestones]
     constant = spec.change_day is None or all(a.late_hazard_ratio is None for a in scenario.arms)
+    form = "closed form, given site and therapist" if spec.site_sd or spec.therapist_sd else "closed form"
     ratios = [
         {"contrast": f"{a.label} - {scenario.reference.label}", "TRT01P": a.label,
-         **value_of(a.hazard_ratio / scenario.reference.hazard_ratio, None, "closed form")}
+         **value_of(a.hazard_ratio / scenario.reference.hazard_ratio, None, form)}
         for a in scenario.arms[1:]
     ]  # fmt: skip
     return {
