@@ -87,6 +87,13 @@ ae.plot("severity")
 plt.show()
 
 # %% [markdown]
+# How much higher are the odds of a worse maximum than under placebo? Proportional odds over none, mild, moderate and
+# severe use all of it in one number per route.
+
+# %%
+ae.severity_model("Dissociation").exponentiate().to_frame()[["contrast", "estimate", "conf_low", "conf_high"]].round(2)
+
+# %% [markdown]
 # Behind every count stand people. Those with most events, and everything that the first of them went through:
 
 # %%
@@ -180,6 +187,13 @@ after.groupby(["ROUTE", "MINUTE"], observed=True).CHG.std().unstack().round(1)
 # %%
 fading = course.attenuation(ae, "Dissociation").to_frame()
 fading.pivot(index="SESSION", columns="ROUTE", values="estimate").round(2)[list(ae.arms)]
+
+# %% [markdown]
+# The same question as a model: every session dosed is a row, the sessions of one subject share a random intercept.
+
+# %%
+dosed = ae.sessions("Dissociation").assign(AFTER=lambda d: d.SESSION - 1)
+ks.glmm("EVENT ~ ROUTE + AFTER + (1 | USUBJID)", dosed, family="binomial", quadrature=15).summary()
 
 # %% [markdown]
 # ## The probability of a first headache, five ways

@@ -8,6 +8,7 @@ import pytest
 
 import kapstats as ks
 from kapstats.errors import DataError, EstimabilityError, FormulaError, KapstatsWarning
+from kapstats.report.figures import style
 from kapstats.safety.exposure import exposure_adjusted
 from kapstats.safety.signals import rare_event_model
 from kapstats.safety.stratified import cmh_test
@@ -276,3 +277,16 @@ def test_partial_dates_count_unless_they_exclude_the_treatment():
     assert narrow.records.events.ASTDT.tolist() == ["2024-01", "2024", "2024-01-15", "", None]
     ended = adae.assign(AENDT=[None] * 7 + ["2024-01-03", None])
     assert ks.incidence(ended, adsl, terms=["AEDECOD"]).records.events.ASTDT.tolist()[3:] == ["", "2024-02"]
+
+
+def test_one_group_alone_has_its_tables_and_no_comparison():
+    """A single-arm trial: counts, standard tables and percentages; comparing is an error that says why."""
+    alone = graded([1, 2, 0, 1], ["K"] * 4)
+    tables = alone.standard_tables()
+    assert all(len(t.columns) == 2 for t in tables.values())
+    assert len(alone.table(comparison=True).columns) == 2
+    assert alone.plot("dot", ax=style.blank(6, 3)) is not None
+    assert alone.time_to_first()["estimate"].iloc[-1] == 0.75
+    for refused in (alone.compare, alone.severity_model):
+        with pytest.raises((FormulaError, EstimabilityError), match=r"one group|one category|no contrast"):
+            refused()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FloatArray
-from kapstats.errors import DataError
+from kapstats.errors import DataError, FormulaError
 
 if TYPE_CHECKING:
     from kapstats.safety.incidence import Incidence
@@ -29,6 +29,8 @@ def contrasts(ae: Incidence) -> list[str]:
 
 def design(ae: Incidence, covariates: Sequence[str]) -> FloatArray:
     """(subjects, groups - 1 + columns) without an intercept; a subject without a covariate's value is an error."""
+    if len(ae.arms) < 2:
+        raise FormulaError(f"{ae.by} has one group only ({ae.arms[0]}): there is no contrast.")
     groups = [(ae.records.arm == i).astype(float) for i in others(ae)]
     extra = [column for name in covariates for column in dummies(ae.records.subjects, name)]
     return np.column_stack([*groups, *extra])

@@ -39,7 +39,7 @@ def layout(
     sort : descending (subjects over all groups but the reference), alphabetical, difference (largest minus reference),
         or the name of a group (descending in it). Ties are alphabetical; rows stay under their wider term
     comparison : one more column for every group but the reference: its risk difference in percentage points with the
-        interval of `method` at `level`, as `Incidence.compare` gives it
+        interval of `method` at `level`, as `Incidence.compare` gives it; none where there is one group only
 
     Returns
     -------
@@ -49,6 +49,7 @@ def layout(
     ----------
     FDA (2022), Standard Safety Tables and Figures: Integrated Guide (risk difference beside n and %).
     """
+    comparison = comparison and len(ae.arms) > 1
     score, said = _score(ae, sort)
     keys, subjects, n_events = _wide(ae)
     kept = _kept(ae, keys, subjects, min_percent)

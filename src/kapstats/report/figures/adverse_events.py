@@ -53,6 +53,8 @@ def plot(ae: Incidence, kind: str = "dot", ax: Any = None, **options: Any) -> An
         first, second = options.pop("groups", (ae.reference, ae.arms[-1]))
         pair, frame = (sized(ae, first), sized(ae, second)), with_sizes(ae, percentages(ae))
         return butterfly.butterfly(frame, groups=pair, term="event", by=ae.by, ax=ax, **options)
+    if kind == "dot" and len(ae.arms) == 1:
+        return dot.dot(with_sizes(ae, percentages(ae)), term="event", by=ae.by, ax=ax, **options)
     shown = with_sizes(ae, differences(ae, **compared))
     if kind == "dot":
         reference = str(compared.get("reference") or ae.reference)
