@@ -21,13 +21,16 @@ import kapstats as ks
 from kapstats.data.conditions import holds
 from kapstats.data.trial import Trial
 from kapstats.errors import DataError, FormulaError
+from kapstats.kernels import product_limit
 from kapstats.pipeline import output
 from kapstats.pipeline.compare import compare
 from kapstats.pipeline.draft import draft
 from kapstats.pipeline.kinds import Incidence, Mmrm, Survival
-from kapstats.pipeline.plan import folder, parse, read
+from kapstats.pipeline.plan import CHOICES, folder, parse, read
 from kapstats.pipeline.run import run
 from kapstats.pipeline.select import select
+from kapstats.relapse.cox import TIES
+from kapstats.response import small_sample
 
 SMALL = """
 [study]
@@ -97,6 +100,10 @@ BROKEN = [
     (SMALL + "\n" + SMALL.split("\n\n", 1)[1], r"stands twice"),
     (SMALL + 'times = "soon"\n', r"times = 'soon': expected a number"),
     (SMALL + "[defaults]\nlevl = 0.9\n", r"\[defaults\] has no key 'levl'\. Did you mean 'level'\?"),
+    (SMALL + '[defaults]\nlevel = "a"\n', r"line 12: level = 'a': expected a number"),
+    (SMALL + '[[documents]]\nformats = ["rtf"]\n', r"line 11: documents has to be a table"),
+    (SMALL + 'conf_type = "loglog"\n', r"line 11: conf_type = 'loglog'\. Did you mean 'log-log'\?"),
+    (SMALL + 'ties = "effron"\n', r"line 11: ties = 'effron'\. Did you mean 'efron'\?"),
     ("[study\n", r"not valid TOML.*line 1"),
 ]  # fmt: skip
 
@@ -105,6 +112,12 @@ BROKEN = [
 def test_a_broken_plan_names_line_and_remedy(text: str, message: str) -> None:
     with pytest.raises(FormulaError, match=message):
         parse(text, "my.toml")
+
+
+def test_the_values_that_a_plan_may_give_are_those_of_the_estimators() -> None:
+    assert CHOICES["df"] == small_sample.DF
+    assert CHOICES["conf_type"] == product_limit.CONF_TYPES
+    assert CHOICES["ties"] == TIES
 
 
 def test_lines_are_right_behind_texts_of_several_lines() -> None:
@@ -238,6 +251,7 @@ def test_an_output_set_aside_by_an_interrupted_run_comes_back(tmp_path: Path) ->
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from kapstats.kernels import product_limit
 from kapstats.pipeline import output
 
 real, stage = os.replace, sys.argv[2]

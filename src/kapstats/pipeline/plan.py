@@ -20,8 +20,19 @@ from kapstats.pipeline.kinds import KINDS, Analysis, Documents, Study
 from kapstats.pipeline.lines import Lines
 
 TABLES = ("study", "documents", "levels", "defaults", "analysis")
-#: keys with a fixed set of values
+#: keys with a fixed set of values; a test holds them to those of the estimators
 CHOICES: dict[str, tuple[str, ...]] = {
+    "df": (
+        "satterthwaite",
+        "kenward-roger",
+        "kenward-roger-linear",
+        "kenward-roger-mmrm",
+        "between-within",
+        "residual",
+        "normal",
+    ),
+    "conf_type": ("plain", "log", "log-log", "logit", "arcsin"),
+    "ties": ("efron", "breslow", "exact", "kalbfleisch-prentice"),
     "adjust": ("none", "bonferroni", "holm", "hochberg", "sidak", "tukey", "dunnett", "mvt"),
     "show": ("logrank", "cox", "zph", "rmst"),
     "better": ("lower", "higher"),
@@ -143,7 +154,7 @@ def _levels(name: str, value: Any, lines: Lines) -> tuple[Any, ...] | None:
 def _table(content: Mapping[str, Any], name: str, lines: Lines) -> dict[str, Any]:
     found = content.get(name, {})
     if not isinstance(found, dict):
-        raise lines.error(("", 0, name), f"{name} has to be a table: [{name}].")
+        raise lines.error((name, 0, ""), f"{name} has to be a table: [{name}].")
     return dict(found)
 
 
@@ -168,7 +179,10 @@ def _analysis(i: int, raw: Mapping[str, Any], defaults: Mapping[str, Any], lines
     for key in defaults:
         if key not in everything - {"name", "title", "formula"}:
             raise lines.error(("defaults", 0, key), f"[defaults] has no key {key!r}.{nearest(key, everything)}")
-    inherited = {k: v for k, v in defaults.items() if k in known}
+    hints = typing.get_type_hints(cls)
+    inherited = {k: v for k, v in defaults.items() if k in known and k not in raw}
+    for key, value in inherited.items():
+        _convert(value, hints[key], ("defaults", 0, key), lines)
     own = {k: v for k, v in raw.items() if k != "kind"}
     return _checked(_build(cls, inherited | own, ("analysis", i), f"[[analysis]] {kind}", lines), i, lines)
 
