@@ -103,6 +103,31 @@ def test_missing_values_are_a_row_and_the_denominator_is_named():
     assert coded["level"].tolist() == ["0", "1"]
 
 
+def test_subjects_without_a_group_are_told_and_no_arm_is_taken_for_the_total():
+    adsl = {"USUBJID": [1, 2, 3, 4], "TRT01P": ["A", "A", "Total", None], "AGE": [40, 50, 30, 50]}
+    table = ks.baseline_table(adsl)
+    assert table.table().columns == ("", "A (N=2)", "Total (N=1)", "All subjects (N=4)")
+    assert "4 subjects; 1 without TRT01P are in the total alone." in table.to_text()
+    assert "3 subjects; 1 without TRT01P are left out." in ks.baseline_table(adsl, total=False).to_text()
+
+
+def test_dates_are_counted_by_day_and_missing_values_alone_give_no_number():
+    adsl = {"USUBJID": [1, 2], "TRT01P": ["A", "B"], "DT": pd.to_datetime(["2024-01-01"] * 2), "AGE": [np.nan] * 2}
+    table = ks.baseline_table(adsl, variables=["DT", "AGE"])
+    assert table.filter(variable="DT", level="2024-01-01", TRT01P="Total")["n"].tolist() == [2.0]
+    assert table.filter(variable="AGE", TRT01P="A")["mean"].isna().all()
+
+
+@pytest.mark.parametrize(("convention", "shown"), [("SAS", "1 (6.3%)"), ("R", "1 (6.2%)")])
+def test_the_convention_of_rounding_is_followed_and_said(convention, shown):
+    adsl = {"USUBJID": range(16), "TRT01P": ["A"] * 16, "SEX": ["F"] + ["M"] * 15, "DCSREAS": ["Other"] + [None] * 15}
+    for table in (ks.baseline_table(adsl, convention=convention), ks.disposition(adsl, convention=convention)):
+        assert any(shown in row for row in table.table().rows)
+        said = {"SAS": "rounded half away from zero", "R": "halves to even"}[convention]
+        assert said in " ".join(table.to_text().split())
+        assert any(said in text for text in table.meta["conventions"])
+
+
 def test_percentages_round_half_away_from_zero():
     adsl = pd.DataFrame({"USUBJID": range(80), "TRT01P": "A", "SEX": ["F"] * 1 + ["M"] * 79})
     table = ks.baseline_table(adsl, variables=["SEX"], total=False).table()

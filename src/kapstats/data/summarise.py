@@ -27,11 +27,13 @@ class Groups:
 
     names : the groups in order
     rows : per group a mask over the subjects; a total column holds them all
+    total : whether the last column holds all subjects
     """
 
     column: str
     names: tuple[str, ...]
     rows: tuple[np.ndarray, ...]
+    total: bool
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -48,13 +50,13 @@ def groups(subjects: pd.DataFrame, by: str | None, total: bool) -> Groups:
     """One group per level of `by` in the order of the data standard, then the total."""
     everyone = np.ones(len(subjects), dtype=bool)
     if by is None:
-        return Groups("group", ("All subjects",), (everyone,))
+        return Groups("group", ("All subjects",), (everyone,), True)
     found = natural_levels(subjects, by)
     names = [text(v) for v in found.values]
     rows = [found.codes == i for i in range(len(names))]
     if total:
-        names, rows = [*names, "Total"], [*rows, everyone]
-    return Groups(by, tuple(names), tuple(rows))
+        names, rows = [*names, "All subjects" if "Total" in names else "Total"], [*rows, everyone]
+    return Groups(by, tuple(names), tuple(rows), total)
 
 
 def natural_levels(frame: pd.DataFrame, column: str) -> frames.Levels:
@@ -156,6 +158,8 @@ def level_rows(
     subjects: pd.DataFrame, name: str, columns: Groups, denominator: str, convention: str
 ) -> tuple[list[dict[str, Any]], Cells]:
     """Numbers and printed rows of a categorical variable, missing values as a level of their own."""
+    if pd.api.types.is_datetime64_any_dtype(subjects[name].dtype):
+        subjects = subjects.assign(**{name: subjects[name].dt.strftime("%Y-%m-%d")})
     found = natural_levels(subjects, name)
     names, codes = [text(v) for v in found.values], found.codes
     if (codes < 0).any():
@@ -181,10 +185,13 @@ def share(n: float, size: float) -> float:
 
 
 def who(trial: Any, columns: Groups) -> str:
-    """How many subjects a table is about, and of which population."""
-    size = columns.sizes[-1] if columns.names[-1] in ("Total", "All subjects") else sum(columns.sizes)
+    """How many subjects a table is about, of which population, and how many of them are in no group."""
+    grouped = np.any(columns.rows[:-1] if columns.total and len(columns.rows) > 1 else columns.rows, axis=0)
+    size = columns.sizes[-1] if columns.total else sum(columns.sizes)
     inside = f" in {' and '.join(trial.populations)}" if isinstance(trial, Trial) and trial.populations else ""
-    return f"{size} subjects{inside}."
+    absent = int((~grouped).sum())
+    where = "in the total alone" if columns.total else "left out"
+    return f"{size} subjects{inside}" + (f"; {absent} without {columns.column} are {where}." if absent else ".")
 
 
 def summarise(

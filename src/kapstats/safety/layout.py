@@ -141,13 +141,13 @@ def _kept(ae: Incidence, keys: pd.DataFrame, subjects: IntArray, min_percent: fl
     for i in np.flatnonzero(leaf & reach):
         path = tuple(keys.iloc[i][list(ae.terms)])
         branches |= {path[:depth] for depth in range(len(path))}
-    paths = [tuple(v for v in row if v != "") for row in keys[list(ae.terms)].itertuples(index=False)]
+    paths = [tuple(v for v in row if v != "") for row in keys[list(ae.terms)].to_numpy(dtype=object)]
     return [bool(reach[i]) if leaf[i] else paths[i] in branches or not paths[i] for i in range(len(keys))]
 
 
 def _ordered(keys: pd.DataFrame, score: FloatArray, terms: list[str]) -> list[int]:
     """Rows in the order of their paths: each step of a path is ranked by its own score, then by name."""
-    paths = [tuple(v for v in row if v != "") for row in keys[terms].itertuples(index=False)]
+    paths = [tuple(v for v in row if v != "") for row in keys[terms].to_numpy(dtype=object)]
     own = {path: float(s) for path, s in zip(paths, score, strict=True)}
     group = (keys["level"] == "GROUP").to_numpy()
 
