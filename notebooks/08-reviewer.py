@@ -109,10 +109,29 @@ trials = trials[trials["study"].isin(["fedgchin2019", "daly2019", "ionescu2021"]
 pooled = ks.meta_analysis(trials, measure="RD", model="reml", ci="hartung-knapp-adhoc")
 pooled
 
+# %%
+pooled.plot()
+
 # %% [markdown]
 # These trials share one route. Across routes the same arithmetic would mislead: no randomised comparison of routes at
 # psychiatric doses was found in print, so a table by route across trials compares doses, drugs and ways of asking as
 # much as routes. Contrasts within trials, against their own control, are what can be pooled.
+
+# %%
+ks.gallery.run("side-effects-by-route").figure
+
+# %% [markdown]
+# Each trial stands beside its own control, and ECT is no placebo: headache is rarer with ketamine than with ECT, and
+# that says nothing about routes. Rare events are pooled from the counts themselves; a study without any event has a say
+# in the beta-binomial model only:
+
+# %%
+rare = pd.DataFrame(
+    {"study": list("ABCDE"), "x1": [1, 0, 4, 0, 2], "n1": [50, 42, 110, 30, 76], "x2": [0, 0, 1, 0, 1]}
+).assign(n2=[48, 42, 112, 31, 70])
+models = ["mantel-haenszel", "peto", "glmm", "glmm-fixed-levels", "beta-binomial"]
+by_model = {m: ks.meta_analysis(rare, "OR", m) for m in models}
+pd.DataFrame({m: {**r.to_frame().iloc[0][["estimate", "std_error"]], "k": r.meta["k"]} for m, r in by_model.items()}).T
 
 # %% [markdown]
 # ## 5. And the curve?
@@ -128,3 +147,19 @@ times = range(0, int(relapse["AVAL"].max()), 30)
 at_risk = pd.DataFrame({"time": times, "n_risk": [int((relapse["AVAL"] >= t).sum()) for t in times]})
 again = ks.reconstruct_ipd(curve[["time", "estimate"]], at_risk, total_events=int((relapse["CNSR"] == 0).sum()))
 again.meta["sentence"], len(relapse), int((relapse["CNSR"] == 0).sum())
+
+# %% [markdown]
+# ## 6. One file to attach
+#
+# Findings, methods and reproductions on one page that loads nothing, and as csv:
+
+# %%
+import tempfile
+from pathlib import Path
+
+from kapstats.evidence.pack import write_pack
+
+elekt = ks.fingerprint("55.4%", 195, "41.2%", 170, printed=("3.9", "24.2"))
+page = Path(tempfile.mkdtemp()) / "pack.html"
+write_pack(page, audit=findings, fingerprints={"ELEKT-D": elekt}, reproductions=[ks.gallery.run("elekt-d")])
+sorted(p.name for p in page.parent.iterdir())
