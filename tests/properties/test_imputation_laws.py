@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kapstats.errors import DataError, FormulaError, KapstatsWarning
+from kapstats.errors import ConvergenceError, DataError, FormulaError, KapstatsWarning
 from kapstats.inference.pooling import rubin
 from kapstats.kernels import downdating, gibbs, pattern_moments
 from kapstats.kernels.reference_based import STRATEGIES, conditional, joint_covariance, joint_mean
@@ -69,6 +69,33 @@ def test_refits_from_the_cross_products_of_all_are_the_refits_in_full(structure)
     joined = imputation_model.refit_without(imputed.wide, imputed.model)
     assert joined.kept.all()
     np.testing.assert_allclose(joined.beta, slow.beta, atol=3e-8)
+
+
+@pytest.mark.parametrize("lost", [1, 3, 39])
+def test_refits_that_fail_are_counted_and_never_end_the_run(lost, monkeypatch):
+    """Fails on purpose for `lost` of 40 subjects; with fewer than two refits there is no error to report."""
+    from dataclasses import replace
+
+    from kapstats.response import imputation
+
+    whole = imputation.refit_without
+
+    def some_fail(wide, start):
+        found = whole(wide, start)
+        kept = found.kept.copy()
+        kept[:lost] = False
+        return replace(found, kept=kept, beta=np.where(kept[:, None], found.beta, np.nan))
+
+    imputed = impute(trial(), plan(strategy="J2R"))
+    complete = imputed.analyse("arm + base")["std_error"]
+    monkeypatch.setattr(imputation, "refit_without", some_fail)
+    if lost == 39:
+        with pytest.raises(ConvergenceError, match="1 of 40 refits converged"):
+            imputed.analyse("arm + base")
+        return
+    with pytest.warns(KapstatsWarning, match=f"{lost} of 40 refits of the jackknife did not converge"):
+        found = imputed.analyse("arm + base")
+    np.testing.assert_allclose(found["std_error"], complete, rtol=0.35)
 
 
 def test_a_callable_gives_what_the_built_in_analysis_gives():

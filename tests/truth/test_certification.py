@@ -343,6 +343,9 @@ HEAVY = (
     "risk_difference-standardised--kap-registry--n2000",
     "risk_difference-pooled--kap-registry--n2000",
     "impute-j2r-jackknife--kap-two-arms-null--n40",
+    *(f"impute-{kind}--kap-two-arms-leaving-null--n80" for kind in ("mar-jackknife", "mar-rubin")),
+    *(f"impute-{kind}--kap-two-arms-leaving-null--n80" for kind in ("j2r-jackknife", "j2r-rubin")),
+    "impute-mar-jackknife--kap-two-arms-leaving--n80",
 )
 PUBLISHED = [c for c in programme.PROGRAMME if (CERTIFICATES / f"{c.name}.csv").exists()]
 
