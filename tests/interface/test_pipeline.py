@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -408,6 +409,21 @@ def test_faults_of_the_data_stand_in_the_report_and_impossible_numbers_stop_it()
             )
     unused = trial.with_data(advs=adqs.assign(CHG=np.inf))
     assert run(parse(FULL), unused).warnings == ()
+
+
+def test_results_data_say_variable_groups_statistic_and_method() -> None:
+    text = FULL + '[[analysis]]\nkind = "baseline"\nname = "who"\ntitle = "Who"\nvariables = ["SAFFL"]\n'
+    done = run(parse(text), full_trial())
+    ard = pd.read_csv(io.BytesIO(done.files["results/ard.csv"]))
+    ends = ["stat_name", "stat", "stat_fmt", "method", "conf_level", "warning"]
+    assert ard.columns[:3].tolist() == ["analysis", "result", "variable"]
+    assert ard.columns[-6:].tolist() == ends
+    about = ard.groupby("analysis")["variable"].unique().map(list).to_dict()
+    assert about == {"relapse": ["Surv(AVAL, CNSR == 0)"], "change": ["CHG"], "events": ["AEDECOD"], "who": ["SAFFL"]}
+    row = ard.query("result == 'lsmeans' and TRT01P == 'KAP' and AVISIT == 'Day 14' and stat_name == 'estimate'")
+    shown = done["change"]["lsmeans"].filter(TRT01P="KAP", AVISIT="Day 14").frame["estimate"]
+    assert row["stat"].tolist() == pytest.approx(shown.tolist())
+    assert row["method"].notna().all()
 
 
 def test_hostile_labels_stay_text(small: Trial) -> None:

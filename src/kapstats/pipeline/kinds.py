@@ -71,6 +71,11 @@ class Analysis:
     page_rows: int = 0
     page_by_heading: bool = False
 
+    @property
+    def variable(self) -> str:
+        """What the statistics are about: the response of the formula, a parameter, a term."""
+        return str(getattr(self, "formula", "")).split("~")[0].strip()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mmrm(Analysis):
@@ -143,6 +148,11 @@ class Incidence(Analysis):
     min_percent: float = 5.0
     figure_terms: int = 12
 
+    @property
+    def variable(self) -> str:
+        """The narrowest term."""
+        return self.terms[-1] if self.terms else "any event"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course(Analysis):
@@ -164,6 +174,11 @@ class Course(Analysis):
     baseline: bool = False
     threshold: float = 4.0
     label: str = "CADSS total score"
+
+    @property
+    def variable(self) -> str:
+        """The parameter."""
+        return self.parameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +269,11 @@ class Subgroups(Analysis):
     reference: str | None = None
     label: str = "Outcome"
     better: str = "lower"
+
+    @property
+    def variable(self) -> str:
+        """The response."""
+        return self.response
 
 
 KINDS: dict[str, type[Analysis]] = {

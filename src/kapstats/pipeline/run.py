@@ -186,7 +186,7 @@ def _files(
             files[f"results/{block.name}-{result.name}.csv"] = _csv(result.estimates.frame)
         for picture in block.pictures:
             files[f"figures/{block.name}-{picture.name}.svg"] = f"{picture.svg.rstrip()}\n".encode()
-    files["results/ard.csv"] = _ard(blocks)
+    files["results/ard.csv"] = _ard(plan, blocks)
     files |= documents.files(plan, blocks)
     files["run.log"] = _log(plan, trial, blocks, found).encode()
     made = manifests.manifest(plan, trial, source, files)
@@ -208,25 +208,27 @@ def _harmless(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def _ard(blocks: tuple[Block, ...]) -> bytes:
-    """All results as analysis results data, one row per statistic."""
+def _ard(plan: Plan, blocks: tuple[Block, ...]) -> bytes:
+    """All results as analysis results data, one row per statistic: of which variable, in which groups."""
     import pandas as pd
 
     from kapstats import frames
 
     parts = []
-    for block in blocks:
+    for analysis, block in zip(plan.analyses, blocks, strict=True):
         for result in (r for r in block.results if r.estimates.meta.get("method") != "listing"):
             long = frames.to_pandas(result.estimates.to_ard())
             long.insert(0, "result", result.name)
+            if "variable" not in long:
+                long.insert(1, "variable", analysis.variable)
             parts.append(long.assign(analysis=block.name))
     if not parts:
         return b""
     columns = list(dict.fromkeys(c for part in parts for c in part.columns))
     whole = pd.DataFrame({c: [v for part in parts for v in _column(part, c)] for c in columns})
     ends = ["stat_name", "stat", "stat_fmt", "method", "conf_level", "warning"]
-    groups = [c for c in whole.columns if c not in ("analysis", "result", *ends)]
-    return _csv(whole[["analysis", "result", *groups, *ends]])
+    groups = [c for c in whole.columns if c not in ("analysis", "result", "variable", *ends)]
+    return _csv(whole[["analysis", "result", "variable", *groups, *ends]])
 
 
 def _column(part: Any, name: str) -> list[Any]:
