@@ -346,6 +346,30 @@ def test_four_clusters_have_two_degrees_of_freedom() -> None:
         assert np.isnan(ks.lmm("y ~ arm + (1 | g)", uneven).coefficients["p_value"]).any()
 
 
+def test_the_convention_of_information_criteria_is_named() -> None:
+    data = design(1)
+    fit = quiet("y ~ a + (1 | g)", data)
+    assert fit.coefficients.meta["convention"] == "R lme4"
+    assert fit.aic == pytest.approx(-2 * fit.loglik + 2 * 4)
+    visits = data.assign(v=data.groupby("g").cumcount() % 5).drop_duplicates(["g", "v"])
+    other = ks.mmrm("y ~ a + cs(v | g)", visits)
+    assert other.coefficients.meta["convention"] == "SAS"
+    assert other.aic == pytest.approx(-2 * other.loglik + 2 * 2)
+
+
+def test_type_three_tests_take_one_row_per_coefficient() -> None:
+    """R lmerTest 3.1-3 on the same data: F 0.14621087 on 2 and 8.19093 df (one term), as contestMD 8.15284 df."""
+    rng = np.random.default_rng(11)
+    data = pd.DataFrame({"g": rng.integers(0, 8, 70), "arm": rng.choice(list("abc"), 70, p=[0.6, 0.25, 0.15])})
+    data["y"] = rng.normal(size=8)[data["g"]] * 1.5 + (data["arm"] == "c") + rng.normal(size=70)
+    data["y"] += rng.normal(size=(8, 3))[data["g"], data["arm"].map({"a": 0, "b": 1, "c": 2})]
+    fit = quiet("y ~ arm + (1 | g/arm)", data, df="satterthwaite")
+    for kind in (2, 3):
+        row = fit.anova(type=kind).frame.iloc[0]
+        np.testing.assert_allclose([row["statistic"], row["df"]], [0.14621087, 8.19093], rtol=1e-5)
+    assert fit.joint(np.eye(3)[1:]).df == pytest.approx(8.15284, rel=1e-5)
+
+
 def test_tables_go_back_as_the_callers_kind() -> None:
     polars = pytest.importorskip("polars")
     fit = quiet("y ~ a + x + (1 | g)", polars.DataFrame(design(1)))

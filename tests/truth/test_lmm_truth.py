@@ -11,7 +11,7 @@ import pytest
 import kapstats as ks
 from kapstats.errors import KapstatsWarning
 from kapstats.kernels import random_effects_fit as kernel
-from tests.truth.mixed_study import better_elsewhere, coverage, dense_of, gaps, twins
+from tests.truth.mixed_study import better_elsewhere, coverage, dense_of, gaps, individual, twins
 
 REPLICATES = 300
 
@@ -22,6 +22,14 @@ def test_kenward_roger_covers_where_the_normal_reference_fails(clusters: int) ->
     margin = 3 * np.sqrt(0.95 * 0.05 / REPLICATES)
     assert abs(found["kenward-roger"] - 0.95) < margin
     assert found["normal"] < 0.95 - margin
+
+
+def test_intervals_of_single_subjects_hold_what_they_say() -> None:
+    """The control, the interval of the fixed part alone, does not hold a subject's own mean."""
+    found = individual(12, 40)
+    assert 0.90 < found["own mean"] < 0.98
+    assert 0.90 < found["next observation"] < 0.98
+    assert found["fixed part alone"] < 0.80
 
 
 def test_dense_algebra_and_random_restarts_agree() -> None:

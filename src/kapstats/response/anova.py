@@ -67,14 +67,17 @@ def hypotheses(
 ) -> list[tuple[Term, FloatArray]]:
     """(term, L) with L (num_df, q) over all columns of the design; no rows where nothing of a term is estimable.
 
-    form : rows of a type III hypothesis, on which only Satterthwaite's joint df depend: "deviation", levels against the
-        mean of levels (as R mmrm), or "reference", one row per coefficient (as R lmerTest)
+    form : rows of a hypothesis, on which only Satterthwaite's joint df depend: "deviation", levels against the mean of
+        levels (as R mmrm), or "reference" (as R lmerTest), one row per coefficient, under type II and in a model of one
+        term as the sequential (Doolittle) reduction of X'X leaves them
     """
     if type not in (2, 3):
         raise FormulaError(f"type={type!r}: choose 2 or 3.")
     terms = [t for t in design.terms if t.factors]
+    if form == "reference" and (type == 2 or len(terms) == 1):
+        return [(t, _sequential(_type_two(design, t, gram), design, t)) for t in terms]
     if type == 2:
-        return [(t, _plain_form(_type_two(design, t, gram), design, t)) for t in terms]
+        return [(t, _plain_form(_unit_basis(_type_two(design, t, gram)), design, t)) for t in terms]
     full = _full_columns(design, used)
     plain = [(t, _plain_form(_type_three(design, t, *full), design, t)) for t in terms]
     return plain if form == "reference" else [(t, _turned(L, design, t)) for t, L in plain]
@@ -193,6 +196,11 @@ def _row_basis(a: FloatArray) -> FloatArray:
     return v[s > 1e-9 * max(s.max(initial=0.0), 1e-300)]
 
 
+def _unit_basis(rows: FloatArray) -> FloatArray:
+    """A basis of rows whose lengths say nothing (products of columns in their own units)."""
+    return _row_basis(rows / np.linalg.norm(rows, axis=1, keepdims=True)) if len(rows) else rows
+
+
 def _type_two(design: Design, term: Term, gram: FloatArray) -> FloatArray:
     q = len(design.names)
     kept = ~design.aliased
@@ -206,4 +214,13 @@ def _type_two(design: Design, term: Term, gram: FloatArray) -> FloatArray:
     swept = unit - unit[:, below] @ np.linalg.solve(unit[np.ix_(below, below)], unit[below])
     rows = swept[mine & kept]
     rows[:, ~(kept & (mine | higher))] = 0.0
-    return _row_basis(rows * scale) if len(rows) else np.zeros((0, q))
+    return rows * scale * scale[mine & kept][:, None]
+
+
+def _sequential(rows: FloatArray, design: Design, term: Term) -> FloatArray:
+    """Each coefficient after those before it: the unit upper triangle of the term's own block of the swept X'X."""
+    own = np.arange(term.start, term.stop)[~design.aliased[term.start : term.stop]]
+    if not len(own):
+        return rows
+    upper = np.linalg.cholesky(rows[:, own]).T
+    return np.asarray(np.linalg.solve(upper.T, rows) / np.diag(upper)[:, None])
