@@ -80,7 +80,7 @@ def test_report_opens_and_answers(report: Path, tmp_path: Path, width: int, sche
     title = re.search(r"<title>(.*?)</title>", html, flags=re.S)
     assert title is not None
     said = json.loads(unescape(title[1]))
-    assert said["sections"] == ["response", "relapse", "safety"]
+    assert said["sections"] == ["subjects", "response", "relapse", "safety"]
     assert said["overflow"] <= 0
     assert len(said["figures"]) == 7
     assert min(said["figures"]) > 300
