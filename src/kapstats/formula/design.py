@@ -83,6 +83,7 @@ def evaluate(expression: str, frame: pd.DataFrame) -> FloatArray:
     [1.0, 0.0]
     """
     tree, names = _tree(expression, tuple(map(str, frame.columns)))
+    frames.require(frame, names)
     missing = frame[list(names)].isna().any(axis=1).to_numpy() if names else np.zeros(len(frame), dtype=bool)
     with np.errstate(all="ignore"):
         try:
@@ -452,9 +453,8 @@ def _basis(expression: str, frame: pd.DataFrame, state: dict[str, Any]) -> Float
 
     call = _basis_call(expression)
     assert call is not None
-    assert isinstance(call.func, ast.Name)
-    if not call.args:
-        raise FormulaError(f"{expression}: names no column.")
+    if not isinstance(call.func, ast.Name) or not call.args:
+        raise FormulaError(f"{expression}: is no basis of a column, such as poly(x, 2).")
     x = np.broadcast_to(np.asarray(_number(_walk(call.args[0], frame, expression), expression), float), len(frame))
     try:
         rest = [ast.literal_eval(a) for a in call.args[1:]]
