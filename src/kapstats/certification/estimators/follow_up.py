@@ -242,13 +242,13 @@ ESTIMATORS: tuple[Estimator, ...] = (
 )  # fmt: skip
 
 CERTIFICATES: tuple[Certificate, ...] = (
-    Certificate("fine_gray", "kap-two-arms", 200, 4_000),
+    Certificate("fine_gray", "kap-two-arms", 200),
     Certificate("fine_gray-as-censored", "kap-two-arms", 200, 1_000, control=True,
                 note="the other cause as censoring estimates another ratio"),
     Certificate("gray_test", "kap-two-arms", 200, 5_000, note="rejection is the type I error"),
     Certificate("gray_test-as-censored", "kap-two-arms", 200, 1_000, control=True,
                 note="the other cause differs, the log-rank test takes it for an effect"),
-    Certificate("recurrent-lwyy", "kap-two-arms", 200, 4_000),
+    Certificate("recurrent-lwyy", "kap-two-arms", 200),
     Certificate("recurrent-model-based", "kap-two-arms", 200, 1_000, control=True,
                 note="events of a subject are not independent"),
     Certificate("mean_cumulative_function", "kap-two-arms", 200, 2_000),
