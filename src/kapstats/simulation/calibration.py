@@ -192,8 +192,6 @@ TARGETS: tuple[Target, ...] = (
     Target("kap-parallel", "systolic rise at 40 min, intravenous, mmHg", "7.4, 16.0", "741 and 2342 infusions", 7.4,
            16.0,
            lambda d: systolic_rise(d, IV)),
-    Target("kap-parallel", "systolic rise at 40 min, nasal, mmHg", "7 to 9 (from memory)", "US label", 6.0, 10.0,
-           lambda d: systolic_rise(d, NASAL)),
     Target("kap-parallel", "relapsed by day 56 of follow-up, intravenous, %", "about 50 (median 57 days)", "KetECT",
            40.0,
            60.0, lambda d: relapsed(d, 60, IV)),
