@@ -204,12 +204,12 @@ CERTIFICATES: tuple[Certificate, ...] = (
     Certificate("meta_analysis-dl-normal", "independent-trials", 5, control=True, note="5 trials"),
     Certificate("meta_analysis-mantel-haenszel", "independent-trials", 60, note="rare events"),
     Certificate("meta_analysis-corrected", "independent-trials", 60, control=True, note="one half in zero cells"),
-    Certificate("meta_analysis-beta-binomial", "independent-trials", 30, 1_000, note="rare events"),
-    Certificate("meta_analysis-summed-counts", "independent-trials", 30, 1_000, control=True, note="studies ignored"),
-    Certificate("meta_regression", "independent-trials", 10, 5_000),
-    Certificate("meta_regression-common-normal", "independent-trials", 10, 5_000, control=True, note="tau^2 ignored"),
-    Certificate("reconstruct_ipd", "independent-trials", 2, 1_000, note="clicks within 0.003, numbers at risk"),
-    Certificate("reconstruct_ipd-curve-only", "independent-trials", 2, 1_000, control=True, note="no numbers at risk"),
+    Certificate("meta_analysis-beta-binomial", "independent-trials", 30, note="rare events"),
+    Certificate("meta_analysis-summed-counts", "independent-trials", 30, control=True, note="studies ignored"),
+    Certificate("meta_regression", "independent-trials", 10),
+    Certificate("meta_regression-common-normal", "independent-trials", 10, control=True, note="tau^2 ignored"),
+    Certificate("reconstruct_ipd", "independent-trials", 2, note="clicks within 0.003, numbers at risk"),
+    Certificate("reconstruct_ipd-curve-only", "independent-trials", 2, control=True, note="no numbers at risk"),
 )
 
 #: scenarios that only certificates use

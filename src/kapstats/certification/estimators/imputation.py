@@ -74,14 +74,14 @@ ESTIMATORS: tuple[Estimator, ...] = (
 )
 
 CERTIFICATES: tuple[Certificate, ...] = (
-    Certificate("impute-mar-jackknife", "kap-two-arms-leaving", 80, 300, note="a third leaves, at random"),
-    Certificate("impute-mar-jackknife", "kap-two-arms-leaving-null", 80, 1_000, note="rejection is the type I error"),
-    Certificate("impute-mar-rubin", "kap-two-arms-leaving-null", 80, 200, note="rejection is the type I error"),
-    Certificate("impute-j2r-jackknife", "kap-two-arms-null", 40, 200, note="the null twin, where J2R is the truth"),
-    Certificate("impute-j2r-jackknife", "kap-two-arms-leaving-null", 80, 600, note="frequentist variance of J2R"),
-    Certificate("impute-j2r-rubin", "kap-two-arms-leaving-null", 80, 200, note="Rubin's variance of J2R, too wide"),
+    Certificate("impute-mar-jackknife", "kap-two-arms-leaving", 80, 2_000, note="a third leaves, at random"),
+    Certificate("impute-mar-jackknife", "kap-two-arms-leaving-null", 80, 2_000, note="rejection is the type I error"),
+    Certificate("impute-mar-rubin", "kap-two-arms-leaving-null", 80, 2_000, note="rejection is the type I error"),
+    Certificate("impute-j2r-jackknife", "kap-two-arms-null", 40, 2_000, note="the null twin, where J2R is the truth"),
+    Certificate("impute-j2r-jackknife", "kap-two-arms-leaving-null", 80, 2_000, note="frequentist variance of J2R"),
+    Certificate("impute-j2r-rubin", "kap-two-arms-leaving-null", 80, 2_000, note="Rubin's variance of J2R, too wide"),
     Certificate(
-        "impute-as-if-seen", "kap-two-arms-leaving-null", 80, 1_000, control=True, note="imputed values taken as seen"
+        "impute-as-if-seen", "kap-two-arms-leaving-null", 80, 2_000, control=True, note="imputed values taken as seen"
     ),
 )
 
