@@ -186,6 +186,29 @@ def test_pseudo_values_and_their_regression():
     agree((values**2).sum(axis=0), RMST["surv_pseudo"]["ss"], CLOSED)
 
 
+def test_regression_of_the_weighted_response():
+    data, record = trial(), RMST["rmst_ipcw_adjusted"]
+    found = ks.rmst(BY_ARM, data, tau=26, covariates=["madrs0", "stratum"], method="ipcw-response")
+    model = found.meta["models"]["difference"]
+    agree(model["estimate"], record["coef"], CLOSED)
+    agree(model["std_error"], record["se"], CLOSED)
+    assert any("censored at tau = 26" in text for text in found.meta["warnings"])
+
+
+def test_regression_of_the_weighted_response_without_ties_is_the_plain_one():
+    rng = np.random.default_rng(3)
+    event_time, censor_time = rng.exponential(10, 60), rng.exponential(20, 60)
+    time, event = np.minimum(event_time, censor_time), event_time <= censor_time
+    X, tau = np.column_stack([np.ones(60), rng.normal(size=60)]), 8.0
+    G = [np.prod([1 - 1 / (time >= c).sum() for c in time[~event] if c < min(t, tau)]) for t in time]
+    z = np.where(event | (time > tau), np.minimum(time, tau) / np.array(G), 0.0)
+    agree(restricted_mean.response_regression(time, event, X, tau).b, np.linalg.lstsq(X, z, rcond=None)[0], CLOSED)
+    everybody = restricted_mean.response_regression(time, np.ones(60, bool), X, tau)
+    y, A = np.minimum(time, tau), np.linalg.inv(X.T @ X)
+    U = X * (y - X @ (A @ X.T @ y))[:, None]
+    agree(everybody.V.ravel(), (A @ U.T @ U @ A).ravel(), CLOSED)
+
+
 # ------------------------------------------------------------------------------------------- edges
 
 

@@ -52,6 +52,30 @@ def mean_regression(
     return MeanModel(b, A @ (influence.T @ influence) @ A.T, converged)
 
 
+def response_regression(time: FloatArray, event: BoolArray, X: FloatArray, tau: float) -> MeanModel:
+    """Least squares of seen I / G x min(time, tau) on X (n, q), one censoring curve for all rows (IPCW response).
+
+    Ties as mets 1.3.2 has them: censorings come before events of their time and leave one by one, G at a tied time has
+    passed the first of them only, and a censoring at tau itself is not seen. Tied censorings stand in row order, on
+    which the standard errors (never the coefficients) then depend a little.
+    """
+    order = np.lexsort((event, time))
+    t, censored, x = time[order], ~event[order], X[order]
+    unit = np.where(censored, 1.0 / np.arange(len(t), 0, -1), 0.0)
+    jumps, G = t[censored], np.append(1.0, np.cumprod(1.0 - unit)[censored])
+    y = np.minimum(t, tau)
+    at = G[np.searchsorted(jumps, y, side="left") + np.isin(y, jumps)]
+    seen = ~censored | (t > tau)
+    z = np.where(seen, y / np.where(seen, at, 1.0), 0.0)
+    A: FloatArray = np.asarray(np.linalg.inv(x.T @ x), dtype=float)
+    b = A @ (x.T @ z)
+    later = np.cumsum((x * z[:, None])[::-1], axis=0)[::-1]
+    jump = later * (unit * (t <= tau))[:, None]
+    drift = np.cumsum(later * (unit**2 * (t < tau))[:, None], axis=0)
+    influence = x * (z - x @ b)[:, None] + jump - drift
+    return MeanModel(b, A @ (influence.T @ influence) @ A, True)
+
+
 def _solve(X: FloatArray, y: FloatArray, w: FloatArray, link: str) -> tuple[FloatArray, bool]:
     """Weighted least squares, or the log-linear quasi-likelihood equations by Newton."""
     if link == "identity":
