@@ -24,6 +24,7 @@ examples:
   kapstats run plans/cdisc-pilot.toml        a real trial
   kapstats init adam/ > plan.toml            draw up a plan from a folder of ADaM files
   kapstats run plan.toml --data adam/        run it
+  kapstats pool trials.csv --out forest.html pool published trials; then audit, fingerprint, reconstruct, pack
 """
 
 
@@ -81,19 +82,21 @@ def _chosen(top: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    from kapstats import __version__
+    from kapstats import __version__, cli_evidence
 
     top = _Parser(
         prog="kapstats", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--version", action="version", version=f"kapstats {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
-    for add in (_add_run, _add_check, _add_init, _add_simulate, _add_diff, _add_audit, _add_reproduce, _add_certify):
+    ours = (_add_run, _add_check, _add_init, _add_simulate, _add_diff, _add_certify)
+    for add in (*ours, *cli_evidence.COMMANDS):
         add(commands)
     return top
 
 
-def _command(commands: Any, name: str, call: Callable[[argparse.Namespace], int], summary: str, more: str) -> Any:
+def command(commands: Any, name: str, call: Callable[[argparse.Namespace], int], summary: str, more: str) -> Any:
+    """The parser of one command, with what all of them have."""
     made = commands.add_parser(
         name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", epilog=more,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -136,7 +139,7 @@ examples:
   kapstats run plan.toml --data adam/ --strict        exit code 1 when there is a warning
   kapstats run --json | jq .answers                   the answers for another program
 """
-    one = _command(commands, "run", _run, "run the analyses of a plan and write a report", more)
+    one = command(commands, "run", _run, "run the analyses of a plan and write a report", more)
     one.add_argument("plan", nargs="?", metavar="PLAN", help="TOML file or built-in plan (default: kap-parallel)")
     one.add_argument("--data", metavar="DIR", help="folder of ADaM files (default: the data that the plan names)")
     one.add_argument("--encoding", metavar="NAME", help="of text files, such as cp1252 (default: UTF-8)")
@@ -152,7 +155,7 @@ def _run(given: argparse.Namespace) -> int:
     report = str(done.folder / "report.html") if done.folder else ""
     if given.json:
         answers = {b.name: [{"lead": a.lead, "lines": dict(a.lines)} for a in b.answers] for b in done.blocks}
-        _json({"report": report, "warnings": done.warnings, "answers": answers, "files": sorted(done.files)})
+        say_json({"report": report, "warnings": done.warnings, "answers": answers, "files": sorted(done.files)})
     else:
         print(_said(done.blocks))
         print(report)
@@ -186,7 +189,7 @@ examples:
   kapstats check adam/
   kapstats check adam/ --strict --json > findings.json
 """
-    one = _command(commands, "check", _check, "find what is wrong or doubtful in a folder of ADaM files", more)
+    one = command(commands, "check", _check, "find what is wrong or doubtful in a folder of ADaM files", more)
     one.add_argument("data", metavar="DIR", help="folder of ADaM files")
     one.add_argument("--encoding", metavar="NAME", help="of text files, such as cp1252 (default: UTF-8)")
     one.add_argument("--strict", action="store_true", help="exit code 1 for any finding")
@@ -198,7 +201,7 @@ def _check(given: argparse.Namespace) -> int:
     found = read_adam(given.data, encoding=given.encoding).check()
     frame = found.frame
     if given.json:
-        _json(frame.to_dict(orient="records"))
+        say_json(frame.to_dict(orient="records"))
     else:
         print(found.to_text() if len(frame) else found.meta["sentence"])
     return DIFFERENT if (frame["severity"] == "error").any() or (given.strict and len(frame)) else FINE
@@ -213,7 +216,7 @@ examples:
   kapstats init adam/                      to the screen
   kapstats init adam/ --out plan.toml      then: kapstats run plan.toml --data adam/
 """
-    one = _command(commands, "init", _init, "draw up a commented plan from a folder of ADaM files", more)
+    one = command(commands, "init", _init, "draw up a commented plan from a folder of ADaM files", more)
     one.add_argument("data", metavar="DIR", help="folder of ADaM files")
     one.add_argument("--encoding", metavar="NAME", help="of text files, such as cp1252 (default: UTF-8)")
     one.add_argument("--out", metavar="PLAN.toml", help="file to write")
@@ -233,7 +236,7 @@ def _init(given: argparse.Namespace) -> int:
         with Path(given.out).open("x", encoding="utf-8") as file:
             file.write(text)
     if given.json:
-        _json({"plan": given.out, "text": text})
+        say_json({"plan": given.out, "text": text})
     else:
         print(given.out or text.rstrip("\n"))
     return FINE
@@ -249,7 +252,7 @@ examples:
   kapstats simulate kap-withdrawal-null --subjects 80 --seed 7 --out null/
   kapstats run --data trial/                analyse what was drawn
 """
-    one = _command(commands, "simulate", _simulate, "draw a synthetic trial whose truth is known", more)
+    one = command(commands, "simulate", _simulate, "draw a synthetic trial whose truth is known", more)
     one.add_argument("scenario", metavar="SCENARIO", help="built-in scenario (kap-parallel) or TOML file")
     one.add_argument("--out", metavar="DIR", required=True, help="folder to write")
     one.add_argument("--subjects", type=_at_least(1), metavar="N", help="number of subjects (default: the scenario's)")
@@ -269,7 +272,7 @@ def _simulate(given: argparse.Namespace) -> int:
     folder = write(trial, out, scenario)
     if given.json:
         files = sorted(p.name for p in folder.iterdir())
-        _json({"folder": str(folder), "subjects": trial.n_subjects, "seed": given.seed, "files": files})
+        say_json({"folder": str(folder), "subjects": trial.n_subjects, "seed": given.seed, "files": files})
     else:
         print(folder)
     return FINE
@@ -287,7 +290,7 @@ examples:
   kapstats diff kapstats-output/ another-run/
   kapstats diff kapstats-output/ colleague.csv --tolerance 1e-6
 """
-    one = _command(commands, "diff", _diff, "compare two outputs, number by number", more)
+    one = command(commands, "diff", _diff, "compare two outputs, number by number", more)
     one.add_argument("first", metavar="A", help="folder that kapstats run wrote")
     one.add_argument("second", metavar="B", help="another one, or a CSV file of expected values")
     one.add_argument(
@@ -300,7 +303,7 @@ def _diff(given: argparse.Namespace) -> int:
 
     found = compare(given.first, given.second, tolerance=given.tolerance)
     if given.json:
-        _json(found.frame.to_dict(orient="records"))
+        say_json(found.frame.to_dict(orient="records"))
     else:
         print(found.to_text() if len(found) else found.meta["sentence"])
     return DIFFERENT if len(found) else FINE
@@ -316,7 +319,7 @@ examples:
   kapstats certify kaplan_meier kap-withdrawal --replicates 5000 --workers 4 --out chunks/
   kapstats certify logrank kap-parallel-null        the type I error
 """
-    one = _command(commands, "certify", _certify, "measure bias, coverage and error rates of an estimator", more)
+    one = command(commands, "certify", _certify, "measure bias, coverage and error rates of an estimator", more)
     one.add_argument("estimator", metavar="ESTIMATOR", help="name of an estimator, such as mmrm")
     one.add_argument("scenario", metavar="SCENARIO", nargs="?", default="kap-parallel", help="default: %(default)s")
     one.add_argument("--replicates", type=_at_least(1), default=1000, metavar="N", help="trials (default: %(default)s)")
@@ -337,72 +340,13 @@ def _certify(given: argparse.Namespace) -> int:
         out=given.out,
     )
     if given.json:
-        _json(found.frame.to_dict(orient="records"))
+        say_json(found.frame.to_dict(orient="records"))
     else:
         print(found.to_text())
     return FINE
 
 
-# ------------------------------------------------------------------------------------------------ audit, reproduce
-
-
-def _add_audit(commands: Any) -> None:
-    more = """\
-Columns, any of: study arm term events n percent; mean sd n integer; estimate std_error conf_low conf_high
-p_value statistic df scale. A finding is a contradiction under every rounding. Exit code 1 when there is one.
-
-examples:
-  kapstats audit table2.csv
-  kapstats audit table2.csv --out findings.html
-"""
-    one = _command(commands, "audit", _audit, "look for printed numbers that cannot be right", more)
-    one.add_argument("file", metavar="FILE.csv", help="printed results, one claim a row, digits as printed")
-    one.add_argument("--out", metavar="FILE", help="findings as .csv or .html")
-
-
-def _audit(given: argparse.Namespace) -> int:
-    from kapstats.evidence.audit import audit
-    from kapstats.evidence.commands import audit_file, read_claims
-
-    text, code = audit_file(given.file, given.out)
-    if given.json:
-        _json(audit(read_claims(given.file)).frame.to_dict(orient="records"))
-    else:
-        print(text)
-    return code
-
-
-def _add_reproduce(commands: Any) -> None:
-    more = """\
-Exit code 1 when a number that should come out to its last printed digit does not.
-
-examples:
-  kapstats reproduce                          one line per publication
-  kapstats reproduce elekt-d takahashi-2021   every number of these two
-  kapstats reproduce --out evidence.html      tables and figures to attach
-"""
-    one = _command(commands, "reproduce", _reproduce, "recompute published results and compare digit by digit", more)
-    one.add_argument("ids", nargs="*", metavar="ID", help="entries of the gallery (default: all)")
-    one.add_argument("--all", action="store_true", help="all entries")
-    one.add_argument("--out", metavar="FILE.html", help="the evidence as one page")
-
-
-def _reproduce(given: argparse.Namespace) -> int:
-    from kapstats.evidence.commands import reproduce
-
-    names = () if given.all else given.ids
-    text, code = reproduce(names, given.out)
-    if given.json:
-        from kapstats.evidence import gallery
-
-        found = [(name, gallery.run(name).to_frame()) for name in (names or gallery.list())]
-        _json([{"id": name, **row} for name, frame in found for row in frame.to_dict(orient="records")])
-    else:
-        print(text)
-    return code
-
-
-def _json(value: Any) -> None:
+def say_json(value: Any) -> None:
     """JSON on standard output; what is not a number becomes null."""
 
     def plain(item: Any) -> Any:

@@ -31,7 +31,7 @@ FLOORS = (
     ("certification",),
     ("report",),
     ("pipeline",),
-    ("cli", "__main__"),
+    ("cli", "cli_evidence", "__main__"),
 )
 LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor}
 PILLARS = FLOORS[6]

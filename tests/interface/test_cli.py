@@ -153,7 +153,8 @@ def test_simulate_writes_a_trial_that_runs(tmp_path: Path) -> None:
 
 def test_every_command_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
-    assert set(commands) == {"run", "check", "init", "simulate", "diff", "audit", "reproduce", "certify"}
+    evidence = {"audit", "fingerprint", "pool", "reconstruct", "reproduce", "pack"}
+    assert set(commands) == {"run", "check", "init", "simulate", "diff", "certify", *evidence}
     for name, command in commands.items():
         text = command.format_help()
         assert len(text) > 200, name

@@ -48,6 +48,9 @@ def read(frame: pd.DataFrame, measure: str | None, drop00: bool | None, add: flo
         if (se <= 0).any():
             raise DataError(f"std_error: {int((se <= 0).sum())} studies have none above 0.")
         return _complete(names, y, se**2, {}), chosen or "estimate"
+    for needed, known in (({"x", "n"}, ONE_ARM), ({"mean1", "sd1", "n1", "mean2", "sd2", "n2"}, ("SMD", "MD"))):
+        if needed <= columns:
+            choose(str(chosen), known, "measure")
     raise DataError(
         "meta_analysis needs x1 n1 x2 n2, or x n, or mean1 sd1 n1 mean2 sd2 n2, or estimate std_error. "
         f"The table has: {', '.join(map(str, frame.columns))}."

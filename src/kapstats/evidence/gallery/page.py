@@ -6,6 +6,7 @@ import html
 import io
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from kapstats.evidence.gallery.entry import Reproduction
 
@@ -39,12 +40,12 @@ def write_page(reproductions: Iterable[Reproduction], path: str | Path) -> Path:
 
 def section(reproduction: Reproduction) -> str:
     """The table and the figure of one result."""
-    return f'<section id="{reproduction.entry.id}">{reproduction.to_html()}{_svg(reproduction)}</section>'
+    return f'<section id="{reproduction.entry.id}">{reproduction.to_html()}{svg(reproduction.figure)}</section>'
 
 
-def _svg(reproduction: Reproduction) -> str:
+def svg(figure: Any) -> str:
+    """A figure as text that stands in a page."""
     buffer = io.StringIO()
-    figure = reproduction.figure
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
