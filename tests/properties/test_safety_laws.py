@@ -58,6 +58,26 @@ def test_swapping_groups_or_outcomes_negates_the_difference(table, method):
 
 
 @LAW
+@given(st.data(), st.sampled_from(["miettinen-nurminen", "farrington-manning", "scas"]))
+def test_score_limits_of_huge_and_tiny_groups_are_mirror_images_to_nine_digits_of_the_width(data, method):
+    n1, n2 = (data.draw(st.sampled_from([1, 2, 40, 10**5, 10**7])) for _ in "12")
+    x1, x2 = (data.draw(st.sampled_from([0, 1, n // 2, n - 1, n])) for n in (n1, n2))
+    low, high = limits(ks.risk_difference(x1, n1, x2, n2, method=method))
+    for other in ((x2, n2, x1, n1), (n1 - x1, n1, n2 - x2, n2)):
+        there = limits(ks.risk_difference(*other, method=method))
+        assert abs(low + there[1]) <= 1e-9 * (high - low)
+        assert abs(high + there[0]) <= 1e-9 * (high - low)
+
+
+def test_score_limits_where_all_have_the_event_are_the_closed_form():
+    """x1 = n1 and x2 = n2: r2 = 1 and r1 = 1 + d below 0, so that d = -z^2 / (z^2 + n1) without N/(N - 1)."""
+    z2 = 1.959963984540054**2
+    low, high = limits(ks.risk_difference(10**5, 10**5, 1, 1, method="farrington-manning"))
+    assert abs(low + z2 / (z2 + 10**5)) < 1e-9 * z2 / 10**5
+    assert near(high, z2 / (z2 + 1))
+
+
+@LAW
 @given(tables(), st.sampled_from(RATIOS))
 def test_swapping_groups_inverts_ratios(table, case):
     call, method = case
@@ -261,7 +281,7 @@ def test_unconditional_p_values_are_sizes():
 def test_restricted_estimates_beat_their_neighbours(table):
     x1, n1, x2, n2 = (np.array([float(v)]) for v in table)
     d = np.array([0.13])
-    r2 = score_intervals.restricted_difference(x1, n1, x2, n2, d)
+    r2 = score_intervals.restricted_difference(x1, n1, x2, n2, d)[2]
 
     def loglik(p):
         from scipy.special import xlog1py, xlogy

@@ -28,27 +28,60 @@ Limits = tuple[FloatArray, FloatArray]
 _LOG_EDGE = 300.0
 
 
-def restricted_difference(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, d: FloatArray) -> FloatArray:
-    """r2, the maximum likelihood p2 given p1 - p2 = d: the root of the cubic likelihood equation inside the bounds.
+def restricted_difference(
+    x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, d: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """(r1, s1, r2, s2): the maximum likelihood estimates given p1 - p2 = d and their complements.
 
-    Trigonometric solution (Miettinen & Nurminen 1985, appendix I), polished by Newton steps that stay in bounds.
+    The cubic of Miettinen & Nurminen (1985, appendix I) loses half the digits where two of its roots meet, and 1 - r
+    loses the rest near 1. So groups are exchanged until d >= 0 and outcomes until the smallest of the four
+    probabilities is t = r2 <= (1 - d)/2; each of the four is then a sum or difference without cancellation.
     """
-    c3, c2 = n1 + n2, (n1 + 2 * n2) * d - n1 - n2 - x1 - x2
-    c1, c0 = (n2 * d - n1 - n2 - 2 * x2) * d + x1 + x2, x2 * d * (1 - d)
+    x1, n1, x2, n2, d = np.broadcast_arrays(x1, n1, x2, n2, d)
+    turned = d < 0
+    x1, x2 = np.where(turned, x2, x1), np.where(turned, x1, x2)
+    n1, n2 = np.where(turned, n2, n1), np.where(turned, n1, n2)
+    d = np.abs(d)
+    w = 1 - d
     with np.errstate(divide="ignore", invalid="ignore"):
-        b = c2 / (3 * c3)
-        q = b**3 - c1 * c2 / (6 * c3**2) + c0 / (2 * c3)
-        radius = np.where(q >= 0, 1.0, -1.0) * np.sqrt(np.maximum(b**2 - c1 / (3 * c3), 0.0))
-        angle = (np.pi + np.arccos(np.clip(q / radius**3, -1.0, 1.0))) / 3
-        r = 2 * radius * np.cos(angle) - b
-    low, high = np.maximum(0.0, -d), np.minimum(1.0, 1 - d)
-    r = np.clip(np.where(np.isnan(r), -b, r), low, high)
-    for _ in range(2):
-        slope = (3 * c3 * r + 2 * c2) * r + c1
-        value = ((c3 * r + c2) * r + c1) * r + c0
-        step = np.divide(value, slope, out=np.zeros_like(r), where=np.abs(slope) > 1e-8 * c3)
-        r = np.clip(r - step, low, high)
-    return r
+        above = (x2 - (n2 - x2) * w / (1 + d)) + (x1 * w / (1 + d) - (n1 - x1)) > 0  # the score at t = w/2
+        t = _smallest(
+            np.where(above, n2 - x2, x1),
+            np.where(above, n2, n1),
+            np.where(above, n1 - x1, x2),
+            np.where(above, n1, n2),
+            d,
+        )
+    near, far = (t, 1 - t), (t + d, np.maximum(w - t, 0.0))
+    r1, s1 = np.where(above, near[1], far[0]), np.where(above, near[0], far[1])
+    r2, s2 = np.where(above, far[1], near[0]), np.where(above, far[0], near[1])
+    return np.where(turned, r2, r1), np.where(turned, s2, s1), np.where(turned, r1, r2), np.where(turned, s1, s2)
+
+
+def _smallest(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, d: FloatArray) -> FloatArray:
+    """t = r2 in [0, (1 - d)/2] for d >= 0: the zero of t times the score, which is concave in t.
+
+    h(t) = x2 + x1 t/(t + d) - (n2 - x2) t/(1 - t) - (n1 - x1) t/(w - t), w = 1 - d. From the right of its zero
+    Newton's steps come down to it and never pass it; one from the left lands on the right. With x2 = 0 the zero may be
+    at the edge; h/t is then a quadratic.
+    """
+    w = 1 - d
+    half, within = 0.5 * w, x2 > 0
+    t = np.where(within, np.clip((x1 + x2 - n1 * d) / (n1 + n2), 0.0, half), half)
+    for step in range(100):
+        share = np.where(t + d > 0, t / (t + d), 1.0)
+        value = x2 + x1 * share - (n2 - x2) * t / (1 - t) - (n1 - x1) * t / (w - t)
+        slope = x1 * (1 - share) / (t + d) - (n2 - x2) / (1 - t) ** 2 - (n1 - x1) * w / (w - t) ** 2
+        new = np.where(slope < 0, np.clip(t - value / slope, 0.0, half), half)
+        new = np.where((value < 0) | (step == 0), new, t)
+        moved = within & (np.abs(t - new) > 1e-9 * t)
+        t = new
+        if step and not moved.any():
+            break
+    rest = w * x1 - d * (n2 * w + n1 - x1)
+    b = x1 * (1 + w) + n2 * (w - d) + (n1 - x1) * w
+    edge = 2 * rest / (b + np.sqrt(np.maximum(b * b - 4 * (n1 + n2) * rest, 0.0)))
+    return np.where(within, t, np.where(rest > 0, np.minimum(edge, half), 0.0))
 
 
 def restricted_ratio(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, f: FloatArray) -> FloatArray:
@@ -71,9 +104,8 @@ def difference_score(
     d: FloatArray, x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, correction: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Numerator and null variance of the score statistic for p1 - p2 = d."""
-    r2 = restricted_difference(x1, n1, x2, n2, d)
-    r1 = np.clip(r2 + d, 0.0, 1.0)
-    return x1 / n1 - x2 / n2 - d, (r1 * (1 - r1) / n1 + r2 * (1 - r2) / n2) * correction
+    r1, s1, r2, s2 = restricted_difference(x1, n1, x2, n2, d)
+    return (x1 * n2 - x2 * n1) / (n1 * n2) - d, (r1 * s1 / n1 + r2 * s2 / n2) * correction
 
 
 def ratio_score(
@@ -115,7 +147,7 @@ def difference_limits(
     """Miettinen-Nurminen (corrected) or Mee / Farrington-Manning limits of p1 - p2; finite for every table."""
     table = (x1, n1, x2, n2, correction_factor(n1, n2, corrected))
     with np.errstate(divide="ignore", invalid="ignore"):
-        d = x1 / n1 - x2 / n2
+        d = (x1 * n2 - x2 * n1) / (n1 * n2)
     low = find_root(_excess(difference_score, tail, 1), np.full_like(d, -1.0), d, *table)
     high = find_root(_excess(difference_score, tail, -1), d, np.ones_like(d), *table)
     known = (n1 > 0) & (n2 > 0)

@@ -94,11 +94,10 @@ def _excess(moments: Callable[..., Moments], z: float) -> Callable[..., FloatArr
 def _difference(
     d: FloatArray, x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, correction: FloatArray
 ) -> Moments:
-    r2 = score.restricted_difference(x1, n1, x2, n2, d)
-    r1 = np.clip(r2 + d, 0.0, 1.0)
-    v1, v2 = r1 * (1 - r1) / n1, r2 * (1 - r2) / n2
-    m3 = v1 * (1 - 2 * r1) / n1 - v2 * (1 - 2 * r2) / n2
-    return x1 / n1 - x2 / n2 - d, (v1 + v2) * correction, m3
+    r1, s1, r2, s2 = score.restricted_difference(x1, n1, x2, n2, d)
+    v1, v2 = r1 * s1 / n1, r2 * s2 / n2
+    m3 = v1 * (s1 - r1) / n1 - v2 * (s2 - r2) / n2
+    return (x1 * n2 - x2 * n1) / (n1 * n2) - d, (v1 + v2) * correction, m3
 
 
 def _ratio(

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtrc, ndtri
 
-from kapstats.kernels import one_proportion
 from kapstats.kernels import score_intervals as score
 from kapstats.kernels.roots import find_root
 from kapstats.kernels.two_proportions import ratio
@@ -215,8 +214,8 @@ def _iterated(
 ) -> tuple[FloatArray, FloatArray]:
     size, strata = w.shape
     x1_, n1_, x2_, n2_ = (part.reshape(-1) for part in (x1, n1, x2, n2))
-    r2 = score.restricted_difference(x1_, n1_, x2_, n2_, np.repeat(d, strata)).reshape(size, strata)
-    r1 = np.clip(r2 + d[:, None], 0.0, 1.0)
+    four = score.restricted_difference(x1_, n1_, x2_, n2_, np.repeat(d, strata))
+    r1, s1, r2, s2 = (part.reshape(size, strata) for part in four)
     used, v = w > 0, w
     for _ in range(100):
         total = np.maximum(v.sum(1), 1e-300)
@@ -230,7 +229,7 @@ def _iterated(
         if done:
             break
     gap = np.where(used, v * (x1 / n1 - x2 / n2 - d[:, None]), 0.0).sum(1)
-    spread = np.where(used, v**2 * (r1 * (1 - r1) / n1 + r2 * (1 - r2) / n2) * correction, 0.0).sum(1)
+    spread = np.where(used, v**2 * (r1 * s1 / n1 + r2 * s2 / n2) * correction, 0.0).sum(1)
     return gap, spread
 
 
@@ -317,11 +316,6 @@ def score_homogeneity(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatA
     squares = np.where(numerator == 0, 0.0, ratio(numerator**2, variance)).reshape(size, strata)
     statistic, df = np.where(used, squares, 0.0).sum(1), np.maximum(used.sum(1) - 1, 0).astype(float)
     return statistic, df, np.where(df > 0, chdtrc(np.maximum(df, 1), statistic), np.nan)
-
-
-def wilson_limits(x: FloatArray, n: FloatArray, tail: float) -> Limits:
-    """Wilson limits of each cell, for tables by stratum."""
-    return one_proportion.wilson(x, n, tail)
 
 
 def _finite(error: FloatArray) -> FloatArray:
