@@ -299,12 +299,3 @@ def _report(arrow: Arrow, theta: Array, reml: bool, count: int, objectives: Arra
     boundary = tuple(bool(np.linalg.eigvalsh(t @ t.T)[0] < 1e-8) for t in T)
     s2 = state.rss / degrees(arrow, reml)
     return RandomEffectsFit(theta, tuple(T), s2, state, value, g, H, decrement, converged, boundary, count, objectives)
-
-
-def spherical_to_levels(arrow: Arrow, fitted: RandomEffectsFit) -> list[Array]:
-    """BLUPs (levels, r) of the factors other than factor 0."""
-    out = []
-    for layout in arrow.layouts[1:]:
-        at = slice(layout.offset, layout.offset + layout.n_levels * layout.r)
-        out.append(fitted.state.coef[at].reshape(layout.n_levels, layout.r))
-    return out
