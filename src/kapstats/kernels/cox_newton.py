@@ -29,6 +29,8 @@ ACCEPTED = 1e-9
 RUNAWAY_STEP, RUNAWAY_DECREMENT = 0.05, 1e-5
 #: share of the information at the start that is left where the likelihood has become flat
 VANISHED = 1e-7
+#: floor of the scale of a column
+TINY = float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def hazard(data: CoxData, r: FloatArray) -> Hazard:
     terms = [m / denominator]
     terms += [terms[0] * data.f, terms[0] / denominator]
     terms += [terms[2] * data.f, terms[2] * data.f**2]
-    a, b, aa, ab, bb = (np.bincount(data.group, t, sets.size).astype(float) for t in terms)
+    a, b, aa, ab, bb = (np.bincount(data.group, t, sets.size).astype(float, copy=False) for t in terms)
     return Hazard(r, a, b, aa, ab, bb, float(m @ np.log(denominator)))
 
 
@@ -167,11 +169,14 @@ def first_moments(data: CoxData, r: FloatArray) -> tuple[FloatArray, FloatArray]
     return S1, D1
 
 
-def information(data: CoxData, h: Hazard, weight: FloatArray | None = None) -> FloatArray:
-    """Information matrix (p, p); `weight` (K,) multiplies the contribution of each event group."""
+def information(
+    data: CoxData, h: Hazard, weight: FloatArray | None = None, expected: FloatArray | None = None
+) -> FloatArray:
+    """Information matrix (p, p); `weight` (K,) multiplies each event group, `expected` (n,) is exposure if known."""
+    expected = exposure(data, h, weight) if expected is None else expected
     S1, D1 = first_moments(data, h.r)
     aa, ab, bb = (t if weight is None else t * weight for t in (h.aa, h.ab, h.bb))
-    total = gram(data.X, exposure(data, h, weight)) - (S1 * aa[:, None]).T @ S1
+    total = gram(data.X, expected) - (S1 * aa[:, None]).T @ S1
     if data.efron and np.any(bb):
         cross = (S1 * ab[:, None]).T @ D1
         total = total + cross + cross.T - (D1 * bb[:, None]).T @ D1
@@ -197,7 +202,8 @@ def evaluate(data: CoxData, b: FloatArray) -> Evaluation:
     if not np.isfinite(loglik):
         p = len(b)
         return Evaluation(-np.inf, np.full(p, np.nan), np.full((p, p), np.nan))
-    return Evaluation(loglik, data.x_sum - data.X.T @ exposure(data, h), information(data, h))
+    expected = exposure(data, h)
+    return Evaluation(loglik, data.x_sum - data.X.T @ expected, information(data, h, expected=expected))
 
 
 def thin(data: CoxData, step: int) -> CoxData:
@@ -259,6 +265,8 @@ def flat_directions(first: FloatArray, last: FloatArray, span: FloatArray | None
         return infinite
     width = np.where(span > 0, span, 1.0)[free]
     before, after = (m[np.ix_(free, free)] * np.outer(width, width) for m in (first, last))
+    if _all_left(before, after):
+        return infinite
     try:
         root = np.linalg.cholesky(before)
         inner = np.linalg.solve(root, np.linalg.solve(root, after).T)
@@ -271,12 +279,21 @@ def flat_directions(first: FloatArray, last: FloatArray, span: FloatArray | None
     return infinite
 
 
+def _all_left(before: FloatArray, after: FloatArray) -> bool:
+    """True when every direction keeps its information: the smallest share left is above 1 / trace(after^-1 before)."""
+    try:
+        ratio = np.linalg.solve(np.linalg.cholesky(after), np.linalg.cholesky(before))
+    except np.linalg.LinAlgError:
+        return False
+    return bool(np.sum(ratio**2) < 1.0 / VANISHED)
+
+
 def newton_step(at: Evaluation, free: BoolArray) -> FloatArray:
     """information^-1 score over the free coordinates (least squares when singular), zero elsewhere."""
     step = np.zeros(len(free))
-    part, score = at.information[np.ix_(free, free)], at.score[free]
-    scale = np.sqrt(np.maximum(np.diag(part), np.finfo(float).tiny))
-    scaled = part / np.outer(scale, scale)
+    part, score = (at.information, at.score) if free.all() else (at.information[np.ix_(free, free)], at.score[free])
+    scale = np.sqrt(np.maximum(part.diagonal(), TINY))
+    scaled = part / (scale[:, None] * scale)
     try:
         step[free] = np.linalg.solve(scaled, score / scale) / scale
     except np.linalg.LinAlgError:

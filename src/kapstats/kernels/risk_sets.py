@@ -47,7 +47,7 @@ class RiskSets:
         """Sum of `values` (n,) or (n, p), sorted rows, over every risk set: (K,) or (K, p); None counts rows."""
         if values is not None and values.ndim == 2:
             return np.stack([self.at_risk(values[:, j]) for j in range(values.shape[1])], axis=1)
-        left = np.bincount(self.last, values, self.size + 1).astype(float)
+        left = np.bincount(self.last, values, self.size + 1).astype(float, copy=False)
         if self.delayed or len(self.start) > 2:
             left -= np.bincount(self.first, values, self.size + 1)
         return np.cumsum(left[::-1])[::-1][1:]
@@ -61,7 +61,8 @@ class RiskSets:
 
     def over_follow_up(self, increments: FloatArray) -> FloatArray:
         """For every sorted row the sum of `increments` (K,) or (K, p) over the grid points where it is at risk."""
-        total = np.concatenate([np.zeros((1, *increments.shape[1:])), np.cumsum(increments, axis=0)])
+        total = np.zeros((len(increments) + 1, *increments.shape[1:]))
+        np.cumsum(increments, axis=0, out=total[1:])
         if not self.delayed and len(self.start) == 2:
             return total[self.last]
         return total[self.last] - total[self.first]
