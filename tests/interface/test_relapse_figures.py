@@ -146,3 +146,14 @@ def test_medians_are_drawn_where_curves_reach_one_half():
     ax = ks.kaplan_meier("Surv(t, e) ~ g", data).plot()
     drops = [s for c in ax.collections if hasattr(c, "get_segments") for s in c.get_segments()]
     assert any(np.allclose(s[:, 0], 2.0) and np.isclose(s[1, 1], 0.5) for s in drops)
+
+
+def test_the_forest_of_a_cox_model_names_the_arms_and_not_the_columns() -> None:
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame(
+        {"t": rng.exponential(size=60), "e": 1, "arm": ["KAP IV", "Placebo"] * 30, "z": rng.normal(size=60)}
+    )
+    fit = ks.cox("Surv(t, e) ~ arm + z", frame, order={"arm": ["Placebo", "KAP IV"]})
+    shown = [text.get_text() for text in fit.plot().texts]
+    assert {"KAP IV - Placebo", "z"} <= set(shown)
+    assert fit.coefficients["term"].tolist() == ["armKAP IV", "z"]

@@ -387,7 +387,19 @@ class CoxFit:
             if newdata is None:
                 raise FormulaError("plot(kind='hazard'): newdata holds the rows whose hazards are drawn.")
             return self.smoothed_hazard(newdata, bandwidth=options.pop("bandwidth", None)).plot(ax=ax, **options)
-        return self.hazard_ratios().plot(ax=ax, **options)
+        found = self.hazard_ratios()
+        frame = found.frame.assign(term=found.frame["term"].replace(self._named_levels()))
+        return Estimates(frame, found.meta, found.vcov).plot(ax=ax, **options)
+
+    def _named_levels(self) -> dict[str, str]:
+        """Terms of text factors as a figure names them: "TRT01PKAP IV" is "KAP IV - Placebo"."""
+        factors = (v for v in self.design.spec.variables.values() if v.kind == "factor")
+        return {
+            f"{v.expression}{level}": f"{level} - {v.levels[0]}"
+            for v in factors
+            for level in v.levels[1:]
+            if isinstance(level, str)
+        }
 
     def explain(self) -> str:
         """The methods paragraph."""
