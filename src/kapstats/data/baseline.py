@@ -9,6 +9,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FrameLike
+from kapstats.data.conventions import LABELS
 from kapstats.data.summarise import Cells, groups, level_rows, number_rows, summarise, who
 from kapstats.data.summary import Summary
 from kapstats.data.trial import Trial
@@ -35,7 +36,7 @@ def baseline_table(
     trial : a Trial (its ADSL is described; take a population first) or one row per subject
     by : the grouping variable, in the order of the data standard; None for all subjects together
     variables : what is described; by default the usual ones that are there (age, sex, race, weight, baseline score)
-    labels : how variables are called in the table; by default the labels of the datasets
+    labels : how variables are called in the table; by default the labels of the datasets, else the usual words
     categorical : number columns to be counted by value
     total : a last column with all subjects
     denominator : percentages of all subjects of the group ("N") or of those with a value ("n")
@@ -70,7 +71,7 @@ def baseline_table(
     chosen = [c for c in USUAL if c in subjects.columns] if variables is None else list(variables)
     frames.require(subjects, [*chosen, *([by] if by else [])], "ADSL")
     columns = groups(subjects, by, total)
-    known = {**(trial.labels.get("adsl", {}) if isinstance(trial, Trial) else {}), **(labels or {})}
+    known = {**LABELS, **(trial.labels.get("adsl", {}) if isinstance(trial, Trial) else {}), **(labels or {})}
     rows: list[dict[str, Any]] = []
     printed: Cells = []
     indent: list[int] = []

@@ -28,6 +28,18 @@ POPULATIONS = {
     "EFFFL": "Efficacy population",
     "PPROTFL": "Per-protocol population",
 }
+#: what the usual subject variables are called where the data carry no labels
+LABELS = {
+    "AGE": "Age",
+    "AGEGR1": "Age group",
+    "SEX": "Sex",
+    "RACE": "Race",
+    "ETHNIC": "Ethnicity",
+    "HEIGHT": "Height",
+    "WEIGHT": "Weight",
+    "BMI": "Body mass index",
+    "MADRSBL": "MADRS at baseline",
+}
 ISO_DATE = r"\d{4}-\d{2}-\d{2}"
 ISO_DATE_TIME = ISO_DATE + r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?"
 
