@@ -54,7 +54,15 @@ def test_a_clean_file_is_fine(tmp_path):
     assert audit_file(path)[1] == 0
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "no such file"), (b"", "no csv"), (b"\xff\xfe\x00", "no csv")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "no header line"),
+        (b"\xff\xfe\x00", "not utf-16 text"),
+        (b"a,b\n1,2,3\n", "line 2 has 3 fields"),
+    ],
+)
 def test_a_file_that_cannot_be_read(tmp_path, content, message):
     path = tmp_path / "claims.csv"
     if content is not None:

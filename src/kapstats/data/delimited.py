@@ -20,11 +20,16 @@ BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "
 
 def read(path: Path, encoding: str | None = None) -> pd.DataFrame:
     """The table in `path`; empty cells, NA and . are missing."""
+    return texts(path, encoding).apply(typed, source=path.name)
+
+
+def texts(path: Path, encoding: str | None = None) -> pd.DataFrame:
+    """The table in `path`, every cell as it is printed."""
     text = _decode(path, encoding)
     names = header(path, text)
     same_width(path, io.StringIO(text), len(names))
     frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_values=MISSING, skip_blank_lines=True)
-    return frame.set_axis(names, axis=1).apply(typed, source=path.name)
+    return frame.set_axis(names, axis=1)
 
 
 def encoding_of(path: Path, given: str | None) -> str:

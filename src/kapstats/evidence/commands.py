@@ -12,7 +12,6 @@ import pandas as pd
 
 from kapstats import estimates
 from kapstats.data import delimited
-from kapstats.data.delimited import MISSING
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, nearest
 from kapstats.estimates import Estimates
 from kapstats.evidence import gallery
@@ -89,10 +88,7 @@ def read_claims(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file.")
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=MISSING, encoding="utf-8-sig")
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path.name}: this is no csv in UTF-8 ({str(error).strip().splitlines()[0]}).") from error
+    return delimited.texts(path)
 
 
 def pool(

@@ -46,6 +46,6 @@ def section(reproduction: Reproduction) -> str:
 def svg(figure: Any) -> str:
     """A figure as text that stands in a page."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", bbox_inches="tight", pad_inches=0.06, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
