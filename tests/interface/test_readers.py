@@ -317,3 +317,17 @@ def test_pieces_of_damaged_files_are_told(tmp_path):
     WRITERS["pandas.csv"](good)
     with pytest.raises(ks.errors.DataError, match="Did you mean 'AGE'"):
         list(ks.read_chunks(good, 2, columns=["AGEE"]))
+
+
+def test_a_blank_number_of_labels_in_version_8_is_read_to_the_end_of_the_header(tmp_path):
+    path = tmp_path / "adsl.xpt"
+    frame = pd.DataFrame({"USUBJID": ["001"], "A_VARIABLE_NAME_OF_32_CHARACTERS": [1.5]})
+    label = "a label that is much longer than the forty characters of version 5"
+    pyreadstat.write_xport(frame, str(path), file_format_version=8, column_labels=["Subject", label])
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"LABELV8") - len(b"HEADER RECORD*******")
+    raw[at + 48 : at + 58] = b" " * 10
+    path.write_bytes(raw)
+    read = read_table(path)
+    assert list(read.columns) == list(frame.columns)
+    assert read.attrs["labels"]["A_VARIABLE_NAME_OF_32_CHARACTERS"] == label

@@ -175,9 +175,10 @@ def _long_labels(raw: bytes, variables: list[Variable], start: int, end: int, en
     if at < 0:
         return variables
     extended = raw[at + len(MARK) : at + len(MARK) + 7] == b"LABELV9"
-    count, at = int(raw[at + 48 : at + 58]), at + RECORD
-    found = list(variables)
-    for _ in range(count):
+    stated, at = raw[at + 48 : at + 58].strip(), at + RECORD
+    found, left = list(variables), int(stated) if stated else None  # some writers leave the number blank
+    while raw[at:end].strip() if left is None else left > 0:
+        left = None if left is None else left - 1
         fields = [_int(raw, at + 2 * i, 2) for i in range(5 if extended else 3)]
         at += 2 * len(fields)
         texts = []
