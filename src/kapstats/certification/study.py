@@ -122,7 +122,7 @@ def certify(
     Raises
     ------
     DataError
-        when nothing of what a callable returns can be found in the truth.
+        when nothing of what a callable returns can be found in the truth, without replicates, for a negative seed.
 
     Notes
     -----
@@ -140,6 +140,10 @@ def certify(
     >>> result.frame.columns[:3].tolist(), len(result)
     (['estimand', 'truth', 'truth_mcse'], 170)
     """
+    if replicates < 1 or seed < 0:
+        raise DataError(
+            f"certify: replicates={replicates}, seed={seed}; give at least 1 replicate and a seed of 0 or more."
+        )
     chosen = resolve(scenario).change(**changes) if changes else resolve(scenario)
     known = named(estimator) if isinstance(estimator, str) else None
     size = chosen.subjects if n is None else n

@@ -97,6 +97,10 @@ class Source:
         return replace(self, L=weights @ self.L, sampling=sampling, **changed)
 
 
+#: contrasts by name: one weight per level, or {level: weight}
+Weights = Mapping[str, Sequence[float] | Mapping[Any, float]]
+
+
 @dataclass(frozen=True, repr=False)
 class LSMeans(Estimates):
     """LS means, with their contrasts one call away."""
@@ -113,7 +117,7 @@ class LSMeans(Estimates):
 
     def contrast(
         self,
-        method: str | Mapping[str, Sequence[float]] = "trt.vs.ctrl",
+        method: str | Weights = "trt.vs.ctrl",
         *,
         ref: Any = None,
         adjust: str = "none",
@@ -127,7 +131,8 @@ class LSMeans(Estimates):
 
         Parameters
         ----------
-        method : "trt.vs.ctrl", "pairwise", "poly" (orthogonal polynomials), or {name: one weight per level}
+        method : "trt.vs.ctrl", "pairwise", "poly" (orthogonal polynomials), or {name: one weight per level, or
+            {level: weight} with 0 for the others}
         ref : the control of "trt.vs.ctrl"; default the first level
         adjust : none, bonferroni, sidak, holm, hochberg, dunnett, mvt, tukey, fixed-sequence, graphical; the family is
             the set of contrasts of one `by` level
@@ -241,7 +246,7 @@ def _mask(frame: pd.DataFrame, values: Mapping[str, Any]) -> BoolArray:
 
 def contrast(
     means: LSMeans,
-    method: str | Mapping[str, Sequence[float]],
+    method: str | Weights,
     ref: Any,
     adjust: str,
     level: float,
@@ -295,9 +300,7 @@ def _labels(block: pd.DataFrame, factors: Sequence[str]) -> list[str]:
     return [" ".join(level_text(v) for v in row) for row in block[list(factors)].itertuples(index=False)]
 
 
-def weights_of(
-    method: str | Mapping[str, Sequence[float]], labels: Sequence[str], ref: Any = None
-) -> tuple[list[str], FloatArray]:
+def weights_of(method: str | Weights, labels: Sequence[str], ref: Any = None) -> tuple[list[str], FloatArray]:
     """Names and weights (contrasts, levels) of a family of contrasts.
 
     Examples
@@ -307,7 +310,7 @@ def weights_of(
     """
     k = len(labels)
     if isinstance(method, Mapping):
-        return _custom(method, k)
+        return _custom(method, labels)
     choose(method, METHODS, "method")
     if k < 2:
         raise FormulaError(f"A contrast needs two levels or more; there is only {', '.join(labels)}.")
@@ -324,12 +327,27 @@ def weights_of(
     return [f"{labels[i]} - {labels[j]}" for i, j in pairs], c
 
 
-def _custom(method: Mapping[str, Sequence[float]], k: int) -> tuple[list[str], FloatArray]:
-    rows = [np.asarray(w, dtype=float) for w in method.values()]
+def _custom(method: Weights, labels: Sequence[str]) -> tuple[list[str], FloatArray]:
+    k = len(labels)
+    rows = [
+        _by_level(name, w, labels) if isinstance(w, Mapping) else np.asarray(w, dtype=float)
+        for name, w in method.items()
+    ]
     bad = [name for name, w in zip(method, rows, strict=True) if w.shape != (k,)]
     if bad or not rows:
         raise FormulaError(f"contrast {bad[0] if bad else ''!r}: give {k} weights, one per LS mean within `by`.")
     return list(method), np.array(rows)
+
+
+def _by_level(name: str, weights: Mapping[Any, float], labels: Sequence[str]) -> FloatArray:
+    """One weight per level from {level: weight}."""
+    given = {level_text(level): float(w) for level, w in weights.items()}
+    for level in given:
+        if level not in labels:
+            raise FormulaError(
+                f"contrast {name!r}: {level!r} is no level.{nearest(level, labels)} Levels: {', '.join(labels)}."
+            )
+    return np.array([given.get(label, 0.0) for label in labels])
 
 
 def _control(labels: Sequence[str], ref: Any) -> int:

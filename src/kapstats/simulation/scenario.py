@@ -397,7 +397,7 @@ def simulate(
     Raises
     ------
     DataError
-        for an unknown scenario, component or field.
+        for an unknown scenario, component or field, a negative number of subjects, or a negative seed.
 
     Examples
     --------
@@ -408,5 +408,7 @@ def simulate(
     from kapstats.simulation.adam import assemble
     from kapstats.simulation.draw import draw
 
+    if (n is not None and n < 0) or seed < 0:
+        raise DataError(f"simulate: n={n}, seed={seed}; neither may be negative.")
     chosen = resolve(scenario).change(**changes) if changes else resolve(scenario)
     return assemble(draw(chosen, n=n, seed=seed, replicate=replicate), truth=truth)
