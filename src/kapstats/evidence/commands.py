@@ -51,7 +51,7 @@ def reproduce(names: Sequence[str] = (), out: str | Path | None = None) -> tuple
     if names:
         return "\n\n".join([*(r.to_text() for r in found), said]), int(bool(wrong))
     rows = [_summary(r) for r in found]
-    left = [f"{e.id}  not run: needs the package {e.needs}" for e in gallery.ENTRIES if not e.available]
+    left = [f"{e.id}  not run: pip install {e.needs}" for e in gallery.ENTRIES if not e.available]
     return "\n".join([*rows, *left, said]), int(bool(wrong))
 
 

@@ -32,7 +32,7 @@ def write_page(reproductions: Iterable[Reproduction], path: str | Path) -> Path:
     parts.append("</ul></nav>")
     parts += [section(r) for r in found]
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Published results</title>'
-    path.write_text(f"{head}<style>{STYLE}</style><body>{''.join(parts)}</body></html>", encoding="utf-8")
+    path.write_text(f"{head}<style>{STYLE}</style><body><main>{''.join(parts)}</main></body></html>", encoding="utf-8")
     rows = pd.concat([r.to_frame().assign(name=r.entry.name) for r in found], ignore_index=True)
     rows.to_csv(path.with_suffix(".csv"), index=False)
     return path
