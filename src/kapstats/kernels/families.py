@@ -95,8 +95,15 @@ def _none(eta: Array) -> Array:
 
 
 def _binomial(y: Array, size: Array, eta: Array, link: str) -> Terms:
+    choose = 0.0
+    if size.max(initial=0) > 1:
+        choose = special.gammaln(size + 1) - special.gammaln(y + 1) - special.gammaln(size - y + 1)
+    if link == "logit":
+        f = special.expit(eta)
+        l2 = -size * f * (1 - f)
+        l = _xy(y, eta) + size * special.log_expit(-eta)
+        return Terms(l + choose, y - size * f, l2, l2 * (1 - 2 * f), _none(eta), _none(eta), _none(eta))
     a, b = _log_cdf(link, eta), _log_survival(link, eta)
-    choose = special.gammaln(size + 1) - special.gammaln(y + 1) - special.gammaln(size - y + 1)
     l, l1, l2, l3 = (_xy(y, p) + _xy(size - y, q) for p, q in zip(a, b, strict=True))
     return Terms(l + choose, l1, l2, l3, _none(eta), _none(eta), _none(eta))
 
@@ -107,10 +114,7 @@ def _xy(count: Array, term: Array) -> Array:
 
 
 def _log_cdf(link: str, x: Array) -> tuple[Array, Array, Array, Array]:
-    """log F(x) and three derivatives."""
-    if link == "logit":
-        f = special.expit(x)
-        return special.log_expit(x), special.expit(-x), -f * (1 - f), -f * (1 - f) * (1 - 2 * f)
+    """log F(x) and three derivatives, of probit and cloglog."""
     if link == "probit":
         r = np.exp(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - special.log_ndtr(x))
         r1 = -r * (x + r)
@@ -123,7 +127,7 @@ def _log_cdf(link: str, x: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def _log_survival(link: str, x: Array) -> tuple[Array, Array, Array, Array]:
-    """log(1 - F(x)) and three derivatives."""
+    """log(1 - F(x)) and three derivatives, of probit and cloglog."""
     if link == "cloglog":
         t = -np.exp(np.minimum(x, 700.0))
         return t, t, t, t

@@ -122,8 +122,8 @@ def fit(problem: Problem, *, points: int = 1, scales: Sequence[float] = (1.0, 0.
         found.append(_descend(criterion, np.concatenate([diagonal * scale, fixed])))
     objectives = np.array([value for value, _ in found])
     work = found[int(np.argmin(objectives))][1]
-    work = _polish(criterion, work)
-    return _report(problem, inner, back, criterion, work, objectives)
+    work, curvature = _polish(criterion, work)
+    return _report(problem, inner, back, criterion, work, curvature, objectives)
 
 
 def _orthonormal(problem: Problem) -> tuple[Problem, Array]:
@@ -198,20 +198,22 @@ def _step(H: Array, g: Array) -> Array:
     return np.asarray(-U[:, keep] @ ((U[:, keep].T @ g) / np.abs(w[keep])))
 
 
-def _polish(criterion: _Criterion, work: Array) -> Array:
+def _polish(criterion: _Criterion, work: Array) -> tuple[Array, Array | None]:
+    """Newton steps to the optimum, and the Hessian there (None when the last step was not checked)."""
     for _ in range(8):
         value, g = criterion(work)
-        step = _step(_hessian(criterion, work), g)
+        H = _hessian(criterion, work)
+        step = _step(H, g)
         if -g @ step < 1e-13:
-            break
+            return work, H
         for _ in range(8):
             if _inside(criterion.problem, work + step) and criterion(work + step)[0] <= value + 1e-11 * abs(value):
                 work = work + step
                 break
             step = step / 2.0
         else:
-            break
-    return work
+            return work, H
+    return work, None
 
 
 def _inside(problem: Problem, work: Array) -> bool:
@@ -219,7 +221,13 @@ def _inside(problem: Problem, work: Array) -> bool:
 
 
 def _report(
-    problem: Problem, inner: Problem, back: Array, criterion: _Criterion, work: Array, objectives: Array
+    problem: Problem,
+    inner: Problem,
+    back: Array,
+    criterion: _Criterion,
+    work: Array,
+    curvature: Array | None,
+    objectives: Array,
 ) -> GlmmFit:
     psi, jac = to_natural(inner, work)
     value, g_work = criterion(work)
@@ -228,7 +236,8 @@ def _report(
         v, slope = criterion(to_working(inner, x))
         return v, np.asarray(np.linalg.solve(to_natural(inner, to_working(inner, x))[1].T, slope))
 
-    H = _hessian(natural, psi)
+    untransformed = np.array_equal(jac, np.eye(work.size))
+    H = curvature if untransformed and curvature is not None else _hessian(natural, psi)
     g = np.asarray(np.linalg.solve(jac.T, g_work), dtype=np.float64)
     m, p = inner.n_theta, inner.X.shape[1]
     lift = np.eye(psi.size)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logsumexp
 
 from kapstats.kernels.block_arrow import free_entries
 from kapstats.kernels.families import Terms, evaluate
@@ -40,6 +40,7 @@ class Evaluated:
     value: Array
 
 
+@lru_cache(maxsize=32)
 def gauss_hermite(points: int, r: int) -> Nodes:
     """The product rule with `points` per dimension."""
     x, w = np.polynomial.hermite.hermgauss(points)
@@ -58,7 +59,8 @@ def evaluate_nodes(problem: Problem, q: Parameters, mode: Mode, nodes: Nodes) ->
     terms = evaluate(problem.obs, eta, q.phi)
     h = 0.5 * (u**2).sum(2) - group_sum(first.codes, first.n_levels, terms.l)
     logs = nodes.log_weight - h
-    total = logsumexp(logs, axis=1)
+    most = logs.max(axis=1)
+    total = most + np.log(np.exp(logs - most[:, None]).sum(axis=1))
     value = 0.5 * r * np.log(np.pi) - np.linalg.slogdet(M)[1] - total
     return Evaluated(M, u, terms, np.exp(logs - total[:, None]), value)
 

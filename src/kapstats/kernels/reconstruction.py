@@ -6,6 +6,7 @@ d (K,) events at the clicks, c (J,) censored within the intervals of the at-risk
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,15 +62,14 @@ def _interval(
 ) -> tuple[tuple[int, float], IntArray, float]:
     """State at the end, events at each click and squared distance from the clicks, with c censored evenly."""
     n, drawn = state
-    times = _spread(begin, end, c)
-    gone = np.searchsorted(times, t, side="left")
+    gone = np.searchsorted(_spread(begin, end, c), t, side="left").tolist()
     events = np.zeros(len(t), dtype=np.int64)
     lost, distance = 0, 0.0
-    for k, survival in enumerate(s):
-        at_risk = n - int(gone[k]) - lost
+    for k, survival in enumerate(s.tolist()):
+        at_risk = n - gone[k] - lost
         if at_risk <= 0 or drawn <= 0:
             continue
-        d = int(np.clip(np.floor(at_risk * (1 - survival / drawn) + 0.5), 0, at_risk))
+        d = min(max(math.floor(at_risk * (1 - survival / drawn) + 0.5), 0), at_risk)
         events[k] = d
         lost += d
         drawn *= 1 - d / at_risk

@@ -50,8 +50,7 @@ class Curve:
 
 def fit_curves(models: Mapping[str, Model], x: FloatArray, y: FloatArray, vcov: FloatArray) -> tuple[Curve, ...]:
     """Each model fitted to means y (k,) at x (k,) with covariance vcov (k, k)."""
-    root = np.linalg.inv(np.linalg.cholesky(vcov))
-    return tuple(_fit_one(name, model, x, root @ y, root) for name, model in models.items())
+    return _fits(models, x, y[None], vcov)[0]
 
 
 def refits(
@@ -59,16 +58,29 @@ def refits(
 ) -> tuple[tuple[Curve, ...], ...]:
     """The same fits to `draws` draws of the means."""
     simulated = np.random.default_rng(seed).multivariate_normal(y, vcov, size=draws, method="eigh")
-    return tuple(fit_curves(models, x, m, vcov) for m in simulated)
+    return _fits(models, x, simulated, vcov)
 
 
-def _fit_one(name: str, model: Model, x: FloatArray, whitened: FloatArray, root: FloatArray) -> Curve:
+def _fits(
+    models: Mapping[str, Model], x: FloatArray, y: FloatArray, vcov: FloatArray
+) -> tuple[tuple[Curve, ...], ...]:
+    """Every model to every row of y (d, k), all rows at once; one tuple of curves per row."""
+    root = np.linalg.inv(np.linalg.cholesky(vcov))
+    fitted = [_fit_rows(name, model, x, y @ root.T, root) for name, model in models.items()]
+    return tuple(zip(*fitted, strict=True)) if fitted else ((),) * len(y)
+
+
+def _fit_rows(name: str, model: Model, x: FloatArray, whitened: FloatArray, root: FloatArray) -> list[Curve]:
     """Variable projection: theta by nested grids in log scale, each evaluated in one batch; the rest in closed form."""
-    theta = _search(model, x, whitened, root, np.log(np.array(model.bounds).reshape(-1, 2)))
-    rss, beta = _project(model, x, theta, whitened, root)
-    values = dict(zip(model.linear, map(float, beta[0]), strict=True))
-    values |= dict(zip(model.nonlinear, map(float, theta[0]), strict=True))
-    return Curve(name, model, values, float(rss[0]), float(rss[0]) + 2 * len(values))
+    bounds = np.log(np.array(model.bounds).reshape(-1, 2))
+    theta = _search(model, x, whitened, root, bounds)
+    rss, beta = _project(model, x, theta[:, None], whitened, root)
+    names = model.linear + model.nonlinear
+    values = np.hstack([beta[:, 0], theta]).tolist()
+    return [
+        Curve(name, model, dict(zip(names, v, strict=True)), form, form + 2 * len(names))
+        for v, form in zip(values, rss[:, 0].tolist(), strict=True)
+    ]
 
 
 def _scale(model: Model, x: FloatArray) -> FloatArray:
@@ -76,21 +88,24 @@ def _scale(model: Model, x: FloatArray) -> FloatArray:
 
 
 def _search(model: Model, x: FloatArray, whitened: FloatArray, root: FloatArray, bounds: FloatArray) -> FloatArray:
-    """Best theta (1, r) within log bounds (r, 2), in units of `_scale`; equal bounds hold a parameter fixed."""
-    scale = _scale(model, x)
+    """Best theta (d, r) for each row of whitened (d, k) within log bounds (r, 2), in units of `_scale`.
+
+    Equal bounds hold a parameter fixed.
+    """
+    scale, rows = _scale(model, x), np.arange(len(whitened))
     if not len(bounds):
-        return np.empty((1, 0))
+        return np.empty((len(whitened), 0))
     low, high = bounds.T
-    at, reach = (low + high) / 2, (high - low) / 2
+    reach = (high - low) / 2
+    share = [np.linspace(0.0, 1.0, GRID if r > 0 else 1) for r in reach]
+    steps = np.array(list(itertools.product(*share)))
+    at = np.broadcast_to((low + high) / 2, (len(whitened), len(low)))
     for _ in range(ROUNDS):
-        axes = [
-            np.linspace(max(lo, a - r), min(hi, a + r), GRID if r > 0 else 1)
-            for a, r, lo, hi in zip(at, reach, low, high, strict=True)
-        ]
-        grid = np.array(list(itertools.product(*axes)))
-        at = grid[np.argmin(_project(model, x, np.exp(grid) * scale, whitened, root)[0])]
+        begin = np.maximum(low, at - reach)[:, None]
+        grid = begin + steps * (np.minimum(high, at + reach)[:, None] - begin)
+        at = grid[rows, np.argmin(_project(model, x, np.exp(grid) * scale, whitened, root)[0], axis=1)]
         reach = reach / 2.5
-    return np.asarray(np.exp(at)[None] * scale)
+    return np.asarray(np.exp(at) * scale)
 
 
 def profile_limits(
@@ -105,8 +120,8 @@ def profile_limits(
     def above(log_value: float) -> bool:
         fixed = bounds.copy()
         fixed[j] = log_value
-        theta = _search(model, x, root @ y, root, fixed)
-        return bool(_project(model, x, theta, root @ y, root)[0][0] > curve.rss + rise)
+        theta = _search(model, x, (root @ y)[None], root, fixed)
+        return bool(_project(model, x, theta[:, None], (root @ y)[None], root)[0][0, 0] > curve.rss + rise)
 
     def limit(edge: float, beyond: float) -> float:
         inside, outside = float(np.log(curve.parameters[name] / unit)), edge
@@ -123,11 +138,16 @@ def profile_limits(
 def _project(
     model: Model, x: FloatArray, theta: FloatArray, whitened: FloatArray, root: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Residual form (g,) and linear parameters (g, columns) for every row of theta (g, r)."""
-    q, r = np.linalg.qr(root @ _columns(model, x, theta))
-    scores = np.einsum("gki,k->gi", q, whitened)
-    residual = whitened - np.einsum("gki,gi->gk", q, scores)
-    return (residual**2).sum(axis=1), np.linalg.solve(r, scores[..., None])[..., 0]
+    """Residual form (d, g) and linear parameters (d, g, columns) for theta (d, g, r), one row of whitened (d, k) each.
+
+    Shapes without theta are the same for every row, so they are decomposed once.
+    """
+    d, g, r = theta.shape
+    columns = _columns(model, x, theta.reshape(d * g, r) if r else theta[:1, 0])
+    q, upper = (m.reshape(-1, g, *m.shape[1:]) for m in np.linalg.qr(root @ columns))
+    scores = np.swapaxes(q, -1, -2) @ whitened[:, None, :, None]
+    residual = whitened[:, None, :, None] - q @ scores
+    return (residual[..., 0] ** 2).sum(axis=-1), np.linalg.solve(upper, scores)[..., 0]
 
 
 def covariance(curve: Curve, x: FloatArray, vcov: FloatArray) -> tuple[FloatArray, FloatArray]:
