@@ -133,6 +133,18 @@ def test_one_stratum_is_a_chi_square_and_equal_strata_are_homogeneous(table):
         assert (same["p_value"] > 1 - 1e-3).all()
 
 
+def test_differences_that_agree_make_a_chi_square_however_unequal_the_strata():
+    """The mean is the degrees of freedom; a centre at the Mantel-Haenszel difference alone would make it 2.3."""
+    rng, size, tables = np.random.default_rng(4), np.array([[500, 100], [300, 300], [200, 600]]), 4000
+    low = np.array([0.08, 0.25, 0.5])
+    x1, x2 = (rng.binomial(size[:, g], low + shift, (tables, 3)) for g, shift in ((0, 0.12), (1, 0.0)))
+    n1, n2 = (np.broadcast_to(size[:, g], x1.shape) for g in (0, 1))
+    stratum, term = np.tile(np.arange(3), tables), np.repeat(np.arange(tables), 3)
+    found = ks.homogeneity(x1.ravel(), n1.ravel(), x2.ravel(), n2.ravel(), stratum, term=term).filter(method="score")
+    assert abs(found["statistic"].mean() - 2) < 4 * 2 / np.sqrt(tables)
+    assert abs((found["p_value"] < 0.05).mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 / tables)
+
+
 def test_homogeneity_degenerate():
     """One stratum, or strata without an event, cannot differ: no statistic, df 0, no error."""
     for table in (([3], [10], [1], [9], ["a"]), ([0, 0], [5, 6], [0, 0], [5, 6], ["a", "b"])):

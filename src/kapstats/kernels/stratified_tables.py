@@ -307,14 +307,23 @@ def cochran_q(estimate: FloatArray, variance: FloatArray) -> tuple[FloatArray, F
 
 
 def score_homogeneity(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray) -> tuple[FloatArray, ...]:
-    """Homogeneity of the risk difference: squared score residuals of the strata at the Mantel-Haenszel difference."""
+    """Homogeneity of the risk difference: sum s^2/V - (sum s/V)^2 / sum 1/V over strata, with s and V score residuals and
+    their variances at the Mantel-Haenszel difference.
+
+    The second term is what another common difference would explain. Without it the sum is too large for chi-square with
+    strata - 1 degrees of freedom, in trials of any size: the Mantel-Haenszel weights are not the inverse variances.
+    """
     used = (n1 > 0) & (n2 > 0)
     size, strata = x1.shape
     safe = _safe(x1, n1, x2, n2)
     flat = tuple(part.reshape(-1) for part in (*safe, score.correction_factor(safe[1], safe[3], True)))
-    numerator, variance = score.difference_score(np.repeat(difference(x1, n1, x2, n2), strata), *flat)
-    squares = np.where(numerator == 0, 0.0, ratio(numerator**2, variance)).reshape(size, strata)
-    statistic, df = np.where(used, squares, 0.0).sum(1), np.maximum(used.sum(1) - 1, 0).astype(float)
+    residual, variance = score.difference_score(np.repeat(difference(x1, n1, x2, n2), strata), *flat)
+    informs = used & ((residual != 0) | (variance > 0)).reshape(size, strata)
+    s, v = (np.where(informs, part.reshape(size, strata), 1.0) for part in (residual, variance))
+    weight = np.where(informs, 1.0 / np.maximum(v, 1e-300), 0.0)
+    total = weight.sum(1)
+    shared = np.where(total > 0, (weight * s).sum(1) ** 2 / np.where(total > 0, total, 1.0), 0.0)
+    statistic, df = np.maximum((weight * s**2).sum(1) - shared, 0.0), np.maximum(used.sum(1) - 1, 0).astype(float)
     return statistic, df, np.where(df > 0, chdtrc(np.maximum(df, 1), statistic), np.nan)
 
 

@@ -14,25 +14,28 @@ from kapstats.certification.estimators import (
     evidence,
     follow_up,
     imputation,
+    pairs,
     relapse,
     response,
     response_models,
     safety,
     safety_tables,
 )
-from kapstats.certification.estimators.common import Answer, Certificate, Estimator, Row
+from kapstats.certification.estimators.common import Answer, Certificate, Estimator, Row, bare
 from kapstats.errors import choose
 from kapstats.simulation.scenario import Scenario, load
 
 __all__ = ["CERTIFICATES", "FAMILIES", "REGISTRY", "Answer", "Certificate", "Estimator", "Row", "named", "scenario"]
 
-FAMILIES = (response, response_models, imputation, relapse, follow_up, safety, safety_tables, evidence)
+FAMILIES = (response, response_models, imputation, relapse, follow_up, safety, safety_tables, pairs, evidence)
 
 REGISTRY: dict[str, Estimator] = {e.name: e for family in FAMILIES for e in family.ESTIMATORS}
 
 CERTIFICATES: tuple[Certificate, ...] = tuple(c for family in FAMILIES for c in family.CERTIFICATES)
 
-_SCENARIOS = {name: make for family in FAMILIES for name, make in getattr(family, "SCENARIOS", {}).items()}
+_SCENARIOS = {"closed-forms": bare} | {
+    name: make for family in FAMILIES for name, make in getattr(family, "SCENARIOS", {}).items()
+}
 
 
 def named(name: str) -> Estimator:

@@ -4,7 +4,7 @@ the rows of the truth that are estimated."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from scipy.special import ndtr, ndtri
 from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.errors import ConvergenceError, EstimabilityError, KapstatsWarning
 from kapstats.simulation.draw import Draw
-from kapstats.simulation.scenario import Scenario
+from kapstats.simulation.scenario import Scenario, load
+from kapstats.simulation.streams import stream
 
 Row = dict[str, Any]
 
@@ -48,6 +49,10 @@ class Estimator:
     """estimates are logarithms of the values in the truth"""
 
 
+Analysis = Callable[[Scenario, Sequence[Draw], float], Answer]
+Rows = Callable[[Scenario], list[Row]]
+
+
 def wald(estimate: FloatArray, error: FloatArray, level: float, null: float = 0.0) -> Answer:
     """Normal limits and p value; converged where both numbers are finite."""
     z = ndtri(0.5 + level / 2)
@@ -61,6 +66,21 @@ def rejects(low: FloatArray, high: FloatArray, null: float, level: float) -> Flo
     """A p value that stands for the decision of an interval: below or above 1 - level."""
     with np.errstate(invalid="ignore"):
         return np.where((low > null) | (high < null), 0.0, 1.0) + 0.0 * low
+
+
+def decided(p: FloatArray) -> Answer:
+    """Tests without an estimate, judged by how often they reject."""
+    nothing = np.full(p.shape, np.nan)
+    return Answer(nothing, nothing, nothing, nothing, p, np.isfinite(p))
+
+
+def bounded(estimate: FloatArray, low: FloatArray, high: FloatArray, null: float, level: float) -> Answer:
+    """Limits without a standard error. A ratio (null 1) may be infinite, and its mean says nothing of its limits: it is
+    judged by coverage and by the size of its test.
+    """
+    nothing = np.full(low.shape, np.nan)
+    good = ~(np.isnan(low) | np.isnan(high))
+    return Answer(nothing if null == 1 else estimate, nothing, low, high, rejects(low, high, null, level), good)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +98,27 @@ class Certificate:
     def name(self) -> str:
         """File name without its ending."""
         return f"{self.estimator}--{self.scenario}--n{self.n}"
+
+
+def known(*values: Row) -> Rows:
+    """Rows that are their own truth."""
+    return lambda s: [{"mc_error": 0.0, **v} for v in values]
+
+
+def by_level(quantity: str, values: Mapping[str, float]) -> Rows:
+    """Rows of one quantity that are their own truth, one per label."""
+    return known(*({"quantity": quantity, "level": k, "value": v} for k, v in values.items()))
+
+
+def bare() -> Scenario:
+    """Subjects of two arms and nothing else: for worlds that draw from the replicate's own streams."""
+    whole = load("kap-parallel").change(relapse=None, adverse_events=None, course=None, dosing=None)
+    return whole.change(name="closed-forms", response=None, dropout=None, arms=whole.arms[:2])
+
+
+def generator(d: Draw, world: str) -> np.random.Generator:
+    """The stream of one world in a replicate."""
+    return stream(d.seed, d.scenario.name, d.replicate, world)
 
 
 def arm_rows(quantity: str, labels: Callable[[Scenario], list[Row]]) -> Callable[[Scenario], list[Row]]:
@@ -98,25 +139,47 @@ def contrast_rows(quantity: str, labels: Callable[[Scenario], list[Row]]) -> Cal
 NUMBERS = ("estimate", "std_error", "conf_low", "conf_high", "p_value")
 
 
-def fits(one: Callable[[Scenario, Draw, float], pd.DataFrame]) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
+def fits(one: Callable[[Scenario, Draw, float], pd.DataFrame]) -> Analysis:
     """An estimator that is the library's own call, replicate by replicate; a fit that refuses has not converged."""
 
-    def numbers(scenario: Scenario, d: Draw, level: float) -> FloatArray | None:
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        x = _replicates(lambda d: one(scenario, d, level)[list(NUMBERS)].to_numpy(dtype=float), draws)
+        return Answer(*np.moveaxis(x, 2, 0), np.isfinite(x[..., :4]).all(axis=2))
+
+    return analyse
+
+
+def in_world(world: str, one: Callable[[np.random.Generator, int, float], Any]) -> Analysis:
+    """An estimator of what a world draws: `one` takes the replicate's generator, its size and a level, and gives the
+    five NUMBERS of every row, NaN for those it does not speak of. A row that says nothing has not converged.
+    """
+
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        x = _replicates(lambda d: np.asarray(one(generator(d, world), d.n, level), dtype=float), draws)
+        return Answer(*np.moveaxis(x, 2, 0), ~np.isnan(x).all(axis=2))
+
+    return analyse
+
+
+def _replicates(numbers: Callable[[Draw], FloatArray], draws: Sequence[Draw]) -> FloatArray:
+    """(replicates, rows, NUMBERS); NaN where a fit refuses."""
+
+    def kept(d: Draw) -> FloatArray | None:
         try:
-            return one(scenario, d, level)[list(NUMBERS)].to_numpy(dtype=float)
+            return numbers(d)
         except (ConvergenceError, EstimabilityError):
             return None
 
-    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", KapstatsWarning)
-            found = [numbers(scenario, d, level) for d in draws]
-        shape = next((f.shape for f in found if f is not None), (1, len(NUMBERS)))
-        x = np.stack([np.full(shape, np.nan) if f is None else f for f in found])
-        estimate, error, low, high, p = np.moveaxis(x, 2, 0)
-        return Answer(estimate, error, low, high, p, np.isfinite(x[..., :4]).all(axis=2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KapstatsWarning)
+        found = [kept(d) for d in draws]
+    shape = next((f.shape for f in found if f is not None), (1, len(NUMBERS)))
+    return np.stack([np.full(shape, np.nan) if f is None else f for f in found])
 
-    return analyse
+
+def numbers(found: pd.DataFrame) -> FloatArray:
+    """The NUMBERS of the rows of an answer, NaN for columns it has not."""
+    return found.reindex(columns=list(NUMBERS)).to_numpy(dtype=float)
 
 
 def arms_of(scenario: Scenario, codes: IntArray) -> pd.Categorical:

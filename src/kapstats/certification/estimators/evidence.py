@@ -13,13 +13,21 @@ import numpy as np
 from scipy.special import expit, logit, stdtr, stdtrit
 
 from kapstats._types import FloatArray
-from kapstats.certification.estimators.common import Answer, Certificate, Estimator, Row, wald
+from kapstats.certification.estimators.common import (
+    Analysis,
+    Answer,
+    Certificate,
+    Estimator,
+    Rows,
+    generator,
+    known,
+    wald,
+)
 from kapstats.kernels import meta, meta_regression
 from kapstats.kernels.beta_binomial import beta_binomial
 from kapstats.kernels.reconstruction import patients
 from kapstats.simulation.draw import Draw
 from kapstats.simulation.scenario import Arm, Scenario
-from kapstats.simulation.streams import stream
 
 EFFECT, TAU, SD = -4.0, 2.5, 11.0  # points of a depression score: mean effect, its spread, between patients
 SLOPE = -2.0  # points per unit of the moderator
@@ -27,18 +35,11 @@ RISK, ODDS, RHO = 0.02, float(np.log(3.0)), 0.02  # rare event in controls, its 
 RATES, PATIENTS, END = (0.05, 0.10), 150, 24.0  # events per month in two arms of a trial followed for END months
 CLICKED, GRID = 0.003, 3.0  # error of a click on the curve, months between numbers at risk
 
-Answers = Callable[[Scenario, Sequence[Draw], float], Answer]
-
 
 def trials() -> Scenario:
     """Independent trials of a drug against placebo; its subjects are trials."""
     arms = (Arm(label="Placebo", code=0), Arm(label="Drug", code=1))
     return Scenario(name="independent-trials", title="Independent trials", arms=arms, subjects=10)
-
-
-def generator(d: Draw) -> np.random.Generator:
-    """The stream of a replicate's trials."""
-    return stream(d.seed, d.scenario.name, d.replicate, "trials")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Effects:
 
 def effects(d: Draw, slope: float = 0.0) -> Effects:
     """Trials of 10 to 80 patients per arm whose true effects differ."""
-    rng, k = generator(d), d.n
+    rng, k = generator(d, "trials"), d.n
     n = rng.integers(10, 81, (2, k))
     x = rng.uniform(-1, 1, k)
     variance = SD**2 * rng.chisquare(n - 1) / (n - 1)
@@ -60,7 +61,7 @@ def effects(d: Draw, slope: float = 0.0) -> Effects:
     return Effects(y, (variance / n).sum(axis=0), x)
 
 
-def _pooled(model: str, t: bool) -> Answers:
+def _pooled(model: str, t: bool) -> Analysis:
     """Inverse-variance pooling with Hartung and Knapp's interval, or with the normal one."""
 
     def one(d: Draw, level: float) -> tuple[float, float, float]:
@@ -82,7 +83,7 @@ def _student(found: list[tuple[float, float, float]], level: float) -> Answer:
     return Answer(estimate, error, estimate - half, estimate + half, p, np.isfinite(error))
 
 
-def _regressed(t: bool) -> Answers:
+def _regressed(t: bool) -> Analysis:
     """The slope on the moderator, with Knapp and Hartung's interval, or by common-effect weights and normal limits."""
 
     def one(d: Draw, level: float) -> tuple[float, float, float]:
@@ -97,7 +98,7 @@ def _regressed(t: bool) -> Answers:
 def counts(d: Draw, rho: float) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Rare events of two to one randomised trials; risks of every arm vary as a beta distribution, or (rho 0) by study
     with a common odds ratio."""
-    rng, k = generator(d), d.n
+    rng, k = generator(d, "trials"), d.n
     n2 = rng.integers(20, 150, k)
     n1 = 2 * n2
     if rho:
@@ -111,7 +112,9 @@ def counts(d: Draw, rho: float) -> tuple[FloatArray, FloatArray, FloatArray, Flo
     return rng.binomial(n1, p1).astype(float), n1.astype(float), rng.binomial(n2, p2).astype(float), n2.astype(float)
 
 
-def _rare(pool: Callable[[FloatArray, FloatArray, FloatArray, FloatArray], tuple[float, float]], rho: float) -> Answers:
+def _rare(
+    pool: Callable[[FloatArray, FloatArray, FloatArray, FloatArray], tuple[float, float]], rho: float
+) -> Analysis:
     def one(d: Draw) -> tuple[float, float]:
         table = counts(d, rho)
         if 0 in (table[0].sum(), table[2].sum()):
@@ -148,7 +151,7 @@ def _crude(a: FloatArray, n1: FloatArray, c: FloatArray, n2: FloatArray) -> tupl
     return float(np.log(cells[0] * cells[3] / (cells[1] * cells[2]))), float(np.sqrt((1 / cells).sum()))
 
 
-def _read_off(with_table: bool) -> Answers:
+def _read_off(with_table: bool) -> Analysis:
     """Log ratio of the rates of two arms, from times that are read off their curves."""
 
     def arm(rng: np.random.Generator, rate: float) -> tuple[float, float]:
@@ -166,7 +169,7 @@ def _read_off(with_table: bool) -> Answers:
         return float(len(made.events)), float(made.events.sum() + made.censored.sum())
 
     def one(d: Draw) -> tuple[float, float]:
-        rng = generator(d)
+        rng = generator(d, "trials")
         (d1, t1), (d0, t0) = (arm(rng, rate) for rate in reversed(RATES))
         return float(np.log(d1 / t1 / (d0 / t0))), float(np.sqrt(1 / d1 + 1 / d0))
 
@@ -177,8 +180,8 @@ def _read_off(with_table: bool) -> Answers:
     return analyse
 
 
-def _constant(quantity: str, value: float) -> Callable[[Scenario], list[Row]]:
-    return lambda s: [{"quantity": quantity, "contrast": "Drug - Placebo", "value": value, "mc_error": 0.0}]
+def _constant(quantity: str, value: float) -> Rows:
+    return known({"quantity": quantity, "contrast": "Drug - Placebo", "value": value})
 
 
 _MEAN = _constant("mean of effects", EFFECT)

@@ -14,7 +14,16 @@ from scipy.special import chdtrc
 
 from kapstats._types import FloatArray, IntArray
 from kapstats.certification.estimators import worlds
-from kapstats.certification.estimators.common import Answer, Certificate, Estimator, Row, wald
+from kapstats.certification.estimators.common import (
+    Analysis,
+    Answer,
+    Certificate,
+    Estimator,
+    decided,
+    generator,
+    known,
+    wald,
+)
 from kapstats.kernels import aalen_johansen as aj
 from kapstats.kernels import cox_residuals as cr
 from kapstats.kernels import fine_gray as fg
@@ -30,7 +39,6 @@ from kapstats.relapse.cox import cox
 from kapstats.relapse.kaplan_meier import kaplan_meier
 from kapstats.simulation.draw import Draw
 from kapstats.simulation.scenario import Scenario
-from kapstats.simulation.streams import stream
 
 #: log ratio under the alternative, of subdistribution hazards and of rates
 EFFECT = float(np.log(0.6))
@@ -45,11 +53,11 @@ One = Callable[[np.random.Generator, IntArray], Sequence[Sequence[float]]]
 
 def each(component: str, one: One, draws: Sequence[Draw]) -> FloatArray:
     """(replicates, rows, numbers): `one` of the replicate's own generator and its arms, 0 or 1."""
-    found = [one(stream(d.seed, d.scenario.name, d.replicate, component), np.minimum(d.subjects.arm, 1)) for d in draws]
+    found = [one(generator(d, component), np.minimum(d.subjects.arm, 1)) for d in draws]
     return np.asarray(found, dtype=float)
 
 
-def estimates(component: str, one: One) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
+def estimates(component: str, one: One) -> Analysis:
     """`one` gives estimate and standard error per row."""
 
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
@@ -59,20 +67,9 @@ def estimates(component: str, one: One) -> Callable[[Scenario, Sequence[Draw], f
     return analyse
 
 
-def tests(component: str, one: One) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
+def tests(component: str, one: One) -> Analysis:
     """`one` gives a p value per row."""
-
-    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
-        p = each(component, one, draws)[..., 0]
-        nothing = np.full(p.shape, np.nan)
-        return Answer(nothing, nothing, nothing, nothing, p, np.isfinite(p))
-
-    return analyse
-
-
-def known(*values: Row) -> Callable[[Scenario], list[Row]]:
-    """Rows that are their own truth."""
-    return lambda s: [{"mc_error": 0.0, **v} for v in values]
+    return lambda scenario, draws, level: decided(each(component, one, draws)[..., 0])
 
 
 # ------------------------------------------------------------------------------------------- competing risks
@@ -165,7 +162,7 @@ def _free(rng: np.random.Generator, arm: IntArray, interval: bool) -> list[list[
     return rows
 
 
-def _shares(interval: bool) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
+def _shares(interval: bool) -> Analysis:
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         x = each("visits", partial(_free, interval=interval), draws)[..., 0]
         nothing = np.full(x.shape, np.nan)

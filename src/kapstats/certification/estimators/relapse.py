@@ -17,6 +17,7 @@ from kapstats.certification.estimators.common import (
     arm_rows,
     arms_of,
     contrast_rows,
+    decided,
     fits,
     wald,
 )
@@ -113,9 +114,7 @@ def _logrank(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
             rows.append([float(chdtrc(df, chi)) if df else np.nan])
         return rows
 
-    p = each(scenario, draws, one)[..., 0]
-    nothing = np.full(p.shape, np.nan)
-    return Answer(nothing, nothing, nothing, nothing, p, np.isfinite(p))
+    return decided(each(scenario, draws, one)[..., 0])
 
 
 def _cox(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:

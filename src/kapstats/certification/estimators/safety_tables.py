@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 
 from kapstats._types import BoolArray, FloatArray, IntArray
-from kapstats.certification.estimators.common import Answer, Certificate, Estimator, Row, rejects, wald
+from kapstats.certification.estimators.common import (
+    Analysis,
+    Answer,
+    Certificate,
+    Estimator,
+    Row,
+    bare,
+    bounded,
+    by_level,
+    decided,
+    generator,
+    wald,
+)
 from kapstats.inference.intervals import wald as limits
 from kapstats.kernels import exact, false_discovery, poisson, two_proportions
 from kapstats.kernels import stratified_tables as kernel
@@ -18,40 +30,7 @@ from kapstats.safety.recurrent import error_matrix
 from kapstats.safety.time_to_event import first_event_curve
 from kapstats.simulation import safety_worlds as worlds
 from kapstats.simulation.draw import Draw
-from kapstats.simulation.scenario import Scenario, load
-from kapstats.simulation.streams import stream
-
-Analysis = Callable[[Scenario, Sequence[Draw], float], Answer]
-
-
-def bare() -> Scenario:
-    """Nobody but the subjects: the worlds draw from the replicate's own streams."""
-    whole = load("kap-parallel").change(relapse=None, adverse_events=None, course=None, dosing=None)
-    return whole.change(name="ae-worlds", response=None, dropout=None, arms=whole.arms[:2])
-
-
-def _generator(d: Draw, world: str) -> np.random.Generator:
-    return stream(d.seed, d.scenario.name, d.replicate, world)
-
-
-def _known(quantity: str, values: dict[str, float]) -> Callable[[Scenario], list[Row]]:
-    return lambda s: [{"quantity": quantity, "level": k, "value": v, "mc_error": 0.0} for k, v in values.items()]
-
-
-def _interval(estimate: FloatArray, low: FloatArray, high: FloatArray, null: float, level: float) -> Answer:
-    """Limits without a standard error. A ratio (null 1) may be infinite, and its mean says nothing of its limits: it is
-    judged by coverage and by the size of its test.
-    """
-    nothing = np.full(low.shape, np.nan)
-    good = ~(np.isnan(low) | np.isnan(high))
-    return Answer(nothing if null == 1 else estimate, nothing, low, high, rejects(low, high, null, level), good)
-
-
-def _decided(p: FloatArray) -> Answer:
-    """A test, judged by how often it rejects."""
-    nothing = np.full(p.shape, np.nan)
-    return Answer(nothing, nothing, nothing, nothing, p, np.isfinite(p))
-
+from kapstats.simulation.scenario import Scenario
 
 # --------------------------------------------------------------------------------------------------- two groups
 
@@ -65,7 +44,7 @@ def _true(measure: str) -> dict[str, float]:
 
 
 def _stacked(draws: Sequence[Draw], world: Callable[..., Any], name: str, *more: Any) -> tuple[FloatArray, ...]:
-    found = [world(_generator(d, name), d.n, *more) for d in draws]
+    found = [world(generator(d, name), d.n, *more) for d in draws]
     return tuple(np.stack(part) for part in zip(*found, strict=True))
 
 
@@ -75,7 +54,7 @@ def _tables(measure: str, limits_of: Callable[..., Any]) -> Analysis:
         flat = [part.ravel() for part in cells]
         low, high = (v.reshape(cells[0].shape) for v in limits_of(*flat, (1 - level) / 2))
         estimate = two_by_two.MEASURES[measure].estimate(*flat).reshape(low.shape)
-        return _interval(estimate, low, high, NULL[measure], level)
+        return bounded(estimate, low, high, NULL[measure], level)
 
     return analyse
 
@@ -102,7 +81,7 @@ def _plain_ratio(estimate: Callable[..., FloatArray], error: Callable[..., Float
 
 def _strata_rows(measure: str, name: str) -> Callable[[Scenario], list[Row]]:
     none, some = worlds.EFFECTS[measure]
-    return _known(name, {"no effect": none, "effect": some})
+    return by_level(name, {"no effect": none, "effect": some})
 
 
 def _strata(measure: str, method: str, crude: bool = False) -> Analysis:
@@ -119,7 +98,7 @@ def _strata(measure: str, method: str, crude: bool = False) -> Analysis:
         else:
             found = stratified.METHODS[measure][method]((x1, n1, x2, n2), tail, "two")
         estimate, low, high = (found[c].reshape(shape) for c in ("estimate", "conf_low", "conf_high"))
-        return _interval(estimate, low, high, NULL[measure], level)
+        return bounded(estimate, low, high, NULL[measure], level)
 
     return analyse
 
@@ -132,8 +111,8 @@ def _association(crude: bool) -> Analysis:
         none = [part[:, 0] for part in cells]
         if crude:
             s1, m1, s2, m2 = (part.sum(axis=1) for part in none)
-            return _decided(two_proportions.chi_square(s1, m1, s2, m2, "pearson")[1][:, None])
-        return _decided(kernel.cmh(none[0], none[1], none[2], none[3])[1][:, None])
+            return decided(two_proportions.chi_square(s1, m1, s2, m2, "pearson")[1][:, None])
+        return decided(kernel.cmh(none[0], none[1], none[2], none[3])[1][:, None])
 
     return analyse
 
@@ -149,7 +128,7 @@ def _one_rate(limits_of: Callable[..., Any]) -> Analysis:
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         x, t, _, _ = _stacked(draws, worlds.rates, "rates")
         low, high = limits_of(x, t, (1 - level) / 2)
-        return _interval(x / t, low, high, np.nan, level)
+        return bounded(x / t, low, high, np.nan, level)
 
     return analyse
 
@@ -161,7 +140,7 @@ def _two_rates(limits_of: Callable[..., Any], ratio: bool) -> Analysis:
         with np.errstate(divide="ignore", invalid="ignore"):
             estimate = (x1 / t1) / (x2 / t2) if ratio else x1 / t1 - x2 / t2
         shape = (len(draws), -1)
-        return _interval(estimate.reshape(shape), low.reshape(shape), high.reshape(shape), float(ratio), level)
+        return bounded(estimate.reshape(shape), low.reshape(shape), high.reshape(shape), float(ratio), level)
 
     return analyse
 
@@ -170,7 +149,7 @@ def _clustered(method: str) -> Analysis:
     """Log rate ratio of recurrent events whose number varies between subjects more than a Poisson's."""
 
     def one(d: Draw) -> tuple[float, float]:
-        y, time, treated = worlds.clustered(_generator(d, "clustered"), d.n)
+        y, time, treated = worlds.clustered(generator(d, "clustered"), d.n)
         X = np.column_stack([np.ones(d.n), treated])
         fit = count_regression(y, X, np.log(time), negative_binomial=method == "negative-binomial")
         covariance, _ = error_matrix(fit, y, X, np.log(time), method)
@@ -190,7 +169,7 @@ def _first_events(estimator: str) -> Analysis:
     """Probability of a first event by the horizon in two groups that leave at different rates, and the difference."""
 
     def one(d: Draw) -> FloatArray:
-        time, status, first = worlds.first_events(_generator(d, "first events"), d.n)
+        time, status, first = worlds.first_events(generator(d, "first events"), d.n)
         groups = [_probability(time[own], status[own], estimator) for own in (first, ~first)]
         (a, va), (b, vb) = groups
         return np.array([[a, b, a - b], np.sqrt([va, vb, va + vb])])
@@ -213,7 +192,7 @@ def _probability(time: FloatArray, status: IntArray, estimator: str) -> tuple[fl
 
 def _first_rows(scenario: Scenario) -> list[Row]:
     p = worlds.first_event_probability()
-    return _known("first_event", {"leaves late": p, "leaves early": p, "difference": 0.0})(scenario)
+    return by_level("first_event", {"leaves late": p, "leaves early": p, "difference": 0.0})(scenario)
 
 
 def _exposure(planned: bool) -> Analysis:
@@ -222,12 +201,12 @@ def _exposure(planned: bool) -> Analysis:
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         x, t = (np.empty((len(draws), 2)) for _ in range(2))
         for i, d in enumerate(draws):
-            time, status, first = worlds.first_events(_generator(d, "first events"), d.n)
+            time, status, first = worlds.first_events(generator(d, "first events"), d.n)
             for g, own in enumerate((first, ~first)):
                 x[i, g] = (status[own] == 1).sum()
                 t[i, g] = own.sum() * worlds.HORIZON if planned else time[own].sum()
         low, high = poisson.exact(x, t, (1 - level) / 2)
-        return _interval(x / t, low, high, np.nan, level)
+        return bounded(x / t, low, high, np.nan, level)
 
     return analyse
 
@@ -242,16 +221,16 @@ def _discoveries(method: str) -> Analysis:
     """
 
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
-        found = [worlds.terms(_generator(d, "terms"), d.n) for d in draws]
+        found = [worlds.terms(generator(d, "terms"), d.n) for d in draws]
         cells = [np.concatenate([f[0][k] for f in found]) for k in range(4)]
         p = exact.fisher_p(exact.conditional(*cells)).reshape(len(draws), -1)
         out = np.ones((len(draws), 1))
         for i, (_, group, differs) in enumerate(found):
             flags = np.flatnonzero(_flagged(p[i], group, method, 1 - level))
             if flags.size:
-                pick = int(_generator(draws[i], "pick").integers(flags.size))
+                pick = int(generator(draws[i], "pick").integers(flags.size))
                 out[i] = float(differs[flags[pick]])
-        return _decided(out)
+        return decided(out)
 
     return analyse
 
@@ -266,11 +245,13 @@ def _flagged(p: FloatArray, group: IntArray, method: str, rate: float) -> BoolAr
 
 
 def _test_of(name: str) -> Callable[[Scenario], list[Row]]:
-    return _known(name, {"no effect": 1.0})
+    return by_level(name, {"no effect": 1.0})
 
 
-_FALSE = _known("false_discovery", {"a flagged term": 1.0})
-_RR, _OR, _RD = (_known(m.replace("-", "_"), _true(m)) for m in ("risk-ratio", "odds-ratio", "risk-difference"))
+_RECURRENT = by_level("log_rate_ratio", {"clustered": 0.0})
+_HAZARDS = by_level("rate", dict.fromkeys(("leaves late", "leaves early"), worlds.HAZARD))
+_FALSE = by_level("false_discovery", {"a flagged term": 1.0})
+_RR, _OR, _RD = (by_level(m.replace("-", "_"), _true(m)) for m in ("risk-ratio", "odds-ratio", "risk-difference"))
 _RDS, _RRS, _ORS = (_strata_rows(m, m.replace("-", "_")) for m in ("risk-difference", "risk-ratio", "odds-ratio"))
 
 ESTIMATORS: tuple[Estimator, ...] = (
@@ -296,35 +277,25 @@ ESTIMATORS: tuple[Estimator, ...] = (
     Estimator("odds_ratio-crude", (), _ORS, _strata("odds-ratio", "miettinen-nurminen", crude=True)),
     Estimator("cmh_test", (), _test_of("association"), _association(crude=False)),
     Estimator("cmh_test-crude", (), _test_of("association"), _association(crude=True)),
-    Estimator("rate", (), _known("rate", _RATE), _one_rate(poisson.exact)),
-    Estimator("rate-wald", (), _known("rate", _RATE), _one_rate(poisson.wald)),
-    Estimator("rate_ratio", (), _known("rate_ratio", _RATIO), _two_rates(poisson.conditional_ratio, True)),
-    Estimator("rate_difference", (), _known("rate_difference", _GAP), _two_rates(poisson.score_difference, False)),
-    Estimator(
-        "recurrent-poisson-robust", (), _known("log_rate_ratio", {"clustered": 0.0}), _clustered("poisson-robust")
-    ),
-    Estimator("recurrent-poisson", (), _known("log_rate_ratio", {"clustered": 0.0}), _clustered("poisson")),
-    Estimator(
-        "recurrent-negative-binomial", (), _known("log_rate_ratio", {"clustered": 0.0}), _clustered("negative-binomial")
-    ),
+    Estimator("rate", (), by_level("rate", _RATE), _one_rate(poisson.exact)),
+    Estimator("rate-wald", (), by_level("rate", _RATE), _one_rate(poisson.wald)),
+    Estimator("rate_ratio", (), by_level("rate_ratio", _RATIO), _two_rates(poisson.conditional_ratio, True)),
+    Estimator("rate_difference", (), by_level("rate_difference", _GAP), _two_rates(poisson.score_difference, False)),
+    Estimator("recurrent-poisson-robust", (), _RECURRENT, _clustered("poisson-robust")),
+    Estimator("recurrent-poisson", (), _RECURRENT, _clustered("poisson")),
+    Estimator("recurrent-negative-binomial", (), _RECURRENT, _clustered("negative-binomial")),
     Estimator("time_to_first", (), _first_rows, _first_events("aalen-johansen")),
     Estimator("time_to_first-1-km", (), _first_rows, _first_events("one-minus-km")),
     Estimator("time_to_first-proportion", (), _first_rows, _first_events("incidence-proportion")),
-    Estimator(
-        "exposure_adjusted", (), _known("rate", dict.fromkeys(("leaves late", "leaves early"), worlds.HAZARD)),
-        _exposure(planned=False),
-    ),
-    Estimator(
-        "exposure_adjusted-planned", (), _known("rate", dict.fromkeys(("leaves late", "leaves early"), worlds.HAZARD)),
-        _exposure(planned=True),
-    ),
+    Estimator("exposure_adjusted", (), _HAZARDS, _exposure(planned=False)),
+    Estimator("exposure_adjusted-planned", (), _HAZARDS, _exposure(planned=True)),
     Estimator("safety_signals", (), _FALSE, _discoveries("double-fdr")),
     Estimator("safety_signals-bh", (), _FALSE, _discoveries("bh")),
     Estimator("safety_signals-group-bh", (), _FALSE, _discoveries("group-bh")),
     Estimator("safety_signals-none", (), _FALSE, _discoveries("none")),
 )  # fmt: skip
 
-SCENARIOS: dict[str, Callable[[], Scenario]] = {"ae-worlds": bare}
+SCENARIOS: dict[str, Callable[[], Scenario]] = {"ae-worlds": lambda: bare().change(name="ae-worlds")}
 
 
 def _published(estimator: str, n: int, control: bool = False, note: str = "") -> Certificate:
