@@ -307,9 +307,9 @@ def cochran_q(estimate: FloatArray, variance: FloatArray) -> tuple[FloatArray, F
 
 
 def score_homogeneity(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray) -> tuple[FloatArray, ...]:
-    """Homogeneity of the risk difference: sum s^2/V - (sum s/V)^2 / sum 1/V over strata, with s and V score residuals and
-    their variances at the Mantel-Haenszel difference.
+    """Homogeneity of the risk difference: sum s^2/V - (sum s/V)^2 / sum 1/V over strata.
 
+    s and V are score residuals and their variances at the Mantel-Haenszel difference.
     The second term is what another common difference would explain. Without it the sum is too large for chi-square with
     strata - 1 degrees of freedom, in trials of any size: the Mantel-Haenszel weights are not the inverse variances.
     """

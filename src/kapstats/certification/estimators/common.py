@@ -144,7 +144,7 @@ def fits(one: Callable[[Scenario, Draw, float], pd.DataFrame]) -> Analysis:
 
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         x = _replicates(lambda d: one(scenario, d, level)[list(NUMBERS)].to_numpy(dtype=float), draws)
-        return Answer(*np.moveaxis(x, 2, 0), np.isfinite(x[..., :4]).all(axis=2))
+        return _answer(x, np.asarray(np.isfinite(x[..., :4]).all(axis=2)))
 
     return analyse
 
@@ -156,9 +156,14 @@ def in_world(world: str, one: Callable[[np.random.Generator, int, float], Any]) 
 
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         x = _replicates(lambda d: np.asarray(one(generator(d, world), d.n, level), dtype=float), draws)
-        return Answer(*np.moveaxis(x, 2, 0), ~np.isnan(x).all(axis=2))
+        return _answer(x, np.asarray(~np.isnan(x).all(axis=2)))
 
     return analyse
+
+
+def _answer(x: FloatArray, converged: BoolArray) -> Answer:
+    estimate, error, low, high, p = np.moveaxis(x, 2, 0)
+    return Answer(estimate, error, low, high, p, converged)
 
 
 def _replicates(numbers: Callable[[Draw], FloatArray], draws: Sequence[Draw]) -> FloatArray:

@@ -25,6 +25,7 @@ from kapstats.certification.estimators.common import (
     in_world,
     numbers,
 )
+from kapstats.estimates import Estimates, meta
 from kapstats.kernels import paired_tables, score_intervals, trend, two_proportions
 from kapstats.kernels import stratified_tables as kernel
 from kapstats.safety.incidence import incidence
@@ -133,9 +134,9 @@ def _some_dose(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answe
     for d in draws:
         events, n = _groups(d)
         size = np.broadcast_to(n[1:], events[:, 1:].shape)
-        first = np.broadcast_to(events[:, :1], size.shape)
-        p = two_proportions.chi_square(*(v.ravel() for v in (events[:, 1:], size, first, size)), "pearson")[1]
-        found.append(np.repeat(np.nanmin(np.where(np.isnan(p), 1.0, p).reshape(len(events), -1), axis=1), 2))
+        none = np.broadcast_to(events[:, :1], size.shape)
+        _, p = two_proportions.chi_square(events[:, 1:].ravel(), size.ravel(), none.ravel(), size.ravel(), "pearson")
+        found.append(np.repeat(np.where(np.isnan(p), 1.0, p).reshape(len(events), -1).min(axis=1), 2))
     return decided(np.array(found))
 
 
@@ -149,11 +150,11 @@ def _homogeneity(measure: str, equal: str) -> Analysis:
 
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         found = [worlds.strata(generator(d, equal), d.n, equal) for d in draws]
-        table = [np.concatenate(part) for part in zip(*found, strict=True)]
+        x1, n1, x2, n2 = (np.concatenate(part) for part in zip(*found, strict=True))
         if measure == "risk-difference":
-            tests = [kernel.score_homogeneity(*table)]
+            tests = [kernel.score_homogeneity(x1, n1, x2, n2)]
         else:
-            tests = [kernel.breslow_day(*table, tarone=name == "tarone") for name in ODDS]
+            tests = [kernel.breslow_day(x1, n1, x2, n2, tarone=name == "tarone") for name in ODDS]
         return decided(np.concatenate([t[2].reshape(len(draws), -1) for t in tests], axis=1))
 
     return analyse
@@ -172,25 +173,19 @@ def _needed(naive: bool) -> Analysis:
 
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         kept = [i for i, s in enumerate(worlds.SITUATIONS) if s.p1 != s.p2]
-        cells = [
-            np.stack(v)[:, kept] for v in zip(*(worlds.tables(generator(d, "tables"), d.n) for d in draws), strict=True)
-        ]
-        shape, flat = cells[0].shape, [c.ravel() for c in cells]
-        low, high = score_intervals.difference_limits(*flat, (1 - level) / 2)
-        rows = pd.DataFrame({"estimate": two_proportions.difference(*flat), "conf_low": low, "conf_high": high})
-        out = number_needed_to_harm(_as_estimates(rows)).frame
-        ends = out[["conf_low", "conf_high"]].to_numpy()
+        found = [worlds.tables(generator(d, "tables"), d.n) for d in draws]
+        x1, n1, x2, n2 = (np.stack(part)[:, kept].ravel() for part in zip(*found, strict=True))
+        low, high = score_intervals.difference_limits(x1, n1, x2, n2, (1 - level) / 2)
+        rows = pd.DataFrame({"estimate": x1 / n1 - x2 / n2, "conf_low": low, "conf_high": high})
+        out = number_needed_to_harm(Estimates(rows, meta(method="score", level=level))).frame
+        first, last = (out[c].to_numpy(dtype=float) for c in ("conf_low", "conf_high"))
         if not naive:
-            ends = np.where(out[["through_infinity"]], np.column_stack([ends[:, 1], np.full(len(ends), np.inf)]), ends)
-        return bounded(np.full(shape, np.nan), *(e.reshape(shape) for e in ends.T), 1.0, level)
+            through = out["through_infinity"].to_numpy()
+            first, last = np.where(through, last, first), np.where(through, np.inf, last)
+        shape = (len(draws), len(kept))
+        return bounded(np.full(shape, np.nan), first.reshape(shape), last.reshape(shape), 1.0, level)
 
     return analyse
-
-
-def _as_estimates(rows: pd.DataFrame) -> Any:
-    from kapstats.estimates import Estimates, meta
-
-    return Estimates(rows, meta(method="score", level=0.95))
 
 
 RISKS = (0.01, 0.03, 0.05)
