@@ -1,10 +1,13 @@
 """Numbers of replicates and subjects, seeds and weights that cannot be are told as such by the library."""
 
+import re
+
 import numpy as np
 import pytest
 
 import kapstats as ks
 from kapstats.inference.contrasts import weights_of
+from kapstats.simulation.scenario import text
 
 
 @pytest.mark.parametrize("options", [{"replicates": 0}, {"replicates": 5, "seed": -1}])
@@ -17,6 +20,34 @@ def test_certify_needs_replicates_and_a_seed(options):
 def test_simulate_takes_nothing_negative(options):
     with pytest.raises(ks.errors.DataError, match="negative"):
         ks.simulate("kap-parallel", **options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"subjects": "many"}, "subjects = 'many': expected a whole number"),
+        ({"subjects": True}, "expected a whole number"),
+        ({"arms": 3}, "expected a list of the table Arm"),
+        ({"arms": [{"label": 1, "code": 0}]}, "arms.label = 1: expected text"),
+        ({"dropout": {"gap": "x"}}, "dropout.gap = 'x': expected a number"),
+        ({"people": 3}, "expected the table People"),
+    ],
+)
+def test_a_scenario_holds_what_its_fields_say(changes, said):
+    with pytest.raises(ks.errors.DataError, match=re.escape(said)):
+        ks.simulate("kap-parallel", **changes)
+
+
+def test_a_scenario_file_is_read_each_time(tmp_path):
+    path = tmp_path / "mine.toml"
+    for n in (30, 40):
+        path.write_text(text("kap-parallel").replace("subjects = 240", f"subjects = {n}"))
+        assert len(ks.simulate(path, truth=False).adsl) == len(ks.simulate(str(path), truth=False).adsl) == n
+    path.write_text("a." * 100_000 + "a = 1")
+    with pytest.raises(ks.errors.DataError, match="more than 50 parts"):
+        ks.simulate(path)
+    with pytest.raises(ks.errors.DataError, match="No such file"):
+        ks.simulate(tmp_path / "none.toml")
 
 
 def test_weights_by_level():

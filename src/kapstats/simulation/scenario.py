@@ -7,16 +7,17 @@ absent is not simulated. `simulate` draws a trial from it; `kapstats.simulation.
 from __future__ import annotations
 
 import dataclasses
-import tomllib
+import numbers
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kapstats.data import notation
 from kapstats.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -306,9 +307,36 @@ def _convert(annotation: Any, value: Any, old: Any, where: str) -> Any:
         return merge(old, value, where) if old is not None else build(inner, value, where)
     members = typing.get_args(annotation)
     item = _component(members[0]) if typing.get_origin(annotation) is tuple and members else None
-    if item is not None:
-        return tuple(v if isinstance(v, item) else build(item, v, where) for v in value)
-    return _plain(value)
+    if item is not None and isinstance(value, Iterable):
+        value = [build(item, v, where) if isinstance(v, Mapping) else v for v in value]
+    plain = _plain(value)
+    if not _fits(annotation, plain):
+        raise DataError(f"{where} = {value!r}: expected {_said(annotation)}.")
+    return plain
+
+
+def _fits(annotation: Any, value: Any) -> bool:
+    """Whether a plain value is what the annotation says; a whole number is a number, true and false are none."""
+    members = typing.get_args(annotation)
+    if isinstance(annotation, types.UnionType):
+        return any(_fits(m, value) for m in members)
+    if typing.get_origin(annotation) is tuple:
+        items = (members[0],) * len(value) if members[-1] is ... and isinstance(value, tuple) else members
+        return isinstance(value, tuple) and len(value) == len(items) and all(map(_fits, items, value))
+    if annotation in (int, float):
+        return not isinstance(value, bool) and isinstance(value, numbers.Integral if annotation is int else numbers.Real)
+    return annotation is Any or isinstance(value, annotation)
+
+
+def _said(annotation: Any) -> str:
+    """The annotation in words."""
+    members = typing.get_args(annotation)
+    if isinstance(annotation, types.UnionType):
+        return " or ".join(_said(m) for m in members if m is not type(None))
+    if typing.get_origin(annotation) is tuple:
+        return f"a list of {_said(members[0])}" if members[-1] is ... else "a pair"
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return words.get(annotation) or f"the table {annotation.__name__}"
 
 
 @cache
@@ -353,24 +381,36 @@ def text(name: str) -> str:
     return (folder / f"{name}.toml").read_text(encoding="utf-8")
 
 
-@cache
 def load(name: str) -> Scenario:
     """A built-in scenario by name, or one from a TOML file; ``<name>-null`` is its null twin."""
-    if name.endswith(".toml"):
-        return build(Scenario, tomllib.loads(Path(name).read_text(encoding="utf-8")), name)
+    return _written(Path(name)) if name.endswith(".toml") else _built_in(name)
+
+
+def _written(path: Path) -> Scenario:
+    """The scenario in a TOML file, as it is now."""
+    try:
+        content = notation.toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path}: cannot be read as a scenario in TOML ({said}).") from error
+    return build(Scenario, content, str(path))
+
+
+@cache
+def _built_in(name: str) -> Scenario:
     if name not in names():
         raise DataError(f"There is no scenario {name!r}.{nearest(name, names())} Known: {', '.join(names())}.")
-    scenario = build(Scenario, tomllib.loads(text(name.removesuffix("-null"))), name)
+    scenario = build(Scenario, notation.toml(text(name.removesuffix("-null"))), name)
     return scenario.null() if name.endswith("-null") else scenario
 
 
-def resolve(scenario: str | Scenario) -> Scenario:
-    """A scenario given by name or as itself."""
-    return load(scenario) if isinstance(scenario, str) else scenario
+def resolve(scenario: str | Path | Scenario) -> Scenario:
+    """A scenario given by name, by its file or as itself."""
+    return scenario if isinstance(scenario, Scenario) else load(str(scenario))
 
 
 def simulate(
-    scenario: str | Scenario,
+    scenario: str | Path | Scenario,
     n: int | None = None,
     seed: int = 1,
     *,
