@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: characters of one value that an error shows
+LONGEST = 60
+
 
 class KapstatsError(Exception):
     """Base of every error that kapstats raises on purpose."""
@@ -52,7 +55,7 @@ def first_ids(ids: Iterable[object], limit: int = 5) -> str:
     'a, b and 1 more'
     """
     ids = list(dict.fromkeys(ids))
-    shown = ", ".join(str(i) for i in ids[:limit])
+    shown = ", ".join(text if len(text := str(i)) <= LONGEST else f"{text[:LONGEST]}..." for i in ids[:limit])
     return shown + (f" and {len(ids) - limit} more" if len(ids) > limit else "")
 
 

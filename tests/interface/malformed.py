@@ -97,6 +97,19 @@ CASES: dict[str, tuple[Write, str]] = {
         r"truth\.json: truncated or no JSON",
     ),
     "truth is a list": (lambda f: (good_adsl(f), (f / "truth.json").write_text("[1]")), "holds a list"),
+    "truth nested without end": (lambda f: (good_adsl(f), (f / "truth.json").write_text("[" * 100_000)), "too deeply"),
+    "truth with a number of 5000 digits": (
+        lambda f: (good_adsl(f), (f / "truth.json").write_text(f'{{"a": {"9" * 5000}}}')),
+        r"truth\.json: .*4300 digits",
+    ),
+    "scenario nested without end": (
+        lambda f: (good_adsl(f), (f / "scenario.toml").write_text(f"a = {'[' * 100_000}")),
+        "too deeply",
+    ),
+    "scenario with a key of 100,000 parts": (
+        lambda f: (good_adsl(f), (f / "scenario.toml").write_text(f"{'a.' * 100_000}a = 1")),
+        "more than 50 parts",
+    ),
     "scenario is no toml": (lambda f: (good_adsl(f), (f / "scenario.toml").write_text("a = = 1")), "no TOML"),
     "subject twice in adsl": (lambda f: pd.concat([ADSL, ADSL]).to_csv(f / "adsl.csv", index=False), "2 have several"),
     "adsl without subjects": (
@@ -107,6 +120,7 @@ CASES: dict[str, tuple[Write, str]] = {
     "csv of no bytes": (text(""), "empty"),
     "csv of blank lines": (text("\n\n\n"), "no header"),
     "csv with a column twice": (text("USUBJID,AVAL,AVAL\n1,2,3\n"), "'AVAL' stands 2 times"),
+    "csv of 100,000 columns": (text(",".join(f"C{i}" for i in range(100_000))), "at most 10,000 are read"),
     "csv with a nameless column": (text("USUBJID,,AVAL\n1,2,3\n"), "column 2 has no name"),
     "csv with semicolons": (text(GOOD.replace(",", ";")), "Separate the columns by commas"),
     "csv with tabs": (text(GOOD.replace(",", "\t")), "Separate the columns by commas"),
@@ -176,6 +190,13 @@ CASES: dict[str, tuple[Write, str]] = {
         dataset_json(columns=[{"name": "AVAL"}, {"name": "AVAL"}], rows=[[1, 2], [3, 4]]),
         "'AVAL' stands 2 times",
     ),
+    "dataset-json with a number of 500 digits": (
+        dataset_json(rows=[["001", 10**500], ["002", 2]]),
+        r"AVAL is float, but 1 values are not \(10{59}\.\.\.\)",
+    ),
+    "dataset-json with a number for a name": (dataset_json(columns=[{"name": 1}, {"name": "AVAL"}]), "no text"),
+    "dataset-json nested without end": (text("[" * 100_000, "adqs.json"), "too deeply"),
+    "ndjson with a number of 5000 digits": (text("9" * 5000, "adqs.ndjson"), "4300 digits"),
     "dataset-json in latin-1": (text('{"datasetJSONVersion": "é"}'.encode("latin-1"), "adqs.json"), "UTF-8"),
     "ndjson cut": (
         text('{"datasetJSONVersion": "1.1.0", "columns": [{"name": "A"}]}\n["x"', "adqs.ndjson"),

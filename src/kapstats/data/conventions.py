@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+
+from kapstats.errors import DataError
 
 #: identifiers and labels: text even when every value looks like a number
 TEXT = re.compile(
@@ -19,6 +23,8 @@ NUMBER = re.compile(
 )
 #: numeric dates and date-times (DTC is text)
 DATE = re.compile(r".*DTM?")
+#: more columns than this are no analysis dataset (a transport file counts them in four digits)
+MOST_COLUMNS = 10_000
 #: population flags of ADSL, and what they stand for
 POPULATIONS = {
     "RANDFL": "Randomised",
@@ -59,6 +65,15 @@ def is_date(name: str) -> bool:
     return DATE.fullmatch(name.upper()) is not None
 
 
+def check_names(source: str, names: Sequence[str]) -> None:
+    """Refuse names of columns that stand twice, and more columns than are read."""
+    if len(names) > MOST_COLUMNS:
+        raise DataError(f"{source}: has {len(names):,} columns; at most {MOST_COLUMNS:,} are read. Split the table.")
+    name, times = next(iter(Counter(names).most_common(1)), ("", 0))
+    if times > 1:
+        raise DataError(f"{source}: column {name!r} stands {times} times. Rename or drop one.")
+
+
 def numbers(values: pd.Series) -> pd.Series:
     """`values` as numbers, NaN where they are none; decimals correctly rounded (`pd.to_numeric` can miss the last bit).
 
@@ -67,7 +82,10 @@ def numbers(values: pd.Series) -> pd.Series:
     >>> float(numbers(pd.Series(["9.999999999999999e-31", "1e-30"]))[1])
     1e-30
     """
-    parsed = pd.to_numeric(values, errors="coerce")
+    try:
+        parsed = pd.to_numeric(values, errors="coerce")
+    except OverflowError:  # whole numbers of more than 308 digits, of which text is none
+        return numbers(values.map(lambda v: str(v) if type(v) is int else v))
     if not pd.api.types.is_float_dtype(parsed.dtype):
         return parsed
     exact, known = np.full(len(parsed), np.nan), parsed.notna().to_numpy()

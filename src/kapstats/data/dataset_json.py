@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from kapstats.data import conventions
+from kapstats.data import conventions, notation
 from kapstats.errors import DataError, first_ids
 
 NUMBERS = ("integer", "float", "double", "decimal")
@@ -25,6 +25,8 @@ def read(path: Path, encoding: str | None = None) -> pd.DataFrame:
         description, rows = _ndjson(text) if path.suffix.lower() == ".ndjson" else _json(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path.name}: truncated or no JSON (line {error.lineno}: {error.msg}).") from error
+    except ValueError as error:
+        raise DataError(f"{path.name}: cannot be read as JSON ({error}).") from error
     columns = _columns(path.name, description)
     _complete(path.name, description, columns, rows)
     values = list(zip(*rows, strict=True)) if rows else [() for _ in columns]
@@ -34,15 +36,15 @@ def read(path: Path, encoding: str | None = None) -> pd.DataFrame:
 
 
 def _json(text: str) -> tuple[dict[str, Any], list[Any]]:
-    whole = json.loads(text)
+    whole = notation.from_json(text)
     whole = whole if isinstance(whole, dict) else {}
     return whole, whole.get("rows", [])
 
 
 def _ndjson(text: str) -> tuple[dict[str, Any], list[Any]]:
     first, *rest = [line for line in text.splitlines() if line.strip()] or ["null"]
-    head = json.loads(first)
-    return head if isinstance(head, dict) else {}, [json.loads(line) for line in rest]
+    head = notation.from_json(first)
+    return head if isinstance(head, dict) else {}, [notation.from_json(line) for line in rest]
 
 
 def _columns(name: str, description: dict[str, Any]) -> list[dict[str, Any]]:
@@ -53,10 +55,9 @@ def _columns(name: str, description: dict[str, Any]) -> list[dict[str, Any]]:
     columns = description.get("columns")
     if not isinstance(columns, list) or not all(isinstance(c, dict) and "name" in c for c in columns) or not columns:
         raise DataError(f"{name}: Dataset-JSON without a list of named columns.")
-    names = [c["name"] for c in columns]
-    twice = [n for n in names if names.count(n) > 1]
-    if twice:
-        raise DataError(f"{name}: column {twice[0]!r} stands {names.count(twice[0])} times.")
+    if not all(isinstance(c["name"], str) for c in columns):
+        raise DataError(f"{name}: a name of a column is no text.")
+    conventions.check_names(name, [c["name"] for c in columns])
     return columns
 
 

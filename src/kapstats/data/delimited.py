@@ -75,9 +75,7 @@ def header(path: Path, text: str) -> list[str]:
         raise DataError(f"{path.name}: the header is one name, {names[0]!r}. Separate the columns by commas.")
     if "" in names:
         raise DataError(f"{path.name}: column {names.index('') + 1} has no name in the header line.")
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise DataError(f"{path.name}: column {twice[0]!r} stands {names.count(twice[0])} times in the header.")
+    conventions.check_names(path.name, names)
     return names
 
 

@@ -41,9 +41,7 @@ def read_table(path: str | Path, *, encoding: str | None = None) -> pd.DataFrame
     if not path.stat().st_size:
         raise DataError(f"{path.name}: the file is empty (0 bytes).")
     frame = reader(path, encoding)
-    twice = frame.columns[frame.columns.duplicated()].tolist()
-    if twice:
-        raise DataError(f"{path.name}: column {twice[0]!r} stands more than once. Rename or drop one.")
+    conventions.check_names(path.name, [str(c) for c in frame.columns])
     return conventions.with_dates(conventions.trimmed(frame))
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kapstats.data import notation
 from kapstats.data.files import READERS, read_table
 from kapstats.data.trial import Trial
 from kapstats.errors import DataError
@@ -86,8 +85,8 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value = notation.from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise DataError(f"{path.name}: truncated or no JSON ({error}).") from error
     if not isinstance(value, dict):
         raise DataError(f"{path.name}: holds a {type(value).__name__}, not an object of named values.")
@@ -98,6 +97,6 @@ def _read_toml(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return notation.toml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise DataError(f"{path.name}: no TOML ({error}).") from error

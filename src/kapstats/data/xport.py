@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import FloatArray
-from kapstats.data.conventions import is_date, sas_dates
+from kapstats.data.conventions import check_names, is_date, sas_dates
 from kapstats.errors import DataError, KapstatsWarning
 
 RECORD = 80
@@ -100,8 +100,7 @@ def contents(path: Path, encoding: str | None = None) -> Contents:
     if count is None and not len(rows):  # version 5 states no number of rows
         message = f"{path.name}: has no rows; it is empty, or cut right behind its header. Check the file's size."
         warnings.warn(message, KapstatsWarning, stacklevel=2)
-    if len({v.name for v in variables}) != len(variables):
-        raise DataError(f"{path.name}: two variables have the same name.")
+    check_names(path.name, [v.name for v in variables])
     return Contents(tuple(variables), rows, text, path.name)
 
 

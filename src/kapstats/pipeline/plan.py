@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kapstats.data import notation
 from kapstats.errors import FormulaError, nearest
 from kapstats.pipeline.kinds import KINDS, Analysis, Documents, Study
 from kapstats.pipeline.lines import Lines
@@ -124,9 +124,9 @@ def parse(text: str, source: str = "plan") -> Plan:
     """
     lines = Lines(text, source)
     try:
-        content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise FormulaError(f"{source}: not valid TOML: {error or 'nested too deeply'}") from error
+        content = notation.toml(text)
+    except ValueError as error:
+        raise FormulaError(f"{source}: not valid TOML: {error}") from error
     for key in content:
         if key not in TABLES:
             raise lines.error((key, 0, ""), f"there is no table [{key}].{nearest(key, TABLES)}")
