@@ -324,7 +324,8 @@ def _fits(annotation: Any, value: Any) -> bool:
         items = (members[0],) * len(value) if members[-1] is ... and isinstance(value, tuple) else members
         return isinstance(value, tuple) and len(value) == len(items) and all(map(_fits, items, value))
     if annotation in (int, float):
-        return not isinstance(value, bool) and isinstance(value, numbers.Integral if annotation is int else numbers.Real)
+        kind = numbers.Integral if annotation is int else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool)
     return annotation is Any or isinstance(value, annotation)
 
 
