@@ -126,6 +126,56 @@ def test_gee_refuses_what_has_no_solution() -> None:
     assert np.isnan(found.vcov[-1]).all()
 
 
+@pytest.mark.parametrize("structure", ["exchangeable", "ar1", "unstructured"])
+def test_gee_solves_the_equations_written_out_cluster_by_cluster(structure: str) -> None:
+    """With a visit missed in between: gaps count in AR(1)."""
+    data = sessions(5, 60)
+    data = data[~((data["id"] % 3 == 0) & (data["t"] == 2.0))]
+    found = ks.gee("resp ~ arm + t + cluster(id)", data, structure=structure, time="t", order=ORDER)
+    score = np.zeros(3)
+    for _, rows in found.used.groupby("id"):
+        X = np.column_stack([np.ones(len(rows)), rows["arm"] == "K", rows["t"]]).astype(float)
+        mean = 1 / (1 + np.exp(-X @ found.beta))
+        at = rows["t"].to_numpy().astype(int) - 1
+        if structure == "unstructured":
+            R = found.working[np.ix_(at, at)]
+        elif structure == "ar1":
+            R = float(found.working[0]) ** np.abs(np.subtract.outer(at, at))
+        else:
+            R = np.where(np.eye(len(at)) == 1, 1.0, found.working[0])
+        root = np.sqrt(mean * (1 - mean))
+        V = root[:, None] * R * root
+        score += (root[:, None] ** 2 * X).T @ np.linalg.solve(V, rows["resp"].to_numpy() - mean)
+    np.testing.assert_allclose(score, 0.0, atol=1e-7)
+
+
+def test_gee_draws_an_impossible_correlation_back_and_says_so() -> None:
+    """Nearly all variance between clusters and few of them: the moment estimate of the correlation is above one."""
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"id": np.repeat(np.arange(12), [1, 1, 1, 1, 1, 1, 4, 4, 4, 4, 4, 4])})
+    data["y"] = np.where(data["id"] < 6, 0.3, 7.0) * rng.normal(size=12)[data["id"]] + 0.01 * rng.normal(size=len(data))
+    with pytest.warns(KapstatsWarning, match="not positive definite"):
+        found = ks.gee("y ~ 1 + cluster(id)", data, family="gaussian")
+    assert float(found.working[0]) == pytest.approx(0.999)
+    assert np.isfinite(found.coefficients["std_error"]).all()
+
+
+def test_gee_of_one_row_per_cluster_is_any_structure() -> None:
+    data = sessions(2).query("t == 1")
+    apart = ks.gee("resp ~ arm + cluster(id)", data, structure="independence", order=ORDER).coefficients
+    for structure in ("exchangeable", "ar1"):
+        same = ks.gee("resp ~ arm + cluster(id)", data, structure=structure, time="t", order=ORDER).coefficients
+        np.testing.assert_allclose(same["std_error"], apart["std_error"], rtol=1e-9)
+
+
+def test_gee_refuses_two_rows_at_a_visit_and_negative_counts() -> None:
+    data = sessions(1)
+    with pytest.raises(DataError, match="more than one row at a visit"):
+        ks.gee("resp ~ arm + cluster(id)", data.assign(t=1.0), structure="ar1", time="t")
+    with pytest.raises(DataError, match="counts of 0 or more"):
+        ks.gee("y ~ arm + cluster(id)", data, family="poisson")
+
+
 # ------------------------------------------------------------------------------------------- crossover
 
 

@@ -117,20 +117,40 @@ def test_small_centres_are_pooled() -> None:
     assert set(found.pooled) == set(small.index[small < 3])
 
 
-def test_gee_is_statsmodels(two_arm: pd.DataFrame) -> None:
+FAMILIES = {"binomial": "Binomial", "poisson": "Poisson", "gaussian": "Gaussian"}
+WORKING = {"independence": {}, "exchangeable": {}, "autoregressive": {"grid": True}, "unstructured": {}}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("structure", WORKING)
+def test_gee_is_statsmodels(family: str, structure: str) -> None:
+    """Coefficients, three covariances and the working correlation, with patients who leave."""
     sm = pytest.importorskip("statsmodels.api")
-    data = two_arm.dropna(subset=["chg"]).assign(resp=lambda d: (d["chg"] <= -12).astype(int))
-    found = gee("resp ~ madrs_base + arm + cluster(subject)", data, vcov="robust", order=ORDER)
-    X = np.column_stack([np.ones(len(data)), data["madrs_base"], data["arm"] == "ketamine"]).astype(float)
-    peer = sm.GEE(
-        data["resp"].to_numpy(), X, groups=data["subject"], family=sm.families.Binomial(),
-        cov_struct=sm.cov_struct.Exchangeable(),
-    ).fit(ctol=1e-10, maxiter=200)  # fmt: skip
-    np.testing.assert_allclose(found.coefficients["estimate"], peer.params, rtol=1e-6)
-    np.testing.assert_allclose(found.coefficients["std_error"], peer.bse, rtol=1e-6)
-    assert found.n_clusters == data["subject"].nunique()
-    reduced = found.coefficients_by(vcov="bias-reduced")["std_error"]
-    assert (reduced > found.coefficients["std_error"]).all()
+    rng = np.random.default_rng(11)
+    whole = pd.DataFrame({"id": np.repeat(np.arange(60), 4), "t": np.tile(np.arange(4), 60)})
+    data = whole[whole["t"] < rng.integers(1, 5, 60)[whole["id"]]].reset_index(drop=True)
+    data["arm"], data["x"] = data["id"] % 2, rng.normal(size=len(data))
+    eta = -0.2 + 0.5 * data["arm"] + 0.3 * data["x"] + 0.8 * rng.normal(size=60)[data["id"]]
+    p = 1 / (1 + np.exp(-eta))
+    noise = rng.normal(size=len(data))
+    y = {"binomial": rng.random(len(data)) < p, "poisson": rng.poisson(np.exp(eta)), "gaussian": eta + noise}
+    data["y"] = np.asarray(y[family], dtype=float)
+    name = "ar1" if structure == "autoregressive" else structure
+    found = gee("y ~ arm + x + cluster(id)", data, family=family, structure=name, time="t")
+    X = np.column_stack([np.ones(len(data)), data["arm"], data["x"]])
+    model = sm.GEE(
+        data["y"].to_numpy(), X, groups=data["id"].to_numpy(), time=data["t"].to_numpy()[:, None],
+        family=getattr(sm.families, FAMILIES[family])(),
+        cov_struct=getattr(sm.cov_struct, structure.capitalize())(**WORKING[structure]),
+    )  # fmt: skip
+    peer = model.fit(ctol=1e-10, maxiter=500)
+    np.testing.assert_allclose(found.beta, peer.params, rtol=1e-7)
+    np.testing.assert_allclose(found.covariances["robust"], peer.cov_robust, rtol=1e-6, atol=1e-10)
+    np.testing.assert_allclose(found.covariances["naive"], peer.cov_naive, rtol=1e-6, atol=1e-10)
+    if structure != "independence":
+        np.testing.assert_allclose(found.working.squeeze(), model.cov_struct.dep_params, rtol=1e-6)
+    reduced = model.fit(ctol=1e-10, maxiter=500, cov_type="bias_reduced").cov_params()
+    np.testing.assert_allclose(found.covariances["bias-reduced"], reduced, rtol=1e-6, atol=1e-10)
 
 
 def test_crossover_is_the_paired_analysis_by_period() -> None:

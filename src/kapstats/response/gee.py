@@ -1,4 +1,4 @@
-"""Generalised estimating equations: population-averaged effects, solved by statsmodels behind our formulas."""
+"""Generalised estimating equations: population-averaged effects."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 
 from kapstats import estimates, frames
-from kapstats._types import FloatArray, FrameLike
+from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, KapstatsWarning, choose
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, build, complete_rows, evaluate
 from kapstats.formula.split import Formula, parse
 from kapstats.inference import contrasts
 from kapstats.inference.contrasts import Joint, Linear, LSMeans
+from kapstats.kernels import gee as kernel
 from kapstats.kernels.glmm_fit import separated
 from kapstats.response import anova as term_tests
 from kapstats.response import wald_answers
@@ -182,7 +183,8 @@ def gee(
     vcov : str
         "bias-reduced" (default; Mancl & DeRouen 2001), "robust" (Liang & Zeger) or "naive".
     time : str, optional
-        Numeric column of visit numbers within a cluster.
+        Column of visits (numbers or an ordered factor): a row per cluster and visit. AR(1) counts the planned visits
+        between two rows, so that a missed visit is a gap.
 
     Returns
     -------
@@ -190,7 +192,7 @@ def gee(
 
     Agrees with
     -----------
-    statsmodels 0.14 GEE, which does the computation.
+    statsmodels 0.14 GEE (all structures and covariances; its AR(1) overlooks missed visits).
 
     References
     ----------
@@ -220,15 +222,16 @@ def gee(
     kept, missing = complete_rows(frame, [*columns, *([time] if time else [])])
     if not len(kept):
         raise DataError(f"{formula}: no row is complete in {', '.join(columns)}. There is nothing to fit.")
-    used = frame.iloc[kept].reset_index(drop=True)
-    used = used.iloc[np.argsort(pd.factorize(used[cluster])[0], kind="stable")].reset_index(drop=True)
+    used, visit = _by_cluster(frame.iloc[kept].reset_index(drop=True), cluster, time)
     design = build(parsed.fixed, used, order=order)
     _check_clusters(used, cluster, design)
     lost = aliased_warning(design)
-    beta, covariances, working, said = _solve(parsed, design, used, family, structure, time)
+    found = _solve(parsed, design, used, visit, family, structure)
     return GeeFit(
-        parsed, design, used, family, structure, beta, covariances, vcov, working, used[cluster].nunique(),
-        len(frame), missing, frames.kind(data), (*design.warnings, *lost, *said),
+        parsed, design, used, family, structure, found.beta,
+        {"robust": found.robust, "bias-reduced": found.reduced, "naive": found.naive}, vcov,
+        np.atleast_1d(found.alpha), used[cluster].nunique(), len(frame), missing, frames.kind(data),
+        (*design.warnings, *lost, *_drawn_back(found, structure)),
     )  # fmt: skip
 
 
@@ -262,48 +265,57 @@ def _refuse_separated(parsed: Formula, design: Design, X: FloatArray, y: FloatAr
         )
 
 
-def _solve(
-    parsed: Formula, design: Design, used: pd.DataFrame, family: str, structure: str, time: str | None
-) -> tuple[FloatArray, dict[str, FloatArray], FloatArray, list[str]]:
-    """Coefficients, the three covariances and the working dependence parameters, by statsmodels."""
-    import statsmodels.api as sm
+def _by_cluster(used: pd.DataFrame, cluster: str, time: str | None) -> tuple[pd.DataFrame, IntArray]:
+    """Rows with clusters together, in the order of visits, and the position of each row among all visits."""
+    code = pd.factorize(used[cluster])[0]
+    if time is None:
+        order = np.argsort(code, kind="stable")
+        return used.iloc[order].reset_index(drop=True), np.zeros(len(used), dtype=np.int64)
+    visit = pd.factorize(used[time], sort=True)[0]
+    order = np.lexsort([visit, code])
+    used, visit = used.iloc[order].reset_index(drop=True), visit[order]
+    twice = used.duplicated([cluster, time])
+    if twice.any():
+        who = ", ".join(map(str, used.loc[twice, cluster].unique()[:5]))
+        raise DataError(f"{time}: {cluster} {who} has more than one row at a visit. Keep one row per visit.")
+    return used, visit
 
+
+def _solve(
+    parsed: Formula, design: Design, used: pd.DataFrame, visit: IntArray, family: str, structure: str
+) -> kernel.GeeSolution:
     y = evaluate(str(parsed.response), used)
     if family == "binomial" and not np.isin(y, (0.0, 1.0)).all():
         raise DataError(f"{parsed.response}: a binomial GEE takes 0 and 1.")
+    if family == "poisson" and (y < 0).any():
+        raise DataError(f"{parsed.response}: a Poisson GEE takes counts of 0 or more.")
     offset = np.sum([np.zeros(len(used)), *(evaluate(o, used) for o in parsed.offset)], axis=0)
-    families = {"gaussian": sm.families.Gaussian, "binomial": sm.families.Binomial, "poisson": sm.families.Poisson}
     X = design.X[:, ~design.aliased]
     _refuse_separated(parsed, design, X, y, family)
-    model = sm.GEE(
-        y, X, groups=pd.factorize(used[str(parsed.cluster)])[0], family=families[family](),
-        cov_struct=_working(structure), offset=offset, time=None if time is None else evaluate(time, used)[:, None],
-    )  # fmt: skip
-    with warnings_module.catch_warnings(record=True) as caught:
-        warnings_module.simplefilter("always")
-        result = model.fit(maxiter=200, ctol=1e-10)
-    if not result.converged or not np.isfinite(result.params).all():
+    code = pd.factorize(used[str(parsed.cluster)])[0]
+    start = np.flatnonzero(np.diff(code, prepend=-1))
+    clusters = kernel.Clusters(start, np.diff(start, append=len(code)), visit)
+    found = kernel.solve(X, y, offset, clusters, family, structure)
+    if not found.converged:
         raise ConvergenceError(
-            f"{parsed.text}: the estimating equations were not solved. Try structure='independence'."
+            f"{parsed.text}: the estimating equations were not solved. {_why_not(found.alpha)}. "
+            "Try structure='independence'."
         )
-    texts = [str(w.message) for w in caught if "Iteration limit" not in str(w.message)]
-    for text in texts:
-        warnings_module.warn(text, KapstatsWarning, stacklevel=4)
-    covariances = {
-        "robust": np.asarray(result.cov_robust),
-        "bias-reduced": np.asarray(model.fit(maxiter=200, ctol=1e-10, cov_type="bias_reduced").cov_params()),
-        "naive": np.asarray(result.cov_naive),
-    }
-    return np.asarray(result.params), covariances, np.atleast_1d(model.cov_struct.dep_params), texts
+    return found
 
 
-def _working(structure: str) -> Any:
-    from statsmodels.genmod import cov_struct
+def _drawn_back(found: kernel.GeeSolution, structure: str) -> list[str]:
+    if not found.drawn_back:
+        return []
+    text = (
+        f"The moment estimate of the {structure} working correlation was not positive definite; one drawn back to the "
+        "nearest that is was used. Coefficients and robust covariances stay valid; a simpler structure is safer."
+    )
+    warnings_module.warn(text, KapstatsWarning, stacklevel=3)
+    return [text]
 
-    if structure == "ar1":
-        return cov_struct.Autoregressive(grid=True)
-    return {
-        "independence": cov_struct.Independence,
-        "exchangeable": cov_struct.Exchangeable,
-        "unstructured": cov_struct.Unstructured,
-    }[structure]()
+
+def _why_not(alpha: FloatArray) -> str:
+    if np.isnan(alpha).any():
+        return "Too few clusters have rows in pairs to estimate the working correlation"
+    return "Coefficients and working correlation did not settle"
