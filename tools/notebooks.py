@@ -39,8 +39,19 @@ def cleaned(notebook: Any) -> Any:
         cell.id = f"cell-{number:02d}"
         cell.metadata = {}
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            cell.outputs = joined([o for o in cell.outputs if o.get("name") != "stderr"])
     return notebook
+
+
+def joined(outputs: list[Any]) -> list[Any]:
+    """`outputs` with printed text in one piece: where a kernel cuts it depends on the moment."""
+    made: list[Any] = []
+    for output in outputs:
+        if made and output.output_type == made[-1].output_type == "stream":
+            made[-1].text += output.text
+        else:
+            made.append(output)
+    return made
 
 
 def main(names: list[str]) -> int:

@@ -50,6 +50,20 @@ ISO_DATE = r"\d{4}-\d{2}-\d{2}"
 ISO_DATE_TIME = ISO_DATE + r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?"
 
 
+def population(flag: str) -> str:
+    """A population in words, its flag beside it.
+
+    Examples
+    --------
+    >>> population("SAFFL"), population("RANDFL"), population("MYFL")
+    ('the safety population (SAFFL)', 'the randomised population (RANDFL)', 'population MYFL')
+    """
+    if flag not in POPULATIONS:
+        return f"population {flag}" if flag.isidentifier() else f"those with {flag}"
+    words = POPULATIONS[flag].lower()
+    return f"the {words}{'' if words.endswith(('population', 'set')) else ' population'} ({flag})"
+
+
 def is_text(name: str) -> bool:
     """Whether ADaM has text in a variable of this name."""
     return TEXT.fullmatch(name.upper()) is not None

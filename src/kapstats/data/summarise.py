@@ -12,6 +12,7 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray
+from kapstats.data import conventions
 from kapstats.data.summary import Summary
 from kapstats.data.trial import Trial
 from kapstats.table import ROUNDINGS, Table, number, round_half_away
@@ -188,7 +189,8 @@ def who(trial: Any, columns: Groups) -> str:
     """How many subjects a table is about, of which population, and how many of them are in no group."""
     grouped = np.any(columns.rows[:-1] if columns.total and len(columns.rows) > 1 else columns.rows, axis=0)
     size = columns.sizes[-1] if columns.total else sum(columns.sizes)
-    inside = f" in {' and '.join(trial.populations)}" if isinstance(trial, Trial) and trial.populations else ""
+    named = [conventions.population(flag) for flag in trial.populations] if isinstance(trial, Trial) else []
+    inside = f" in {' and '.join(named)}" if named else ""
     absent = int((~grouped).sum())
     where = "in the total alone" if columns.total else "left out"
     return f"{size} subjects{inside}" + (f"; {absent} without {columns.column} are {where}." if absent else ".")

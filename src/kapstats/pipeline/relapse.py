@@ -216,15 +216,19 @@ def _restricted(plan: Survival, trial: Trial, fits: dict[str, Any]) -> list[Resu
         return []
     frame = _rmst_truth(plan, trial, fits["rmst"].frame)
     known, ci = "truth" in frame, f"{100 * plan.level:g}% CI"
+    columns = ("", _capital(plan.unit), ci, "p", *(("True",) if known else ()))
     first, rows = _strata(plan)[0], []
-    for _, r in frame[frame["quantity"].isin(["rmst", "difference"])].iterrows():
-        label = str(r["contrast"]) or str(r[first])
-        cells: tuple[str, ...] = (number(r["estimate"], 1), interval(r["conf_low"], r["conf_high"], 1))
-        cells += (p_value(r["p_value"]) if r["quantity"] == "difference" else "",)
-        rows.append((label, *cells, *((number(r["truth"], 1),) if known else ())))
-    columns = ("", f"Restricted mean, {plan.unit}", ci, "p", *(("True",) if known else ()))
-    note = str(fits["rmst"].meta.get("sentence", ""))
-    table = Table(columns, tuple(rows), title=f"Mean time without {plan.event}, restricted", footnotes=(note,))
+    for quantity, heading in (("rmst", "Restricted mean"), ("difference", "Difference")):
+        own = frame[frame["quantity"] == quantity]
+        rows += [(heading, *[""] * (len(columns) - 1))] * bool(len(own))
+        for _, r in own.iterrows():
+            label = str(r["contrast"]) or str(r[first])
+            cells = (number(r["estimate"], 1), interval(r["conf_low"], r["conf_high"], 1))
+            p = p_value(r["p_value"]) if quantity == "difference" else ""
+            rows.append((label, *cells, p, *((number(r["truth"], 1),) if known else ())))
+    note, title = str(fits["rmst"].meta.get("sentence", "")), f"Mean time without {plan.event}, restricted"
+    indent = tuple(int(any(row[1:])) for row in rows)
+    table = Table(columns, tuple(rows), title=title, footnotes=(note,), indent=indent)
     return [Result("rmst", replace(fits["rmst"], frame=frame), table)]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from kapstats import frames
+from kapstats.data import conventions
 from kapstats.data.conditions import holds
 from kapstats.data.trial import Trial
 from kapstats.errors import DataError
@@ -43,7 +44,8 @@ def select(trial: Trial, dataset: str, population: str, where: Iterable[str], jo
     if lacking:
         frames.require(frame, ["USUBJID"], dataset.upper())
         frame = chosen.joined(dataset, lacking)
-    steps = [f"{dataset.upper()}: {len(frame)} records" + (f" of subjects with {population}" if population else "")]
+    of = f" of {conventions.population(population)}" if population else ""
+    steps = [f"{dataset.upper()}: {len(frame)} records{of}"]
     for condition in where:
         keep = holds(frame, condition, dataset.upper())
         frame = frame.loc[keep].reset_index(drop=True)
@@ -58,5 +60,5 @@ def _without(chosen: Trial, frame: pd.DataFrame, population: str) -> str:
         return ""
     everybody = set(chosen.adsl["USUBJID"])
     absent = len(everybody - set(frame["USUBJID"]))
-    whose = f" with {population}" if population else ""
+    whose = f" of {conventions.population(population)}" if population else ""
     return f"{absent} of {len(everybody)} subjects{whose} have no such record" if absent else ""

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from html import escape
 from importlib import resources
 
@@ -129,7 +130,7 @@ def _block(block: Block) -> str:
     methods = "".join(f"<p>{escape(text)}</p>" for text in block.methods if text)
     how = f"<details><summary>Methods</summary>{methods}</details>" if methods else ""
     pictures = "\n".join(_picture(block.name, picture) for picture in block.pictures)
-    tables = "\n".join(_table(result) for result in block.results if result.table is not None)
+    tables = "\n".join(_table(result, block) for result in block.results if result.table is not None)
     heading = f"<h3>{escape(block.title)}</h3>"
     body = "\n".join(part for part in (heading, failed, sentence, pictures, tables, warnings, how) if part)
     return f'<article id="{_anchor(block.name)}">\n{body}\n</article>'
@@ -144,9 +145,12 @@ def _picture(owner: str, picture: Picture) -> str:
     )
 
 
-def _table(result: Result) -> str:
+def _table(result: Result, block: Block) -> str:
+    """A table without the words that stand over it already: its title is read out, and no longer shown twice."""
     assert result.table is not None
-    return _scrolled(result.table, result.name, " filterable" if result.filterable else "")
+    notes = tuple(note for note in result.table.footnotes if note != block.sentence)
+    marks = " filterable" * result.filterable + " titled" * (result.table.title == block.title and not block.pictures)
+    return _scrolled(replace(result.table, footnotes=notes), result.name, marks)
 
 
 def _scrolled(table: Table, name: str = "", mark: str = "") -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import BoolArray, IntArray
+from kapstats.data import conventions
 from kapstats.data.trial import SUBJECT, Trial, is_yes
 from kapstats.errors import DataError, KapstatsWarning, first_ids
 
@@ -139,7 +140,7 @@ def _population(adsl: pd.DataFrame, flag: str | None) -> tuple[pd.DataFrame, lis
     kept = adsl.loc[is_yes(adsl[flag])].reset_index(drop=True)
     if kept.empty:
         raise DataError(f"ADSL.{flag} is 'Y' for none of {len(adsl)} subjects. Give population= another flag, or None.")
-    return kept, [f"{len(kept)} of {len(adsl)} subjects with {flag}"]
+    return kept, [f"{len(kept)} of {len(adsl)} subjects of {conventions.population(flag)}"]
 
 
 def _arms(
