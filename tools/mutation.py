@@ -57,7 +57,7 @@ def changes(source: str) -> list[Change]:
     for number, top in enumerate(ast.parse(source).body):
         for index, (node, _, said) in enumerate(_places(top)):
             lines = _statement(top, node)
-            found.append(Change(number, index, *lines, f"line {node.lineno}: {said}"))  # type: ignore[attr-defined]
+            found.append(Change(number, index, *lines, f"line {node.lineno}:{node.col_offset + 1}: {said}"))  # type: ignore[attr-defined]
     return found
 
 
@@ -290,7 +290,13 @@ class Mutation:
         if not covering:
             return UNREACHED
         seconds = {n: self.known["seconds"][n] for n in covering}
-        covering.sort(key=lambda name: (-caught[name], seconds[name]))
+        covering.sort(key=seconds.__getitem__)
+        alike: Counter[str] = Counter()  # one case of every test before the second of any
+        turn = {}
+        for name in covering:
+            turn[name] = alike[name.split("[")[0]]
+            alike[name.split("[")[0]] += 1
+        covering.sort(key=lambda name: (-caught[name], turn[name], seconds[name]))
         within, budget = [], self.given.seconds
         for name in covering:
             if not within or seconds[name] <= budget:

@@ -1,0 +1,115 @@
+"""Kernels of tables at their edges: groups without people, roots, trends."""
+
+import numpy as np
+import pytest
+
+from kapstats.kernels import one_proportion, poisson, score_intervals, skewed_scores, trend, two_proportions
+from kapstats.kernels.roots import find_root
+
+TWO = [
+    two_proportions.wald_difference,
+    two_proportions.agresti_caffo,
+    two_proportions.newcombe,
+    two_proportions.mover_jeffreys,
+    two_proportions.hauck_anderson,
+    two_proportions.mover_ratio,
+    score_intervals.difference_limits,
+    score_intervals.ratio_limits,
+    score_intervals.odds_limits,
+    skewed_scores.difference_limits,
+    skewed_scores.ratio_limits,
+    poisson.score_difference,
+    poisson.mover_difference,
+    poisson.wald_difference,
+    poisson.conditional_ratio,
+]
+ONE = [
+    one_proportion.wald,
+    one_proportion.wilson,
+    one_proportion.wilson_cc,
+    one_proportion.agresti_coull,
+    one_proportion.jeffreys,
+    one_proportion.mid_p,
+    one_proportion.blaker,
+    one_proportion.clopper_pearson,
+    one_proportion.likelihood_ratio,
+    poisson.exact,
+    poisson.mid_p,
+    poisson.byar,
+    poisson.score,
+    poisson.wald,
+    poisson.jeffreys,
+    poisson.square_root,
+    poisson.log_normal,
+]
+
+
+@pytest.mark.parametrize("limits", TWO, ids=lambda f: f"{f.__module__.split('.')[-1]}.{f.__name__}")
+def test_a_comparison_with_nobody_has_no_limits_and_leaves_its_neighbours_alone(limits):
+    x1, n1, x2, n2 = np.array([[0, 3, 0, 3], [0, 7, 0, 7], [2, 0, 0, 1], [5, 0, 0, 6]], dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        together = limits(x1, n1, x2, n2, 0.025)
+    for limit, alone in zip(together, limits(x1[3:], n1[3:], x2[3:], n2[3:], 0.025), strict=True):
+        np.testing.assert_array_equal(np.isnan(limit), [True, True, True, False])
+        np.testing.assert_array_equal(limit[3:], alone)
+
+
+@pytest.mark.parametrize("limits", ONE, ids=lambda f: f"{f.__module__.split('.')[-1]}.{f.__name__}")
+def test_a_proportion_or_rate_of_nobody_has_no_limits(limits):
+    low, high = limits(np.array([0.0, 1.0]), np.array([0.0, 5.0]), 0.025)
+    assert np.isnan([low[0], high[0]]).all()
+    assert low[1] < 0.2 < high[1]
+
+
+@pytest.mark.parametrize("side", ["two", "central", "less", "greater"])
+def test_rates_are_not_compared_where_a_group_has_no_time(side):
+    x1, t1, x2, t2 = np.array([[0, 1, 0, 1], [0, 5, 0, 5], [2, 0, 0, 1], [3, 0, 0, 5]], dtype=float)
+    p = poisson.conditional_p(x1, t1, x2, t2, side)
+    np.testing.assert_array_equal(np.isnan(p), [True, True, True, False])
+    # one event each in equal time: C(2, k)/4
+    assert p[3] == pytest.approx(1.0 if side in ("two", "central") else 0.75)
+
+
+def test_hauck_anderson_is_defined_from_two_people_on():
+    """x/n = 1/2 of 2: variance p q/(n - 1) = 1/4 each, so d -+ (z sqrt(1/2) + 1/4), cut at -1 and 1."""
+    x1, n1, x2, n2 = np.array([[1, 1], [2, 1], [1, 1], [2, 4]], dtype=float)
+    low, high = two_proportions.hauck_anderson(x1, n1, x2, n2, 0.25)
+    half = 0.6744897501960817 * np.sqrt(0.5) + 0.25
+    np.testing.assert_allclose([low[0], high[0]], [-half, half], rtol=1e-12)
+    assert np.isnan([low[1], high[1]]).all()
+
+
+@pytest.mark.parametrize(
+    ("function", "low", "high", "root"),
+    [
+        (lambda x: x**3 - 2 * x - 5, 2.0, 3.0, 2.0945514815423265),  # Wallis's cubic
+        (lambda x: np.exp(x) - 1e4, 0.0, 20.0, 9.210340371976184),
+        (lambda x: np.cos(x) - x, 0.0, 1.0, 0.7390851332151607),
+        (lambda x: np.log(x), 1e-3, 50.0, 1.0),
+    ],
+)
+def test_a_smooth_root_takes_few_evaluations(function, low, high, root):
+    """Halving alone takes 50; inverse quadratic steps have to cut that to a dozen or so, and to the last digits."""
+    calls = []
+
+    def counted(x):
+        calls.append(x.size)
+        return function(x)
+
+    (found,) = find_root(counted, np.array([low]), np.array([high]))
+    assert found == pytest.approx(root, rel=1e-15)
+    assert len(calls) <= 16
+
+
+def test_a_root_without_a_bracket_is_the_end_that_is_nearer_and_nan_stays():
+    low, high = np.array([1.0, -3.0, np.nan, 0.0]), np.array([4.0, -2.0, 1.0, 2.0])
+    found = find_root(lambda x: x, low, high)
+    np.testing.assert_array_equal(found, [1.0, -2.0, np.nan, 0.0])
+
+
+def test_departure_from_a_trend_does_not_depend_on_the_variance_of_the_trend():
+    x, n, scores = np.array([1.0, 6.0, 4.0]), np.array([10.0, 12.0, 9.0]), np.array([0.0, 1.0, 3.0])
+    plain, permuted = (trend.cochran_armitage(x, n, scores, permutation) for permutation in (False, True))
+    assert permuted.departure == pytest.approx(plain.departure, rel=1e-12)
+    assert permuted.departure_p == pytest.approx(plain.departure_p, rel=1e-12)
+    assert plain.z / permuted.z == pytest.approx(np.sqrt(31 / 30), rel=1e-12)
