@@ -52,11 +52,18 @@ def to_pandas(data: FrameLike) -> pd.DataFrame:
 def _read_path(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: no such file. Give a path to a .csv or .parquet table.")
-    if path.suffix.lower() in (".parquet", ".pq"):
-        return pd.read_parquet(path).reset_index(drop=True)
-    if path.suffix.lower() == ".csv":
-        return pd.read_csv(path)
-    raise DataError(f"{path}: ending {path.suffix!r} is not read here. Use .csv or .parquet, or ks.read_adam(folder).")
+    reader = {".parquet": pd.read_parquet, ".pq": pd.read_parquet, ".csv": pd.read_csv}.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(
+            f"{path}: ending {path.suffix!r} is not read here. Use .csv or .parquet, or ks.read_adam(folder)."
+        )
+    try:
+        frame: pd.DataFrame = reader(path)
+    except ImportError as error:
+        raise DataError(f"{path.name}: reading parquet needs pyarrow. Install kapstats[scale].") from error
+    except Exception as error:  # damaged files fail in many ways
+        raise DataError(f"{path.name}: cannot be read ({str(error).splitlines()[0]}).") from error
+    return frame.reset_index(drop=True)
 
 
 def _from_native(data: FrameLike) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from kapstats.data import conventions, delimited, xport
-from kapstats.data.files import read_table
+from kapstats.data.files import as_pandas, open_parquet, read_table
 from kapstats.errors import DataError
 from kapstats.frames import require
 
@@ -55,7 +55,7 @@ def read_chunks(
         if columns is not None:
             require(part, columns, path.name)
             part = part[list(columns)]
-        part = conventions.trimmed(part.reset_index(drop=True))
+        part = conventions.trimmed(part.reset_index(drop=True), path.name)
         part.attrs = {"labels": labels} if labels else {}
         yield part
 
@@ -77,20 +77,24 @@ def _sliced(frame: pd.DataFrame, rows: int, columns: Sequence[str] | None) -> Pa
 
 def _parquet(path: Path, rows: int, columns: Sequence[str] | None, encoding: str | None) -> Part:
     try:
-        import pyarrow.parquet as parquet
-
-        file = parquet.ParquetFile(path)
-    except ImportError as error:
-        raise DataError(f"{path.name}: reading parquet needs pyarrow. Install kapstats[scale].") from error
+        file = open_parquet(path)
+        _require(columns, file.schema_arrow.names, path)
+        yield from _batches(path, file, rows, columns)
     except Exception as error:  # pyarrow raises its own family for damaged files
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path.name}: this is no complete parquet file ({error}).") from error
-    _require(columns, file.schema_arrow.names, path)
+
+
+def _batches(path: Path, file: Any, rows: int, columns: Sequence[str] | None) -> Part:
+    import pyarrow as pa
+
     dated = _Kinds(path.name)
     texts = [c for c in file.schema_arrow.names if conventions.is_date(c) and (columns is None or c in columns)]
     for batch in file.iter_batches(batch_size=rows, columns=texts) if texts else ():
-        dated.see(batch.to_pandas())
+        dated.see(batch.to_pandas(ignore_metadata=True))
     for batch in file.iter_batches(batch_size=rows, columns=columns):
-        yield dated.give_dates(batch.to_pandas())
+        yield dated.give_dates(as_pandas(pa.Table.from_batches([batch])))
 
 
 def _xpt(path: Path, rows: int, columns: Sequence[str] | None, encoding: str | None) -> Part:

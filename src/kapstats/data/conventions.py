@@ -74,6 +74,17 @@ def is_number(name: str) -> bool:
     return NUMBER.fullmatch(name.upper()) is not None
 
 
+def capitals(values: pd.Series) -> pd.Series:
+    """The texts in capitals, without blanks around them; a missing one is empty.
+
+    Examples
+    --------
+    >>> capitals(pd.Series(["Fatal ", None])).tolist()
+    ['FATAL', '']
+    """
+    return values.map(lambda v: "" if pd.isna(v) else str(v).strip().upper()).astype("object")
+
+
 def is_date(name: str) -> bool:
     """Whether ADaM has a numeric date or date-time in a variable of this name."""
     return DATE.fullmatch(name.upper()) is not None
@@ -149,7 +160,7 @@ def sas_dates(values: pd.Series, unit: str) -> pd.Series:
     return pd.Timestamp("1960-01-01") + pd.to_timedelta(whole, unit="s")
 
 
-def trimmed(frame: pd.DataFrame) -> pd.DataFrame:
+def trimmed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     """`frame` without blanks at the end of its texts, as SAS compares them; a text of blanks alone is missing."""
     changed = {}
     for name in frame.columns:
@@ -157,7 +168,10 @@ def trimmed(frame: pd.DataFrame) -> pd.DataFrame:
         if not (pd.api.types.is_object_dtype(values.dtype) or pd.api.types.is_string_dtype(values.dtype)):
             continue
         codes, unique = pd.factorize(values)
-        texts = [v.rstrip(" ") if isinstance(v, str) else v for v in unique]
+        try:
+            texts = [v.rstrip(" ") if isinstance(v, str) else v for v in unique]
+        except UnicodeDecodeError as error:  # texts of parquet files are decoded when they are looked at
+            raise DataError(f"{source}: column {name!r} holds bytes that are no text; the file is damaged.") from error
         if any(isinstance(v, str) and (new != v or not new) for v, new in zip(unique, texts, strict=True)):
             plain = np.array([*(None if v == "" else v for v in texts), None], dtype=object)
             changed[name] = pd.Series(plain[codes], index=values.index, dtype="object").where(lambda v: v.notna())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,9 @@ import pandas as pd
 
 from kapstats.data import conventions, dataset_json, delimited, xport
 from kapstats.errors import DataError, nearest
+
+#: what pandas calls an index without a name
+NO_NAME = re.compile(r"__index_level_\d+__")
 
 
 def is_path(data: Any) -> bool:
@@ -42,17 +46,30 @@ def read_table(path: str | Path, *, encoding: str | None = None) -> pd.DataFrame
         raise DataError(f"{path.name}: the file is empty (0 bytes).")
     frame = reader(path, encoding)
     conventions.check_names(path.name, [str(c) for c in frame.columns])
-    return conventions.with_dates(conventions.trimmed(frame))
+    return conventions.with_dates(conventions.trimmed(frame, path.name))
 
 
 def _parquet(path: Path, encoding: str | None) -> pd.DataFrame:
     try:
-        frame = pd.read_parquet(path)
+        return as_pandas(open_parquet(path).read())
+    except Exception as error:  # pyarrow raises its own family for damaged files
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path.name}: this is no complete parquet file ({_first_line(error)}).") from error
+
+
+def open_parquet(path: Path) -> Any:
+    """The parquet file, before any of its rows are read."""
+    try:
+        import pyarrow.parquet as parquet
     except ImportError as error:
         raise DataError(f"{path.name}: reading parquet needs pyarrow. Install kapstats[scale].") from error
-    except Exception as error:  # pyarrow raises its own family for damaged files
-        raise DataError(f"{path.name}: this is no complete parquet file ({_first_line(error)}).") from error
-    return frame.reset_index(drop=True)
+    return parquet.ParquetFile(path)
+
+
+def as_pandas(table: Any) -> pd.DataFrame:
+    """The columns of an arrow table; an index that has a name is a column, one without is none."""
+    return table.drop([c for c in table.schema.names if NO_NAME.fullmatch(c)]).to_pandas(ignore_metadata=True)
 
 
 def _sas7bdat(path: Path, encoding: str | None) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
+from kapstats.data.conventions import capitals
 from kapstats.data.trial import Trial
 from kapstats.errors import DataError, FormulaError, choose, first_ids
 
@@ -117,7 +118,7 @@ def _from_adsl(adsl: pd.DataFrame, adqs: pd.DataFrame, stopped: str | None) -> p
     text = adsl[reason].astype("object")
     left = text.notna() & ~text.astype(str).str.strip().str.upper().isin(["", "COMPLETED", "STUDY COMPLETED"])
     if status in adsl:
-        said = adsl[status].astype("object").fillna("").astype(str).str.strip().str.upper() == "DISCONTINUED"
+        said = capitals(adsl[status]) == "DISCONTINUED"
         text, left = text.mask(said & ~left, "NOT STATED"), said
     rows = adsl[left]
     if stopped is not None and stopped != LAST:

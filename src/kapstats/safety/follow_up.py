@@ -12,6 +12,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FloatArray, IntArray
+from kapstats.data.conventions import capitals
 from kapstats.data.trial import is_yes
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose
 from kapstats.safety import records as collecting
@@ -135,7 +136,7 @@ def _cause(adsl: pd.DataFrame, competing: tuple[str, ...]) -> IntArray:
     reasons = [c for c in ("adverse-event", "discontinuation") if c in competing]
     if reasons:
         frames.require(adsl, ["DCSREAS"], "ADSL")
-        reason = adsl["DCSREAS"].astype("object").fillna("").astype(str).str.upper().str.strip()
+        reason = capitals(adsl["DCSREAS"])
         hit = reason.eq("ADVERSE EVENT") if reasons == ["adverse-event"] else ~reason.isin(["", "COMPLETED"])
         cause[hit.to_numpy(dtype=bool)] = 2
     return cause

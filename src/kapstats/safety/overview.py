@@ -9,6 +9,7 @@ import pandas as pd
 
 from kapstats import estimates
 from kapstats._types import BoolArray
+from kapstats.data.conventions import capitals
 from kapstats.data.trial import is_yes
 from kapstats.errors import choose
 from kapstats.estimates import Estimates
@@ -102,7 +103,7 @@ def kinds_of(events: pd.DataFrame) -> dict[str, BoolArray | None]:
 def _among(events: pd.DataFrame, column: str, words: tuple[str, ...], missing: bool = False) -> BoolArray | None:
     if column not in events.columns:
         return None
-    text = events[column].astype("object").fillna("").astype(str).str.upper().str.strip()
+    text = capitals(events[column])
     if not missing and len(text) and (text == "").all():
         return None  # never filled in: nothing can be said, which is not nobody
     return (text.isin(words) | (missing & (text == ""))).to_numpy(dtype=bool)

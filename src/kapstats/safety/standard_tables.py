@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import BoolArray
+from kapstats.data.conventions import capitals
 from kapstats.data.trial import is_yes
 from kapstats.errors import DataError, choose
 from kapstats.safety import layout, overview, rows
@@ -137,7 +138,7 @@ def _subjects(ae: Incidence, name: str) -> tuple[BoolArray | None, str]:
         if "DSRAEFL" in adsl:
             return _yes(adsl, "DSRAEFL"), "Left because of an adverse event (ADSL)"
         if found is not None:
-            words = adsl[found].astype("object").fillna("").astype(str).str.upper()
+            words = capitals(adsl[found])
             return words.str.contains("ADVERSE EVENT").to_numpy(bool), "Left because of an adverse event (ADSL)"
         return None, "DSRAEFL, " + ", ".join(REASONS)
     return None, ""
