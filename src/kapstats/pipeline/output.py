@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import glob
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -53,10 +56,12 @@ def check(out: str | Path) -> None:
         raise DataError(f"{out} holds something that kapstats did not write ({held}). Choose an empty or new folder.")
     if out == out.parent:
         raise DataError(f"{out} is the root of the file system. Choose another --out.")
-    owner = _owner(_lock(out))
-    if owner is not None and _alive(owner):
-        raise _in_use(out, owner)
-    _put_back(out)
+    if _lock(out).exists() or _previous(out).exists():
+        try:
+            with _alone(out):
+                _put_back(out)
+        except OSError as error:
+            raise DataError(f"{out} cannot be written: {error.strerror or error}.") from error
 
 
 def _ours(out: Path) -> bool:
@@ -71,23 +76,51 @@ def _ours(out: Path) -> bool:
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Hold the lock beside `out`; a lock left by a process that is gone is taken over."""
+    """Hold the lock beside `out`: the system lets go of it when the process ends, however it ends."""
     lock = _lock(out)
-    for attempt in (1, 2):
-        try:
-            handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            break
-        except FileExistsError:
-            owner = _owner(lock)
-            if attempt == 2 or owner is None or _alive(owner):
-                raise _in_use(out, owner) from None
-            lock.unlink(missing_ok=True)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    handle = _held(lock)
+    if handle is None:
+        raise _in_use(out, _owner(lock))
     try:
+        os.truncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
-        os.close(handle)
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        with suppress(OSError):  # Windows keeps a file that is open
+            lock.unlink()
+        os.close(handle)
+
+
+def _held(lock: Path) -> int | None:
+    """The lock file, open and locked; None while another process holds it."""
+    while True:
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            _take(handle)
+            if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except FileNotFoundError:  # between the two looks its holder took it away
+            pass
+        os.close(handle)
+
+
+def _take(handle: int) -> None:
+    """The system's lock on an open file, or BlockingIOError."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    import msvcrt
+
+    try:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    except OSError as error:
+        raise BlockingIOError from error
 
 
 def _lock(out: Path) -> Path:
@@ -104,16 +137,6 @@ def _owner(lock: Path) -> int | None:
     return None
 
 
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         path = folder / name
@@ -128,7 +151,7 @@ def _previous(out: Path) -> Path:
 
 def _recover(out: Path) -> None:
     """Put back the output that an interrupted run had just set aside, and sweep up what it left half written."""
-    for half in out.parent.glob(f".{out.name}.new-*"):
+    for half in out.parent.glob(f".{glob.escape(out.name)}.new-*"):
         shutil.rmtree(half, ignore_errors=True)
     _put_back(out)
     shutil.rmtree(_previous(out), ignore_errors=True)
@@ -140,13 +163,25 @@ def _put_back(out: Path) -> None:
 
 
 def _swap(new: Path, out: Path) -> None:
+    """Give `new` the name of `out`: in one step where the system can exchange names, else by way of a third name."""
+    if out.exists() and _exchange(new, out):
+        return
     old = _previous(out)
     if out.exists():
         os.replace(out, old)
     try:
         os.replace(new, out)
-    except OSError:
+    except BaseException:
         if old.exists():
             os.replace(old, out)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(new: Path, out: Path) -> bool:
+    """Exchange the names of two folders at once; False where the system or the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    call = getattr(ctypes.CDLL(None), "renameat2", None)
+    return call is not None and call(here, os.fsencode(new), here, os.fsencode(out), exchange) == 0
