@@ -116,7 +116,8 @@ class Outputs(RuleBasedStateMachine):
         shutil.rmtree(self.root)
 
 
-TestOutputs = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork of this process")(Outputs.TestCase)
+can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork of this process")
+TestOutputs = can_fork(Outputs.TestCase)
 TestOutputs.settings = settings(max_examples=20, stateful_step_count=12, derandomize=True, deadline=None)
 
 

@@ -49,9 +49,15 @@ def submitting(executor: Any) -> Iterator[Callable[..., Any] | None]:
 
 
 def stored(folder: Path | None, chunk: Chunk) -> FloatArray | None:
-    """The results of a chunk that an earlier run left behind."""
+    """The results of a chunk that an earlier run left behind; a file that is not whole counts as none."""
     path = None if folder is None else folder / f"{chunk[0]:08d}-{chunk[1]:08d}.npy"
-    return np.load(path) if path is not None and path.exists() else None
+    if path is None or not path.exists():
+        return None
+    try:
+        results: FloatArray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return results if results.shape[:1] == (chunk[1] - chunk[0],) else None
 
 
 def keep(folder: Path | None, chunk: Chunk, results: FloatArray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import marshal
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -168,7 +169,9 @@ def certify(
         seconds=time.perf_counter() - began,
     )  # fmt: skip
     if folder is not None:
-        frame.to_csv(folder / f"{_stem(task)}.csv", index=False, float_format="%.10g", lineterminator="\n")
+        partial = folder / f"{_stem(task)}.{os.getpid()}.tmp"
+        frame.to_csv(partial, index=False, float_format="%.10g", lineterminator="\n")
+        partial.replace(folder / f"{_stem(task)}.csv")
     return Estimates(frame, described)
 
 
