@@ -191,7 +191,8 @@ def project_events(
 
     Returns
     -------
-    Estimates : time, estimate (cumulative events), std_error and 95% limits of the number that will be seen (binomial)
+    Estimates : time, estimate (cumulative events), std_error and 95% limits of the number that will be seen: binomial, and
+        for hazards that are estimated the error of their logarithms (1 / events) by the delta method
 
     Examples
     --------
@@ -208,10 +209,25 @@ def project_events(
     lost = float((cause == 2).sum() / exposure) if dropout is None else dropout
     now, at_risk = float((cause == 1).sum()), float((cause == 0).sum())
     t = np.asarray(times, float)
-    p_old = np.array([h / (h + lost) * -np.expm1(-(h + lost) * x) if h + lost > 0 else 0.0 for x in t])
-    p_new = np.array([gs.event_probability(h, lost, accrual, x) for x in t]) if accrual > 0 else p_old
+
+    def chances(logs: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Probabilities of an event by t of those at risk, and of those still to come."""
+        h, lost = np.exp(logs)
+        old = h / (h + lost) * -np.expm1(-(h + lost) * t) if h + lost > 0 else np.zeros_like(t)
+        new = np.array([gs.event_probability(h, lost, accrual, x) for x in t]) if accrual > 0 else old
+        return old, new
+
+    with np.errstate(divide="ignore"):
+        logs = np.log([h, lost])
+    (p_old, p_new), size = chances(logs), (at_risk, new_subjects)
     mean = now + at_risk * p_old + new_subjects * p_new
-    se = np.sqrt(at_risk * p_old * (1 - p_old) + new_subjects * p_new * (1 - p_new))
+    variance = at_risk * p_old * (1 - p_old) + new_subjects * p_new * (1 - p_new)
+    for k, (given, seen) in enumerate(((hazard, cause == 1), (dropout, cause == 2))):
+        if given is None and seen.any():
+            step = 1e-4 * (np.arange(2) == k)
+            up, down = (sum(n * p for n, p in zip(size, chances(logs + s), strict=True)) for s in (step, -step))
+            variance = variance + ((up - down) / 2e-4) ** 2 / seen.sum()
+    se = np.sqrt(variance)
     z = float(ndtri(0.975))
     low, high = np.maximum(mean - z * se, now), mean + z * se
     frame = pd.DataFrame({"time": t, "estimate": mean, "std_error": se, "conf_low": low, "conf_high": high})

@@ -13,6 +13,7 @@ from __future__ import annotations
 from kapstats.certification.estimators import (
     evidence,
     follow_up,
+    follow_up_models,
     imputation,
     pairs,
     relapse,
@@ -27,7 +28,18 @@ from kapstats.simulation.scenario import Scenario, load
 
 __all__ = ["CERTIFICATES", "FAMILIES", "REGISTRY", "Answer", "Certificate", "Estimator", "Row", "named", "scenario"]
 
-FAMILIES = (response, response_models, imputation, relapse, follow_up, safety, safety_tables, pairs, evidence)
+FAMILIES = (
+    response,
+    response_models,
+    imputation,
+    relapse,
+    follow_up,
+    follow_up_models,
+    safety,
+    safety_tables,
+    pairs,
+    evidence,
+)
 
 REGISTRY: dict[str, Estimator] = {e.name: e for family in FAMILIES for e in family.ESTIMATORS}
 
