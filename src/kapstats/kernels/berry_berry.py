@@ -46,11 +46,14 @@ def sample(
     burn_in: int = 1000,
     chains: int = 4,
 ) -> Posterior:
-    """Run the sampler: x, y (terms,) events, n_c, n_t (terms,) subjects, group (terms,) body system 0..B-1."""
+    """Run the sampler: x, y (terms,) events, n_c, n_t (terms,) subjects, group (terms,) body system 0..B-1.
+
+    Events (chains, terms) are one trial per chain, all at once; the diagnostics mean nothing then.
+    """
     size = np.bincount(group).astype(float)
     data = (x, n_c, y, n_t)
     state = _start(data, group, chains, size.size, generator)
-    kept = np.empty((chains, draws, x.size))
+    kept = np.empty((chains, draws, group.size))
     for step in range(burn_in + draws):
         _update_terms(state, data, group, generator)
         _update_systems(state, group, size, generator)
@@ -66,9 +69,9 @@ def _start(
 ) -> dict[str, FloatArray]:
     x, n_c, y, n_t = data
     control, treated = np.log((x + 0.5) / (n_c - x + 0.5)), np.log((y + 0.5) / (n_t - y + 0.5))
-    jitter = generator.normal(0.0, 0.3, (2, chains, x.size))
+    jitter = generator.normal(0.0, 0.3, (2, chains, group.size))
     one = np.ones((chains, systems))
-    h = np.where(generator.random((chains, x.size)) < 0.5, treated - control + jitter[1], 0.0)
+    h = np.where(generator.random((chains, group.size)) < 0.5, treated - control + jitter[1], 0.0)
     return {
         "g": control + jitter[0], "h": h, "mg": control.mean() * one, "mh": 0 * one, "sg": one.copy(), "sh": one.copy(),
         "pi": 0.5 * one, "mg0": one[:, :1] * control.mean(), "mh0": 0 * one[:, :1], "tg": one[:, :1].copy(),

@@ -191,8 +191,8 @@ def project_events(
 
     Returns
     -------
-    Estimates : time, estimate (cumulative events), std_error and 95% limits of the number that will be seen: binomial, and
-        for hazards that are estimated the error of their logarithms (1 / events) by the delta method
+    Estimates : time, estimate (cumulative events), std_error and 95% limits of the number that will be seen: binomial,
+        and for hazards that are estimated the error of their logarithms (1 / events) by the delta method
 
     Examples
     --------

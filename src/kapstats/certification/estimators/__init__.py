@@ -19,6 +19,8 @@ from kapstats.certification.estimators import (
     relapse,
     response,
     response_models,
+    response_questions,
+    routes,
     safety,
     safety_tables,
 )
@@ -31,6 +33,7 @@ __all__ = ["CERTIFICATES", "FAMILIES", "REGISTRY", "Answer", "Certificate", "Est
 FAMILIES = (
     response,
     response_models,
+    response_questions,
     imputation,
     relapse,
     follow_up,
@@ -38,6 +41,7 @@ FAMILIES = (
     safety,
     safety_tables,
     pairs,
+    routes,
     evidence,
 )
 

@@ -147,7 +147,7 @@ def shares_won(b: float) -> tuple[float, float]:
 
 
 def followed(rng: np.random.Generator, arm: IntArray, b: float, by: float) -> tuple[FloatArray, BoolArray, FloatArray]:
-    """Exponential time to relapse with log hazard ratio b, event, and a covariate whose log ratio is `by`, randomised."""
+    """Exponential time to relapse with log hazard ratio b, event, and a randomised covariate with log ratio `by`."""
     x = rng.standard_normal(arm.size)
     latent = rng.exponential(1.0, arm.size) / np.exp(b * arm + by * x)
     stop = rng.uniform(*STOPS, arm.size)
