@@ -15,6 +15,7 @@ from kapstats.certification.estimators import (
     follow_up,
     follow_up_models,
     imputation,
+    multiplicity,
     pairs,
     relapse,
     response,
@@ -42,6 +43,7 @@ FAMILIES = (
     safety_tables,
     pairs,
     routes,
+    multiplicity,
     evidence,
 )
 

@@ -12,18 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit, stdtr, stdtrit
 
-from kapstats._types import FloatArray
+from kapstats._types import FloatArray, IntArray
 from kapstats.certification.estimators.common import (
     Analysis,
     Answer,
     Certificate,
     Estimator,
     Rows,
+    by_level,
     generator,
     known,
     wald,
 )
-from kapstats.kernels import meta, meta_regression
+from kapstats.kernels import meta, meta_regression, network
 from kapstats.kernels.beta_binomial import beta_binomial
 from kapstats.kernels.reconstruction import patients
 from kapstats.simulation.draw import Draw
@@ -184,6 +185,37 @@ def _constant(quantity: str, value: float) -> Rows:
     return known({"quantity": quantity, "contrast": "Drug - Placebo", "value": value})
 
 
+#: effects of three treatments, what each trial compared, patients per arm from and to
+TREATMENTS, DESIGNS, ARM = np.array([0.0, -3.0, -5.0]), ((0, 1), (0, 2), (1, 2), (0, 1, 2)), (20, 61)
+
+
+def compared(d: Draw) -> tuple[list[FloatArray], list[FloatArray], list[IntArray]]:
+    """Means, their squared standard errors and treatments of the arms of trials; any two arms differ between trials by
+    TAU about the difference of their treatments."""
+    rng, means, errors, arms = generator(d, "network"), [], [], []
+    for k in range(d.n):
+        arm = np.array(DESIGNS[k % len(DESIGNS)], dtype=np.int64)
+        n = rng.integers(*ARM, arm.size)
+        own = TREATMENTS[arm] + TAU / np.sqrt(2) * rng.standard_normal(arm.size) + 4.0 * rng.standard_normal()
+        means.append(own + SD / np.sqrt(n) * rng.standard_normal(arm.size))
+        errors.append(SD**2 * rng.chisquare(n - 1) / (n - 1) / n)
+        arms.append(arm)
+    return means, errors, arms
+
+
+def _network(model: str) -> Analysis:
+    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+        estimate, error = np.empty((2, len(draws), TREATMENTS.size - 1))
+        for i, d in enumerate(draws):
+            stacked = network.stack(*compared(d))
+            found = network.fit(stacked, stacked.design(TREATMENTS.size), model)
+            estimate[i], error[i] = found.beta, np.sqrt(np.diag(found.covariance))
+        return wald(estimate, error, level)
+
+    return analyse
+
+
+_NETWORK = by_level("difference of means", {"second": TREATMENTS[1], "third": TREATMENTS[2]})
 _MEAN = _constant("mean of effects", EFFECT)
 _SLOPE = _constant("slope of effects", SLOPE)
 _OR = _constant("log odds ratio", ODDS)
@@ -198,6 +230,8 @@ ESTIMATORS: tuple[Estimator, ...] = (
     Estimator("meta_analysis-summed-counts", (), _OR, _rare(_crude, RHO)),
     Estimator("meta_regression", (), _SLOPE, _regressed(True)),
     Estimator("meta_regression-common-normal", (), _SLOPE, _regressed(False)),
+    Estimator("network_meta_analysis", (), _NETWORK, _network("reml")),
+    Estimator("network_meta_analysis-common", (), _NETWORK, _network("common")),
     Estimator("reconstruct_ipd", (), _RATE, _read_off(True)),
     Estimator("reconstruct_ipd-curve-only", (), _RATE, _read_off(False)),
 )
@@ -211,6 +245,8 @@ CERTIFICATES: tuple[Certificate, ...] = (
     Certificate("meta_analysis-summed-counts", "independent-trials", 30, control=True, note="studies ignored"),
     Certificate("meta_regression", "independent-trials", 10),
     Certificate("meta_regression-common-normal", "independent-trials", 10, control=True, note="tau^2 ignored"),
+    Certificate("network_meta_analysis", "independent-trials", 40, note="three treatments, some trials of all three"),
+    Certificate("network_meta_analysis-common", "independent-trials", 40, control=True, note="tau^2 ignored"),
     Certificate("reconstruct_ipd", "independent-trials", 2, note="clicks within 0.003, numbers at risk"),
     Certificate("reconstruct_ipd-curve-only", "independent-trials", 2, control=True, note="no numbers at risk"),
 )

@@ -227,7 +227,9 @@ def _combined(rng: Drawn, n: int, level: float, weighted: bool) -> FloatArray:
 SO_FAR, LATER, RATE, LOST = 0.4, (0.5, 1.5), 0.8, 0.15
 
 
-def _projected(rng: Drawn, n: int, level: float, **hazards: float) -> FloatArray:
+def _projected(
+    rng: Drawn, n: int, level: float, hazard: float | None = None, dropout: float | None = None
+) -> FloatArray:
     """Events projected to two later times, less those that came: the limits hold the number that will be seen."""
     latent, gone = rng.exponential(1 / RATE, n), rng.exponential(1 / LOST, n)
     entry = rng.uniform(0, SO_FAR, n)
@@ -235,7 +237,7 @@ def _projected(rng: Drawn, n: int, level: float, **hazards: float) -> FloatArray
     now = SO_FAR - entry
     status = np.where(first > now, 0, np.where(latent < gone, 1, 2))
     frame = pd.DataFrame({"t": np.minimum(first, now), "s": status})
-    found = project_events("Surv(t, s) ~ 1", frame, LATER, **hazards).frame
+    found = project_events("Surv(t, s) ~ 1", frame, LATER, hazard=hazard, dropout=dropout).frame
     came = [float(((latent < gone) & (latent <= now + t)).sum()) for t in LATER]
     out = numbers(found)
     return np.column_stack([out[:, 0] - came, out[:, 1], out[:, 2] - came, out[:, 3] - came, out[:, 4]])

@@ -1,8 +1,10 @@
-"""Questions asked of a score beside its mean: crossovers, onset, guesses, expectancy, those who stay, those not seen."""
+"""Questions of a score beside its mean: crossovers, onset, guesses, expectancy, those who stay, those not seen."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,13 +84,15 @@ def _onset(rng: Drawn, n: int, level: float, correlated: bool) -> FloatArray:
     cov = ERROR**2 * (SHARED + (1 - SHARED) * np.eye(DAYS.size))
     y = PLATEAU * -np.expm1(-np.log(2) * DAYS / HALF) + np.linalg.cholesky(cov) @ rng.standard_normal(DAYS.size)
     rows = pd.DataFrame({"estimate": y, "std_error": ERROR})
-    found = numbers(onset_curve(rows, DAYS, vcov=cov if correlated else None, level=level).frame)
+    found = numbers(onset_curve(rows, DAYS.tolist(), vcov=cov if correlated else None, level=level).frame)
     found[1, :2] = np.nan
     return found
 
 
 #: median days to response, visit days, share that leaves before each visit
 MEDIAN, VISITS, LEAVES = 14.0, np.array([2.0, 8.0, 15.0, 22.0, 29.0]), 0.12
+
+SHOWN = (15.0, 29.0)
 
 
 def _responses(rng: Drawn, n: int, level: float, censored: bool) -> FloatArray:
@@ -102,10 +106,10 @@ def _responses(rng: Drawn, n: int, level: float, censored: bool) -> FloatArray:
     held = pd.DataFrame({**rows, "BASE": 30.0})[there.ravel()]
     found = time_to_response(held)
     if censored:
-        curve = kaplan_meier("Surv(AVAL, CNSR == 0) ~ 1", found, level=level).at(VISITS[[2, 4]]).frame
+        curve = kaplan_meier("Surv(AVAL, CNSR == 0) ~ 1", found, level=level).at(SHOWN).frame
         out = numbers(curve)
         return np.column_stack([1 - out[:, 0], out[:, 1], 1 - out[:, 3], 1 - out[:, 2], out[:, 4]])
-    x = np.array([((found["CNSR"] == 0) & (found["AVAL"] <= t)).sum() for t in VISITS[[2, 4]]])
+    x = np.array([((found["CNSR"] == 0) & (found["AVAL"] <= t)).sum() for t in SHOWN])
     low, high = wilson(x.astype(float), np.full(2, float(n)), (1 - level) / 2)
     return np.column_stack([x / n, np.sqrt(x / n * (1 - x / n) / n), low, high, [np.nan, np.nan]])
 
@@ -137,7 +141,9 @@ def _expectancy(rng: Drawn, n: int, level: float, expectancy: float) -> FloatArr
     parts = [y[arm == a] for a in (1, 0)]
     error = np.sqrt(sum(p.var(ddof=1) / p.size for p in parts))
     effect = pd.DataFrame({"estimate": [parts[0].mean() - parts[1].mean()], "std_error": [error]})
-    told = {a: (int(believes[arm == a].sum()), int((~believes[arm == a]).sum()), 0) for a in (1, 0)}
+    told: dict[Any, Sequence[int]] = {
+        a: (int(believes[arm == a].sum()), int((~believes[arm == a]).sum()), 0) for a in (1, 0)
+    }
     return numbers(expectancy_bound(effect, told, [expectancy], level=level).frame)
 
 
@@ -154,8 +160,9 @@ def _stratum(rng: Drawn, n: int, level: float, weighted: bool) -> FloatArray:
     stopped = np.where(arm == 1, ~stays, rng.random(n) < 0.1)
     y = BASELINE * x + (INSIDE + MORE * x) * arm + 6.0 * rng.standard_normal(n)
     frame = pd.DataFrame({"arm": np.where(arm, "K", "P"), "x": x, "stopped": stopped * 1, "y": y})
-    options = {"arm": "arm", "event": "stopped", "covariates": "x", "reference": "P"}
-    found = principal_effect(frame, "y", replicates=REPLICATES, level=level, **options).frame
+    found = principal_effect(
+        frame, "y", arm="arm", event="stopped", covariates="x", reference="P", replicates=REPLICATES, level=level
+    ).frame
     return numbers(found[found["quantity"] == ("principal stratum" if weighted else "left out")])
 
 
@@ -185,8 +192,8 @@ def _unseen(rng: Drawn, n: int, level: float, bounded: bool) -> FloatArray:
 
 _GAIN = by_level("mean_difference", {"within subjects": GAIN, "first period": GAIN})
 _ONSET = by_level("onset", {"plateau": PLATEAU, "half-time": HALF})
-_RESPONDED = known(*({"quantity": "response by", "time": t, "value": 1 - 0.5 ** (t / MEDIAN)} for t in VISITS[[2, 4]]))
-_GUESS = by_level("mean_difference", {k: EFFECT for k in ("as it is", "guessed K", "guessed P", "adjusted")})
+_RESPONDED = known(*({"quantity": "response by", "time": t, "value": 1 - 0.5 ** (t / MEDIAN)} for t in SHOWN))
+_GUESS = by_level("mean_difference", dict.fromkeys(("as it is", "guessed K", "guessed P", "adjusted"), EFFECT))
 _LEFT = by_level("mean_difference", {"without expectancy": EFFECT})
 _INSIDE = by_level("mean_difference", {"principal stratum": inside()})
 _SHARE = by_level("response", {f"unseen: {k}": RESPONDS for k in SEEN})

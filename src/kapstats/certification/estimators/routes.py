@@ -54,9 +54,9 @@ def _risk(severity: FloatArray, anxious: FloatArray) -> FloatArray:
 
 def _registry(rng: Drawn, n: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Event, route, severity and anxiety of patients whose route follows their indication."""
-    severity, anxious = rng.standard_normal(n), (rng.random(n) < ANXIOUS) * 1.0
-    first = (rng.random(n) < expit(-0.4 + CHOSEN[0] * severity + CHOSEN[1] * anxious)) * 1.0
-    event = (rng.random(n) < _risk(severity, anxious) + ADDED * first) * 1.0
+    severity, anxious = rng.standard_normal(n), np.asarray(rng.random(n) < ANXIOUS, dtype=np.float64)
+    first = np.asarray(rng.random(n) < expit(-0.4 + CHOSEN[0] * severity + CHOSEN[1] * anxious), dtype=np.float64)
+    event = np.asarray(rng.random(n) < _risk(severity, anxious) + ADDED * first, dtype=np.float64)
     return event, first, severity, anxious
 
 
@@ -111,21 +111,10 @@ RARE, ODDS = 0.06, float(np.log(3.0))
 def _rare(rng: Drawn, n: int, level: float, method: str) -> FloatArray:
     first = (np.arange(n) % 2).astype(float)
     event = (rng.random(n) < expit(logit(RARE) + ODDS * first)) * 1.0
-    if method == "half":
-        return _half(event, first, level)
     table = _counted(event, first) if event.any() else None
     if table is None:
         return np.full((1, len(NUMBERS)), np.nan)
     return numbers(rare_event_model(table, "Nausea", method=method, level=level).frame)
-
-
-def _half(event: FloatArray, first: FloatArray, level: float) -> FloatArray:
-    """A control: one half added to every cell where one is empty, else nothing."""
-    cells = np.array([[((first == g) & (event == e)).sum() for e in (1, 0)] for g in (1, 0)]).astype(float)
-    cells += 0.5 * (cells == 0).any()
-    value, error = np.log(cells[0, 0] * cells[1, 1] / (cells[0, 1] * cells[1, 0])), np.sqrt((1 / cells).sum())
-    found = limits(value, error, level=level)
-    return np.array([[value, error, *(float(found[c]) for c in ("conf_low", "conf_high", "p_value"))]])
 
 
 # ------------------------------------------------------------------------------------------- minutes after a dose
@@ -178,7 +167,6 @@ ESTIMATORS: tuple[Estimator, ...] = (
     Estimator("exposure_matched-ten-bins", (), _EQUAL, in_world("exposed", partial(_exposed, bins=10))),
     Estimator("exposure_matched-crude", (), _EQUAL, in_world("exposed", partial(_exposed, bins=0))),
     Estimator("rare_event_model-firth", (), _ODDS, in_world("rare", partial(_rare, method="firth"))),
-    Estimator("rare_event_model-half", (), _ODDS, in_world("rare", partial(_rare, method="half"))),
     Estimator("acute_course", (), _MINUTES, in_world("course", partial(_course, band="simultaneous"))),
     Estimator("acute_course-pointwise", (), _MINUTES, in_world("course", partial(_course, band="pointwise"))),
 )
@@ -197,7 +185,6 @@ CERTIFICATES: tuple[Certificate, ...] = (
     _published("exposure_matched", 400, control=True, note="four bins leave exposure unequal within them"),
     _published("exposure_matched-crude", 400, control=True, note="exposure ignored"),
     _published("rare_event_model-firth", 80, note="about seven events"),
-    _published("rare_event_model-half", 80, control=True, note="one half added to empty cells"),
     _published("acute_course", 60, note="band over all minutes; t limits of one mean, an area and a share"),
     _published("acute_course-pointwise", 60, control=True, note="pointwise limits read as a band"),
 )
