@@ -69,7 +69,9 @@ def open_parquet(path: Path) -> Any:
 
 def as_pandas(table: Any) -> pd.DataFrame:
     """The columns of an arrow table; an index that has a name is a column, one without is none."""
-    return table.drop([c for c in table.schema.names if NO_NAME.fullmatch(c)]).to_pandas(ignore_metadata=True)
+    frame = table.drop([c for c in table.schema.names if NO_NAME.fullmatch(c)]).to_pandas(ignore_metadata=True)
+    empty = [f.name for f in table.schema if str(f.type) == "null" and conventions.is_number(f.name)]
+    return frame.astype(dict.fromkeys(empty, float))
 
 
 def _sas7bdat(path: Path, encoding: str | None) -> pd.DataFrame:
