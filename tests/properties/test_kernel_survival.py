@@ -1,9 +1,15 @@
 """Kernels of survival where a fault would not show in a whole analysis: first events, weights, flat directions."""
 
+import itertools
+
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.special import ndtr
 
-from kapstats.kernels import aalen_johansen, cox_newton, cox_residuals, fine_gray
+from kapstats.kernels import aalen_johansen, cox_newton, cox_residuals, fine_gray, group_sequential, hazard_smoothing
+from kapstats.kernels.mean_count import mean_count
+from kapstats.kernels.mean_cumulative import mean_cumulative
 from kapstats.kernels.risk_sets import risk_sets
 
 
@@ -46,3 +52,75 @@ def test_fine_gray_does_not_estimate_a_covariate_that_no_risk_set_sees_vary():
     with pytest.raises(fine_gray.NoMaximum) as told:
         fine_gray.fine_gray(time, cause, X)
     np.testing.assert_array_equal(told.value.columns, [False, False, True])
+
+
+def test_a_smoothed_linear_hazard_keeps_its_value_up_to_the_edges():
+    """Jumps of the cumulative hazard of 0.2 + 0.03 t on a fine grid; those after the end of follow-up do not count."""
+    width = 1e-3
+    jumps = np.arange(width / 2, 12.0, width)
+    times = np.array([0.0, 0.4, 3.0, 5.0, 9.5, 10.0])
+    weight = hazard_smoothing.weights(times, jumps, 1.5, 10.0)
+    np.testing.assert_allclose(weight @ ((0.2 + 0.03 * jumps) * width), 0.2 + 0.03 * times, rtol=1e-5)
+    np.testing.assert_array_equal(weight[:, jumps > 10.0], 0.0)
+    (inside,) = hazard_smoothing.weights(np.array([5.0]), np.array([3.5, 4.25, 5.0, 6.6]), 1.5, 10.0)
+    np.testing.assert_allclose(inside, [0.0, 0.75 * 0.75 / 1.5, 0.5, 0.0], atol=1e-15)
+
+
+def test_mean_count_equals_the_mean_function_of_the_same_follow_up_in_rows():
+    """Two algorithms: subject by subject on events, and cumulative sums on rows that end at events or at the end."""
+    rng = np.random.default_rng(11)
+    end = np.ceil(rng.uniform(2, 12, 25))
+    count = rng.poisson(0.4 * end)
+    count[:3] = 0
+    events = [
+        np.sort(rng.choice(np.arange(1, e + 1), min(c, int(e)), replace=False)) for e, c in zip(end, count, strict=True)
+    ]
+    subject = np.repeat(np.arange(25), [len(e) for e in events])
+    shuffled = rng.permutation(subject.size)
+    one = mean_count(np.concatenate(events)[shuffled], subject[shuffled], end)
+    rows = [
+        (i, start, stop, stop in own)
+        for i, own in enumerate(events)
+        for cut in [np.unique(np.r_[0.0, own, end[i]])]
+        for start, stop in itertools.pairwise(cut)
+    ]
+    who, start, stop, event = (np.array(column) for column in zip(*rows, strict=True))
+    other = mean_cumulative(start, stop, event, who)
+    at = np.searchsorted(other.time, one.time)
+    np.testing.assert_array_equal(one.n_risk, other.n_risk[at])
+    np.testing.assert_array_equal(one.n_event, other.n_event[at])
+    np.testing.assert_allclose(one.mean, other.mean[at], rtol=1e-12)
+    np.testing.assert_allclose(one.std_error, other.std_error[at], rtol=1e-10)
+
+
+@pytest.mark.parametrize("events", [group_sequential.schoenfeld_events, group_sequential.freedman_events])
+@pytest.mark.parametrize(("hr", "ratio"), [(0.6, 1.0), (0.7, 2.0), (1.5, 0.5)])
+def test_the_number_of_events_does_not_depend_on_the_name_of_the_arms(events, hr, ratio):
+    effect = np.log if events is group_sequential.schoenfeld_events else float
+    there = events(effect(1 / hr), 0.025, 0.8, 1 / ratio)
+    assert events(effect(hr), 0.025, 0.8, ratio) == pytest.approx(there, rel=1e-12)
+    assert events(effect(hr), 0.025, 0.8) == events(effect(hr), 0.025, 0.8, 1.0)
+
+
+def test_schoenfeld_events_of_unequal_arms_are_those_of_their_shares():
+    """z^2/(p (1 - p) log^2 HR) with two in three people in one arm."""
+    z = 1.959963984540054 + 0.8416212335729143
+    got = group_sequential.schoenfeld_events(np.log(0.7), 0.025, 0.8, 2.0)
+    assert got == pytest.approx(z**2 * 9 / 2 / np.log(0.7) ** 2, rel=1e-12)
+
+
+def test_conditional_power_with_one_look_left_is_a_normal_tail():
+    information, upper, z, drift = np.array([30.0, 70.0, 100.0]), np.array([2.9, 2.4, 2.0]), 1.1, 0.25
+    got = group_sequential.conditional_power(information, upper, 1, z, drift)
+    mean = z * np.sqrt(70.0) + drift * 30.0
+    assert got == pytest.approx(float(ndtr((mean - 2.0 * 10.0) / np.sqrt(30.0))), abs=1e-9)
+
+
+@pytest.mark.parametrize(("accrual", "time"), [(12.0, 18.0), (12.0, 7.0)])
+def test_probability_of_an_event_by_a_calendar_time_is_its_integral(accrual, time):
+    hazard, dropout = 0.08, 0.03
+    seen = lambda entry: hazard / 0.11 * (1 - np.exp(-0.11 * (time - entry))) / accrual  # noqa: E731
+    got = group_sequential.event_probability(hazard, dropout, accrual, time)
+    assert got == pytest.approx(quad(seen, 0.0, min(accrual, time))[0], rel=1e-10)
+    assert group_sequential.event_probability(hazard, dropout, accrual, 0.0) == 0.0
+    assert group_sequential.event_probability(0.0, 0.0, accrual, time) == 0.0
