@@ -7,9 +7,18 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import ndtr
 
-from kapstats.kernels import aalen_johansen, cox_newton, cox_residuals, fine_gray, group_sequential, hazard_smoothing
+from kapstats.kernels import (
+    aalen_johansen,
+    cox_newton,
+    cox_residuals,
+    fine_gray,
+    group_sequential,
+    hazard_smoothing,
+    jets,
+)
 from kapstats.kernels.mean_count import mean_count
 from kapstats.kernels.mean_cumulative import mean_cumulative
+from kapstats.kernels.multistate import occupation
 from kapstats.kernels.risk_sets import risk_sets
 
 
@@ -124,3 +133,61 @@ def test_probability_of_an_event_by_a_calendar_time_is_its_integral(accrual, tim
     assert got == pytest.approx(quad(seen, 0.0, min(accrual, time))[0], rel=1e-10)
     assert group_sequential.event_probability(hazard, dropout, accrual, 0.0) == 0.0
     assert group_sequential.event_probability(0.0, 0.0, accrual, time) == 0.0
+
+
+def test_states_have_no_order_and_can_be_left_and_entered_again():
+    """Three states with ways back: other numbers for the states move the columns and nothing else."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for subject in range(40):
+        time, state = 0.0, int(rng.integers(0, 3))
+        for _ in range(5):
+            after = time + int(rng.integers(1, 5))
+            to = int(rng.choice([s for s in range(3) if s != state])) if rng.random() < 0.8 else -1
+            rows.append((time, after, state, to, subject))
+            if to < 0:
+                break
+            time, state = after, to
+    start, stop, origin, target, subject = (np.array(column) for column in zip(*rows, strict=True))
+    name = np.array([2, 0, 1])
+    one = occupation(start, stop, origin, target, subject, 3)
+    other = occupation(start, stop, name[origin], np.where(target < 0, -1, name[target]), subject, 3)
+    for field in ("probability", "std_error", "n_risk"):
+        np.testing.assert_allclose(getattr(other, field)[:, name], getattr(one, field), atol=1e-13, err_msg=field)
+    np.testing.assert_array_equal(other.transitions[np.ix_(name, name)], one.transitions)
+    np.testing.assert_allclose(one.probability.sum(1), 1.0, atol=1e-13)
+    assert one.transitions.sum() == (target >= 0).sum()
+
+
+@pytest.mark.parametrize(
+    ("function", "points"),
+    [
+        (jets.exp, [-2.0, 0.3, 4.0]),
+        (jets.log, [0.1, 1.0, 30.0]),
+        (jets.softplus, [-30.0, -1.0, 0.0, 2.0, 40.0]),
+        (jets.log_normal_cdf, [-30.0, -5.0, -1.0, 0.0, 2.0]),
+        (jets.log1mexp, [-20.0, -2.0, -0.1, -1e-3]),
+        (lambda x: jets.growth(x, np.full(x.v.size, 2.0)), [-3.0, -0.026, -0.024, 0.0, 0.024, 0.026, 1.5]),
+    ],
+)
+def test_jets_are_the_derivatives_of_their_own_values(function, points):
+    x = np.array(points)
+    step = 1e-3 * np.maximum(np.abs(x), 0.1) * np.where(x > -1e-2, np.where(x < 0, 1e-2, 1.0), 1.0)
+    (here,) = jets.variables([x])
+    (left,), (right,) = jets.variables([x - step]), jets.variables([x + step])
+    before, at, after = (function(jet) for jet in (left, here, right))
+    np.testing.assert_allclose((after.v - before.v) / (2 * step), at.g[0], rtol=3e-5, atol=1e-12)
+    np.testing.assert_allclose((after.g[0] - before.g[0]) / (2 * step), at.h[0, 0], rtol=3e-5, atol=1e-9)
+
+
+def test_jets_far_out_keep_their_asymptotes():
+    """log Phi(x) is -x^2/2 - log(-x sqrt(2 pi)) far down, with slope -x; log(1 - e^x) is log(-x) just below 0."""
+    (x,) = jets.variables([np.array([-3e4, -1e9])])
+    low = jets.log_normal_cdf(x)
+    np.testing.assert_allclose(low.v, -(x.v**2) / 2 - np.log(-x.v * np.sqrt(2 * np.pi)), rtol=1e-12)
+    np.testing.assert_allclose(low.g[0], -x.v, rtol=1e-8)
+    (x,) = jets.variables([np.array([-1e-9, -1e-12])])
+    high = jets.log1mexp(x)
+    np.testing.assert_allclose(high.v, np.log(-x.v), rtol=1e-9)
+    np.testing.assert_allclose(high.g[0], 1 / x.v, rtol=1e-8)
+    np.testing.assert_allclose(high.h[0, 0], -1 / x.v**2, rtol=1e-8)
