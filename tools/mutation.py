@@ -172,6 +172,7 @@ class Mutation:
         self.given = given
         self.out = os.fdopen(os.dup(1), "w")
         self.failed = False
+        self.hung = 0
         self.map = Path(given.map) if given.map else None
         self.known: dict[str, Any] = {"texts": {}, "seconds": {}, "lines": {}}
         if self.map and self.map.exists():
@@ -275,14 +276,15 @@ class Mutation:
         if self.given.lines:
             chosen = [c for c in every if c.first in self.given.lines]
         chosen.sort()
-        start, alive = os.times(), []
+        start, alive, self.hung = os.times(), [], 0
         caught: Counter[str] = Counter()
         for change in chosen:
             if why := self.survives(kernel, changed_statement(source, change), change, caught):
                 alive.append(f"  {change.said} ({why})")
         spent = sum(os.times()[:4]) - sum(start[:4])
         noticed = len(chosen) - len(alive)
-        self.say(f"{kernel}: {noticed} of {len(chosen)} noticed ({len(every)} possible, {spent:.0f} s)", *alive)
+        said = f"{kernel}: {noticed} of {len(chosen)} noticed ({self.hung} hung; {len(every)} possible; {spent:.0f} s)"
+        self.say(said, *alive)
         return noticed, len(chosen)
 
     def survives(self, kernel: str, changed: ast.stmt, change: Change, caught: Counter[str]) -> str:
@@ -317,7 +319,8 @@ class Mutation:
                         return 1
                 return 0
 
-            if forked(run, 1000):
+            if status := forked(run, 1000):
+                self.hung += os.WIFSIGNALED(status)
                 caught[answer.readline().strip()] += 1
                 if self.given.verbose:
                     answer.seek(0)

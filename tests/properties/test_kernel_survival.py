@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.special import ndtr
+from scipy.stats import kruskal, rankdata
 
 from kapstats.kernels import (
     aalen_johansen,
@@ -19,6 +20,7 @@ from kapstats.kernels import (
 from kapstats.kernels.mean_count import mean_count
 from kapstats.kernels.mean_cumulative import mean_cumulative
 from kapstats.kernels.multistate import occupation
+from kapstats.kernels.npmle import permutation_test
 from kapstats.kernels.risk_sets import risk_sets
 
 
@@ -191,3 +193,16 @@ def test_jets_far_out_keep_their_asymptotes():
     np.testing.assert_allclose(high.v, np.log(-x.v), rtol=1e-9)
     np.testing.assert_allclose(high.g[0], 1 / x.v, rtol=1e-8)
     np.testing.assert_allclose(high.h[0, 0], -1 / x.v**2, rtol=1e-8)
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_permutation_test_of_ranks_is_kruskal_wallis_whatever_their_scale(groups):
+    rng = np.random.default_rng(8)
+    values, group = rng.integers(0, 9, 30).astype(float), np.arange(30) % groups
+    expected = kruskal(*(values[group == g] for g in range(groups)))
+    for scale in (1.0, 1e-4):
+        found = permutation_test(scale * rankdata(values), group, groups)
+        assert found.df == groups - 1
+        assert found.statistic == pytest.approx(expected.statistic, rel=1e-10)
+        assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9)
+    assert np.isnan(permutation_test(np.ones(30), group, groups).statistic)

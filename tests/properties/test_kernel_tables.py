@@ -1,9 +1,19 @@
 """Kernels of tables at their edges: groups without people, roots, trends."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from kapstats.kernels import one_proportion, poisson, score_intervals, skewed_scores, trend, two_proportions
+from kapstats.kernels import (
+    false_discovery,
+    one_proportion,
+    poisson,
+    score_intervals,
+    skewed_scores,
+    trend,
+    two_proportions,
+)
 from kapstats.kernels.roots import find_root
 
 TWO = [
@@ -113,3 +123,35 @@ def test_departure_from_a_trend_does_not_depend_on_the_variance_of_the_trend():
     assert permuted.departure == pytest.approx(plain.departure, rel=1e-12)
     assert permuted.departure_p == pytest.approx(plain.departure_p, rel=1e-12)
     assert plain.z / permuted.z == pytest.approx(np.sqrt(31 / 30), rel=1e-12)
+
+
+def test_hommel_is_closed_testing_with_simes():
+    """The adjusted value of a hypothesis is the largest Simes p value among the sets that hold it."""
+    p = np.array([0.011, 0.02, 0.022, 0.04, 0.3, 0.05])
+    simes = {
+        members: min(len(members) * v / (i + 1) for i, v in enumerate(sorted(p[list(members)])))
+        for size in range(1, 7)
+        for members in itertools.combinations(range(6), size)
+    }
+    expected = [max(value for members, value in simes.items() if j in members) for j in range(6)]
+    np.testing.assert_allclose(false_discovery.hommel(p), expected, rtol=1e-12)
+
+
+def test_benjamini_yekutieli_pays_the_harmonic_sum():
+    p = np.array([0.03, 0.0001, 0.9, 0.02])
+    np.testing.assert_allclose(false_discovery.benjamini_hochberg(p), [0.04, 0.0004, 0.9, 0.04], rtol=1e-12)
+    harmonic = 1 + 1 / 2 + 1 / 3 + 1 / 4
+    expected = [0.04 * harmonic, 0.0004 * harmonic, 1.0, 0.04 * harmonic]
+    np.testing.assert_allclose(false_discovery.benjamini_yekutieli(p), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("p", "share"),
+    [
+        ([0.001, 0.001, 0.001, 0.001, 0.2, 0.4], 2 / 6),  # slopes fall to 1/0.6
+        ([0.001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.45, 0.9], 4 / 8),  # 3/0.999 rises to 2/0.55
+        ([0.5, 0.6, 1.0], 1.0),
+    ],
+)
+def test_share_of_true_nulls_by_least_slope(p, share):
+    assert false_discovery._null_share(np.array(p)) == pytest.approx(share)
