@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import kapstats as ks
@@ -115,3 +116,18 @@ def test_two_stage_weighted_combination():
     np.testing.assert_allclose(rows["statistic"], expected, rtol=1e-10)
     np.testing.assert_allclose(found.meta["z_all_data"], numbers(case["z_final_all_data"])[0], rtol=1e-10)
     np.testing.assert_allclose(rows["critical_value"].dropna(), case["boundaries"], atol=1e-6)
+
+
+def test_limits_of_projected_events_hold_the_error_of_hazards_that_are_estimated():
+    """By the delta method with one hazard: d E / d log h = (at risk) h t exp(-h t), var log h = 1 / events."""
+    data = pd.DataFrame({"t": np.linspace(1.0, 40.0, 100), "s": [1, 0, 0, 0] * 25})
+    free = ks.project_events("Surv(t, s) ~ 1", data, [30.0])
+    h = 25 / data.t.sum()
+    known = ks.project_events("Surv(t, s) ~ 1", data, [30.0], hazard=h, dropout=0.0)
+    assert free["estimate"][0] == pytest.approx(known["estimate"][0], rel=1e-12)
+    p = -np.expm1(-h * 30)
+    assert known["std_error"][0] == pytest.approx(np.sqrt(75 * p * (1 - p)), rel=1e-12)
+    slope = 75 * h * 30 * np.exp(-h * 30)
+    assert free["std_error"][0] == pytest.approx(np.sqrt(75 * p * (1 - p) + slope**2 / 25), rel=1e-6)
+    nobody = ks.project_events("Surv(t, s) ~ 1", data.assign(s=0), [30.0])
+    assert nobody["std_error"][0] == 0.0

@@ -12,9 +12,10 @@ import pytest
 
 import kapstats as ks
 from kapstats.certification import estimators, execution, mmrm_batch, performance, programme, study, validation
-from kapstats.certification.estimators import response, safety
+from kapstats.certification.estimators import common, response, safety
 from kapstats.errors import DataError, FormulaError
-from kapstats.kernels import two_proportions
+from kapstats.kernels import berry_berry, two_proportions
+from kapstats.simulation import safety_worlds
 from kapstats.simulation.draw import draw
 from kapstats.simulation.scenario import load
 
@@ -314,6 +315,37 @@ def test_registry_limits_are_the_kernels():
     np.testing.assert_allclose(answer.high[0, : x.shape[2]], high)
 
 
+def test_every_exported_estimator_has_a_certificate_that_has_to_pass(monkeypatch):
+    assert estimators.uncertified() == []
+    few = tuple(c for c in estimators.CERTIFICATES if c.control or not c.estimator.startswith("win_ratio"))
+    monkeypatch.setattr(estimators, "CERTIFICATES", few)
+    assert estimators.uncertified() == ["win_ratio"], "a control alone is no certificate"
+    assert not estimators.NO_ESTIMATES - set(ks._EXPORTS)
+
+
+def test_a_world_that_refuses_has_not_converged_and_keeps_its_rows():
+    def one(rng, n, level):
+        if rng.random() < 0.5:
+            raise ks.errors.EstimabilityError("no")
+        return [[1.0, 0.5, 0.0, 2.0, 0.04], [np.nan] * 5]
+
+    draws = [draw(common.bare(), n=4, seed=1, replicate=i, parts=[]) for i in range(12)]
+    answer = common.in_world("any", one)(common.bare(), draws, 0.95)
+    refused = np.isnan(answer.estimate[:, 0])
+    assert 0 < refused.sum() < 12
+    assert answer.converged.tolist() == [[not r, False] for r in refused]
+
+
+def test_chains_of_several_trials_are_those_of_each():
+    """One trial in every chain, or the same trial in all: the sampler does not mix them up."""
+    (x1, n1, x2, n2), group, _ = safety_worlds.terms(np.random.default_rng(3), 200)
+    one, rows = (
+        berry_berry.sample(x, n2, y, n1, group, np.random.default_rng(5), draws=20, burn_in=5, chains=3).log_odds_ratio
+        for x, y in ((x2, x1), (np.tile(x2, (3, 1)), np.tile(x1, (3, 1))))
+    )
+    np.testing.assert_allclose(one, rows, rtol=1e-6, atol=1e-9)
+
+
 def test_whole_fits_are_the_librarys_own_calls():
     two = response.two_arms()
     d = draw(two, n=40, seed=3, parts=["response"])
@@ -338,7 +370,12 @@ def test_a_fit_that_refuses_has_not_converged_and_the_others_stand():
 # ------------------------------------------------------------------------------------------------ what is published
 
 CERTIFICATES = Path(__file__).parents[2] / "docs" / "certificates"
-#: certificates whose first block costs too much for the suite
+#: certificates of which the suite repeats four replicates of the first block, or none
+COSTLY = (
+    "risk_difference-standardised", "risk_difference-pooled", "impute-", "tipping_point", "crossover--", "crossover-c",
+    "onset_curve", "effect_by_guess", "principal_effect", "subgroups--", "mcp_mod--", "cox-frailty", "cause_specific--",
+    "rare_event_model", "glmm", "safety_signals-berry-berry",
+)  # fmt: skip
 HEAVY = (
     "risk_difference-standardised--kap-registry--n2000",
     "risk_difference-pooled--kap-registry--n2000",
@@ -363,7 +400,7 @@ def test_published_certificates_pass_and_controls_fail(certificate):
 @pytest.mark.parametrize("certificate", [c for c in PUBLISHED if c.name not in HEAVY], ids=lambda c: c.name)
 def test_the_first_block_of_a_published_certificate_can_be_made_again(certificate):
     kept = pd.read_csv(CERTIFICATES / f"{certificate.name}.csv")
-    again = programme.slice_of(certificate)
+    again = programme.slice_of(certificate, 4 if certificate.name.startswith(COSTLY) else execution.BLOCK)
     assert programme.agrees(certificate, kept, again)
     moved = again.assign(estimate=again.estimate + 10 * kept.empirical_se)
     assert kept.empirical_se.isna().all() or not programme.agrees(certificate, kept, moved)

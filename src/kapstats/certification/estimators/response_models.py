@@ -217,6 +217,7 @@ CERTIFICATES: tuple[Certificate, ...] = (
     Certificate("gee", "kap-two-arms-mcar-null", 60, note="rejection is the type I error"),
     Certificate("gee-naive", "kap-two-arms-mcar-null", 60, control=True, note="visits of a subject as independent"),
     Certificate("glmm", "kap-parallel", 240, note="dissociation by session, conditional on the subject"),
+    Certificate("glmm-laplace", "kap-parallel", 240, note="dissociation by session, Laplace's approximation"),
     Certificate("glmm-marginal", "kap-parallel", 240, control=True, note="a marginal model for a subject's odds"),
     Certificate("dose_response-emax", "kap-emax", 200, 2_000, note="the curve is the right one"),
     Certificate("dose_response-linear", "kap-emax", 200, 2_000, control=True, note="a line through an Emax curve"),
