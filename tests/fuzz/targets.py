@@ -23,7 +23,8 @@ import pandas as pd
 import kapstats as ks
 from kapstats.data.files import read_table
 from kapstats.errors import KapstatsError
-from kapstats.formula.design import build, evaluate
+from kapstats.formula.design import build
+from kapstats.formula.expressions import evaluate
 from kapstats.formula.split import parse
 from kapstats.pipeline.plan import parse as parse_plan
 from kapstats.table import Table

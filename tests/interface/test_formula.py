@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kapstats.errors import DataError, FormulaError, KapstatsWarning
-from kapstats.formula import design, grid, split
+from kapstats.formula import design, expressions, grid, split
 
 DATA = pd.DataFrame(
     {
@@ -86,7 +86,7 @@ def test_aliased_columns_are_found_in_order():
 )
 def test_no_code_is_ever_evaluated(text):
     with pytest.raises((FormulaError, DataError)):
-        design.evaluate(text, DATA)
+        expressions.evaluate(text, DATA)
 
 
 @pytest.mark.parametrize("text", ["(x + day)**50", "x" * 30_000, "x + 2", "x~", "a + (b", "", "x +"])
@@ -99,22 +99,22 @@ def test_nearest_name_is_offered():
     with pytest.raises(DataError, match="Did you mean 'sex'"):
         design.build("sexx", DATA)
     with pytest.raises(DataError, match="holds text"):
-        design.evaluate("log(arm)", DATA)
+        expressions.evaluate("log(arm)", DATA)
     with pytest.raises(DataError, match=r"1 complete rows give no finite number \(first rows 0\)"):
-        design.evaluate("log(x - 1)", DATA)
+        expressions.evaluate("log(x - 1)", DATA)
 
 
 def test_expressions():
     frame = DATA.assign(arm=pd.Categorical(DATA["arm"]), **{"odd name": DATA["x"]})
-    assert design.evaluate("`odd name` ^ 2 / 2", frame)[1] == 2.0
-    assert design.evaluate("arm == 'K'", frame).tolist() == [0, 1, 1, 0, 1, 0]
-    assert design.evaluate("(x > 2) & (day == 1)", frame).tolist() == [0, 0, 1, 0, 1, 0]
+    assert expressions.evaluate("`odd name` ^ 2 / 2", frame)[1] == 2.0
+    assert expressions.evaluate("arm == 'K'", frame).tolist() == [0, 1, 1, 0, 1, 0]
+    assert expressions.evaluate("(x > 2) & (day == 1)", frame).tolist() == [0, 0, 1, 0, 1, 0]
     with pytest.raises(FormulaError, match="compares text with a number"):
-        design.evaluate("arm == 1", frame)
+        expressions.evaluate("arm == 1", frame)
 
 
 def test_missing_rows_are_counted_by_column():
-    rows, missing = design.complete_rows(DATA.assign(x=[1, None, 3, None, 5, 6]), ["log(x)", "arm"])
+    rows, missing = expressions.complete_rows(DATA.assign(x=[1, None, 3, None, 5, 6]), ["log(x)", "arm"])
     assert rows.tolist() == [0, 2, 4, 5]
     assert missing == {"x": 2}
 

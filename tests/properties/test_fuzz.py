@@ -11,7 +11,8 @@ import pytest
 
 from kapstats.errors import FormulaError, KapstatsError
 from kapstats.formula import size
-from kapstats.formula.design import build, evaluate
+from kapstats.formula.design import build
+from kapstats.formula.expressions import evaluate
 from kapstats.formula.split import parse
 from tests.fuzz import targets
 

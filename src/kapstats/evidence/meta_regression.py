@@ -15,7 +15,8 @@ from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose
 from kapstats.evidence.meta_analysis import CI, MODELS
 from kapstats.evidence.studies import INVERSE_VARIANCE, RATIOS, read
-from kapstats.formula.design import build, complete_rows
+from kapstats.formula.design import build
+from kapstats.formula.expressions import complete_rows
 from kapstats.inference.intervals import with_inference
 from kapstats.kernels import meta
 from kapstats.kernels import meta_regression as kernel

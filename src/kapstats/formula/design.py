@@ -1,8 +1,8 @@
 """From formula and frame to a design matrix: the only place that touches formulaic.
 
-formulaic parses R's term algebra and supplies the spline bases. Expressions are evaluated by a whitelist over the
-syntax tree, never as code. Factors are treatment coded by R's rule: a factor is coded by contrasts in a term when the
-term without it is in the model, else by all its levels. Term and column names are R's.
+formulaic parses R's term algebra and supplies the spline bases; `expressions` evaluates what stands between. Factors
+are treatment coded by R's rule: a factor is coded by contrasts in a term when the term without it is in the model, else
+by all its levels. Term and column names are R's.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import itertools
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, reduce
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -22,194 +22,14 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, IntArray
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, first_ids, nearest
+from kapstats.errors import DataError, FormulaError, KapstatsWarning, first_ids
+from kapstats.formula.expressions import BASES, FACTOR_CALLS, columns_in, evaluate, is_numeric, number, syntax, walk
 from kapstats.formula.size import check_columns, check_terms
 from kapstats.frames import Levels
 
 ALIAS_TOLERANCE = 1e-7  # as R's lm: share of a column's norm left by the columns before it
-FACTOR_CALLS = ("C", "factor")
-BASES = ("poly", "bs", "cr")
 MAX_POWER = 6
 MAX_BASIS = 50
-
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "I": lambda x: x,
-    "log": np.log,
-    "log2": np.log2,
-    "log10": np.log10,
-    "log1p": np.log1p,
-    "exp": np.exp,
-    "sqrt": np.sqrt,
-    "abs": np.abs,
-    "floor": np.floor,
-    "ceil": np.ceil,
-}
-_BINARY: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: np.add,
-    ast.Sub: np.subtract,
-    ast.Mult: np.multiply,
-    ast.Div: np.divide,
-    ast.Pow: np.power,
-    ast.Mod: np.mod,
-    ast.BitAnd: np.logical_and,
-    ast.BitOr: np.logical_or,
-}
-_COMPARE: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Eq: lambda a, b: a == b,
-    ast.NotEq: lambda a, b: a != b,
-    ast.Lt: lambda a, b: a < b,
-    ast.LtE: lambda a, b: a <= b,
-    ast.Gt: lambda a, b: a > b,
-    ast.GtE: lambda a, b: a >= b,
-}
-
-
-# --------------------------------------------------------------------------------------------- expressions
-
-
-def evaluate(expression: str, frame: pd.DataFrame) -> FloatArray:
-    """The number column that `expression` says; comparisons and booleans become 0/1.
-
-    Missing inputs stay missing. A row that is complete but whose value is not finite is an error.
-
-    Parameters
-    ----------
-    expression : a column name, or arithmetic, comparisons, log exp sqrt abs floor ceil and I() of columns
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> evaluate("CNSR == 0", pd.DataFrame({"CNSR": [0, 1]})).tolist()
-    [1.0, 0.0]
-    """
-    tree, names = _tree(expression, tuple(map(str, frame.columns)))
-    frames.require(frame, names)
-    missing = frame[list(names)].isna().any(axis=1).to_numpy() if names else np.zeros(len(frame), dtype=bool)
-    with np.errstate(all="ignore"):
-        try:
-            value = _number(_walk(tree, frame, expression), expression)
-        except RecursionError as error:
-            raise FormulaError(f"{expression[:60]!r} ... is nested too deeply to be evaluated.") from error
-    result = np.broadcast_to(np.asarray(value, dtype=float), (len(frame),)).copy()
-    result[missing] = np.nan
-    bad = np.flatnonzero(~missing & ~np.isfinite(result))
-    if len(bad):
-        raise DataError(
-            f"{expression}: {len(bad)} complete rows give no finite number (first rows {first_ids(bad)}). "
-            "Correct or leave out these rows."
-        )
-    return result
-
-
-def columns_in(expression: str, known: Iterable[str] = ()) -> tuple[str, ...]:
-    """The column names in `expression`, in order of appearance."""
-    return _tree(expression, tuple(map(str, known)))[1]
-
-
-@lru_cache(maxsize=512)
-def _tree(expression: str, known: tuple[str, ...]) -> tuple[ast.AST, tuple[str, ...]]:
-    """Syntax tree with every column as a Name, and the column names; backticks protect any name."""
-    text = expression.strip()
-    if text in known:
-        return ast.Name(id=text), (text,)
-    quoted: dict[str, str] = {}
-
-    def protect(match: re.Match[str]) -> str:
-        quoted[f"_column{len(quoted)}_"] = match.group(1)
-        return f"_column{len(quoted) - 1}_"
-
-    text = re.sub(r"`([^`]+)`", protect, text).replace("^", "**")
-    try:
-        tree = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise FormulaError(f"{expression!r} cannot be read as an expression. Put odd names in backticks.") from error
-    calls = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    names = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and id(node) not in calls:
-            node.id = quoted.get(node.id, node.id)
-            names.append((node.lineno, node.col_offset, node.id))
-    return tree, tuple(dict.fromkeys(name for _, _, name in sorted(names)))
-
-
-def _walk(node: ast.AST, frame: pd.DataFrame, text: str) -> Any:
-    """Evaluate one whitelisted node; anything else is refused."""
-    if isinstance(node, ast.Name):
-        frames.require(frame, [node.id])
-        return frame[node.id]
-    if isinstance(node, ast.Constant) and isinstance(node.value, (bool, int, float, str)):
-        return np.float64(node.value) if isinstance(node.value, (int, float)) else node.value
-    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
-        return _BINARY[type(node.op)](*(_number(_walk(n, frame, text), text) for n in (node.left, node.right)))
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-        return _number(_walk(node.operand, frame, text), text) * (-1.0 if isinstance(node.op, ast.USub) else 1.0)
-    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
-        return _compare(node, frame, text)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords and len(node.args) == 1:
-        if node.func.id in _FUNCTIONS:
-            return _FUNCTIONS[node.func.id](_number(_walk(node.args[0], frame, text), text))
-        known = [*_FUNCTIONS, *BASES, *FACTOR_CALLS]
-        raise FormulaError(f"{text}: function {node.func.id!r} is not allowed.{nearest(node.func.id, known)}")
-    allowed = "columns, numbers, + - * / ** %, comparisons, " + " ".join(_FUNCTIONS)
-    raise FormulaError(f"{text}: only {allowed} may stand in an expression.")
-
-
-def _compare(node: ast.Compare, frame: pd.DataFrame, text: str) -> Any:
-    left, right = _walk(node.left, frame, text), _walk(node.comparators[0], frame, text)
-    left, right = (x.astype("object") if _is_category(x) else x for x in (left, right))
-    kinds = {isinstance(x, str) or (isinstance(x, pd.Series) and not _is_numeric(x)) for x in (left, right)}
-    if len(kinds) == 2:
-        raise FormulaError(f"{text}: compares text with a number. Write text in quotes, numbers without.")
-    return _COMPARE[type(node.ops[0])](left, right)
-
-
-def _is_category(x: Any) -> bool:
-    return isinstance(x, pd.Series) and isinstance(x.dtype, pd.CategoricalDtype)
-
-
-def _is_numeric(values: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(values.dtype) and not _is_category(values)
-
-
-def _number(value: Any, text: str) -> Any:
-    if isinstance(value, str):
-        raise FormulaError(f"{text}: the text {value!r} stands where a number is needed.")
-    return _as_number(value, text) if isinstance(value, pd.Series) else value
-
-
-def _as_number(values: pd.Series, text: str) -> FloatArray:
-    if not _is_numeric(values):
-        dated = values.dtype.kind in "mM"
-        remedy = (
-            "Subtract a start date and give days, such as (date - start).dt.days."
-            if dated
-            else f"Convert it with pandas.to_numeric, or compare it with a label, such as {values.name} == 'Y'."
-        )
-        raise DataError(
-            f"{text}: column {values.name!r} holds {'dates' if dated else 'text'} "
-            f"({first_ids(values.dropna(), 3)}), not numbers. {remedy}"
-        )
-    return values.to_numpy(dtype=float, na_value=np.nan)
-
-
-def complete_rows(frame: pd.DataFrame, expressions: Iterable[str]) -> tuple[IntArray, dict[str, int]]:
-    """Positions of the rows in which no column of `expressions` is missing, and the missing count of each column.
-
-    Only columns with missing values are in the count.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> rows, missing = complete_rows(pd.DataFrame({"y": [1.0, None], "x": [1, 2]}), ["y", "log(x)"])
-    >>> rows.tolist(), missing
-    ([0], {'y': 1})
-    """
-    names = list(dict.fromkeys(name for e in expressions for name in columns_in(e, map(str, frame.columns))))
-    frames.require(frame, names)
-    absent = {name: frame[name].isna().to_numpy() for name in names}
-    lost = reduce(np.logical_or, absent.values(), np.zeros(len(frame), dtype=bool))
-    return np.flatnonzero(~lost), {name: int(a.sum()) for name, a in absent.items() if a.any()}
-
 
 # --------------------------------------------------------------------------------------------- terms
 
@@ -432,14 +252,14 @@ def _factor_column(expression: str, frame: pd.DataFrame, categorical: set[str]) 
             frames.require(frame, [column])
         return None
     values = frame[column]
-    is_factor = wrapped is not None or column in categorical or not _is_numeric(values)
+    is_factor = wrapped is not None or column in categorical or not is_numeric(values)
     return column if is_factor or pd.api.types.is_bool_dtype(values.dtype) else None
 
 
 def _basis_call(expression: str) -> ast.Call | None:
     if not expression.startswith(tuple(f"{b}(" for b in BASES)):
         return None
-    tree, _ = _tree(expression, ())
+    tree, _ = syntax(expression, ())
     return tree if isinstance(tree, ast.Call) else None
 
 
@@ -455,7 +275,7 @@ def _basis(expression: str, frame: pd.DataFrame, state: dict[str, Any]) -> Float
     assert call is not None
     if not isinstance(call.func, ast.Name) or not call.args:
         raise FormulaError(f"{expression}: is no basis of a column, such as poly(x, 2).")
-    x = np.broadcast_to(np.asarray(_number(_walk(call.args[0], frame, expression), expression), float), len(frame))
+    x = np.broadcast_to(np.asarray(number(walk(call.args[0], frame, expression), expression), float), len(frame))
     try:
         rest = [ast.literal_eval(a) for a in call.args[1:]]
         named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}

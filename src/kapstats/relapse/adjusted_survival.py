@@ -14,7 +14,7 @@ from kapstats import frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import DataError, FormulaError
 from kapstats.estimates import Estimates
-from kapstats.formula.design import evaluate
+from kapstats.formula.expressions import evaluate
 from kapstats.inference.intervals import with_inference
 from kapstats.kernels import cox_residuals as cr
 from kapstats.kernels.cox_newton import hazard, relative_risk

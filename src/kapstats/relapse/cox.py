@@ -11,7 +11,8 @@ import numpy as np
 from kapstats import estimates
 from kapstats._types import BoolArray, FloatArray, FrameLike
 from kapstats.errors import ConvergenceError, FormulaError, choose
-from kapstats.formula.design import Design, build, evaluate
+from kapstats.formula.design import Design, build
+from kapstats.formula.expressions import evaluate
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import cox_newton as cn
 from kapstats.kernels import cox_residuals as cr

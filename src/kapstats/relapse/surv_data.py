@@ -16,7 +16,7 @@ import pandas as pd
 from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, FrameLike, IntArray
 from kapstats.errors import DataError, FormulaError, choose, first_ids, nearest
-from kapstats.formula.design import columns_in, complete_rows, evaluate
+from kapstats.formula.expressions import columns_in, complete_rows, evaluate
 from kapstats.formula.split import Formula, Surv, cut, parse
 from kapstats.kernels.risk_sets import merge_close
 

@@ -12,7 +12,7 @@ from kapstats import estimates
 from kapstats._types import BoolArray, FrameLike
 from kapstats.errors import EstimabilityError, FormulaError
 from kapstats.estimates import Estimates
-from kapstats.formula.design import evaluate
+from kapstats.formula.expressions import evaluate
 from kapstats.formula.split import Surv, parse
 from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels.win_statistics import Outcome, Wins, compare

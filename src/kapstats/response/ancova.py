@@ -16,7 +16,8 @@ from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose, first_ids
 from kapstats.estimates import Estimates
-from kapstats.formula.design import Design, build, complete_rows, evaluate
+from kapstats.formula.design import Design, build
+from kapstats.formula.expressions import complete_rows, evaluate
 from kapstats.formula.split import Formula, parse
 from kapstats.inference import contrasts
 from kapstats.inference.contrasts import Joint, Linear, LSMeans

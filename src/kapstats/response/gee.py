@@ -15,7 +15,8 @@ from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, KapstatsWarning, choose
 from kapstats.estimates import Estimates
-from kapstats.formula.design import Design, build, complete_rows, evaluate
+from kapstats.formula.design import Design, build
+from kapstats.formula.expressions import complete_rows, evaluate
 from kapstats.formula.split import Formula, parse
 from kapstats.inference import contrasts
 from kapstats.inference.contrasts import Joint, Linear, LSMeans

@@ -11,7 +11,7 @@ import pandas as pd
 from kapstats import frames
 from kapstats._types import FloatArray
 from kapstats.errors import DataError, FormulaError, choose, first_ids
-from kapstats.formula.design import columns_in, evaluate
+from kapstats.formula.expressions import columns_in, evaluate
 from kapstats.formula.split import call, parse
 from kapstats.kernels.families import Observations
 

@@ -13,7 +13,8 @@ from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
-from kapstats.formula.design import complete_rows, evaluate, level_text
+from kapstats.formula.design import level_text
+from kapstats.formula.expressions import complete_rows, evaluate
 from kapstats.inference.intervals import wald
 from kapstats.kernels.block_arrow import Factor
 from kapstats.kernels.families import inverse_link, mean_slope

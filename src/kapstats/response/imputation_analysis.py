@@ -13,7 +13,7 @@ from kapstats import frames
 from kapstats._types import FloatArray, IntArray
 from kapstats.errors import FormulaError
 from kapstats.estimates import Estimates
-from kapstats.formula import design, split
+from kapstats.formula import design, expressions, split
 from kapstats.response.imputation_data import Wide, as_long
 
 Analysis = Callable[[pd.DataFrame], Any]
@@ -78,7 +78,7 @@ class Ancova:
 
 def _subject_terms(wide: Wide) -> str:
     """The arm and every other column of the imputation model that is constant within subjects, as main effects."""
-    fixed = design.columns_in(split.parse(wide.plan.formula).fixed.replace(":", "*"))
+    fixed = expressions.columns_in(split.parse(wide.plan.formula).fixed.replace(":", "*"))
     return " + ".join(f"`{c}`" for c in dict.fromkeys((wide.plan.arm, *(c for c in fixed if c != wide.visit))))
 
 

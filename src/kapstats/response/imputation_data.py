@@ -13,7 +13,7 @@ import pandas as pd
 from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, first_ids, nearest
-from kapstats.formula import design, split
+from kapstats.formula import design, expressions, split
 from kapstats.formula.design import Design
 from kapstats.kernels.covariance import SPATIAL
 
@@ -106,7 +106,7 @@ def widen(data: pd.DataFrame, plan: ImputationPlan) -> Wide:
     visits = tuple(v for v in order if v in met)
     if not visits:
         raise DataError(f"{outcome}: no outcome at any visit, so there is nothing to impute from.")
-    used = {*design.columns_in(formula.fixed), *filter(None, named)}
+    used = {*expressions.columns_in(formula.fixed), *filter(None, named)}
     long, ids = complete_grid(data, outcome, subject, visit, order, used)
     long = long[long[visit].isin(visits)].reset_index(drop=True)
     long[visit] = pd.Categorical(long[visit].astype("object"), categories=list(visits), ordered=True)

@@ -15,7 +15,8 @@ from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose
 from kapstats.estimates import Estimates
-from kapstats.formula.design import Design, evaluate
+from kapstats.formula.design import Design
+from kapstats.formula.expressions import evaluate
 from kapstats.inference import contrasts
 from kapstats.inference.contrasts import Joint, Linear, LSMeans
 from kapstats.inference.intervals import with_inference

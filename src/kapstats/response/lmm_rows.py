@@ -13,7 +13,7 @@ from kapstats import frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
-from kapstats.formula.design import complete_rows, evaluate
+from kapstats.formula.expressions import complete_rows, evaluate
 from kapstats.inference.intervals import wald
 from kapstats.kernels.block_arrow import Arrow, Eliminated, blocks, eliminate, rest_inner
 from kapstats.response.residual_structure import StructuredRows, changes, colour, whitened, with_rows

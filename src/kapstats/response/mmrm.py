@@ -15,18 +15,8 @@ from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import KapstatsWarning, choose
 from kapstats.formula.design import Design
 from kapstats.kernels.pattern_moments import moments
-from kapstats.response.mmrm_fit import (
-    Description,
-    MmrmFit,
-    alias_map,
-    chain,
-    check_variation,
-    cluster_codes,
-    design_warnings,
-    fit_chain,
-    fit_warnings,
-    say,
-)
+from kapstats.response.mmrm_chain import chain, check_variation, fit_chain, fit_warnings
+from kapstats.response.mmrm_fit import Description, MmrmFit, alias_map, cluster_codes, design_warnings, say
 from kapstats.response.mmrm_statistics import MmrmStatistics
 from kapstats.response.repeated import Repeated, Visits, orthonormal_basis, prepare
 from kapstats.response.small_sample import VCOV, State, resolve

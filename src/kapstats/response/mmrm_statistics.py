@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,32 +15,17 @@ from scipy import linalg
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, choose
-from kapstats.formula.design import (
-    Design,
-    _factor_column,
-    _parse_terms,
-    build,
-    columns_in,
-    complete_rows,
-    evaluate,
-    level_text,
-)
+from kapstats.formula.design import Design, _factor_column, _parse_terms, build, level_text
+from kapstats.formula.expressions import columns_in, complete_rows, evaluate
 from kapstats.formula.split import SPATIAL
 from kapstats.frames import Levels
 from kapstats.kernels.pattern_moments import Layout, PatternMoments, add, layout, moments, pair_index, transform, unpack
-from kapstats.response.mmrm_fit import (
-    Description,
-    MmrmFit,
-    chain,
-    check_variation,
-    design_warnings,
-    fit_chain,
-    fit_warnings,
-    say,
-)
+from kapstats.response.mmrm_chain import chain, check_variation, fit_chain, fit_warnings
+from kapstats.response.mmrm_fit import Description, MmrmFit, design_warnings, say
 from kapstats.response.repeated import Visits, check_formula
 from kapstats.response.small_sample import State, resolve
 from kapstats.response.used_levels import on_used_levels
+from kapstats.response.whole_subjects import chunks, levels_of_file
 
 ALIAS_TOLERANCE = 1e-5  # share of a column's norm; half the digits of a cross-product are rounding
 FORMAT = 1
@@ -143,9 +128,10 @@ class MmrmStatistics:
         if minimum:
             raise FormulaError("minimum= counts subjects over the whole table; leave out chunk_rows.")
         path = Path(str(data))
-        schema = Schema(formula, _levels_of_file(formula, path, levels, chunk_rows))
+        found_levels = levels_of_file(path, lambda head: _levels(formula, head, levels), levels or (), chunk_rows)
+        schema = Schema(formula, found_levels)
         found: MmrmStatistics | None = None
-        for frame in _chunks(path, _columns(schema, weights), check_formula(formula).covariance, chunk_rows):
+        for frame in chunks(path, _columns(schema, weights), check_formula(formula).covariance, chunk_rows):
             part = _summarise(schema, frame, weights, 0)
             found = part if found is None else found + part
         if found is None:
@@ -483,9 +469,6 @@ def _collapsed(table: FloatArray, factors: int) -> FloatArray:
     return np.hstack([keys, sums])
 
 
-# ------------------------------------------------------------------------------------------- chunks of a file
-
-
 def _columns(schema: Schema, weights: str | None) -> list[str]:
     parsed = check_formula(schema.formula)
     own = parsed.covariance
@@ -493,56 +476,3 @@ def _columns(schema: Schema, weights: str | None) -> list[str]:
     names = [*columns_in(str(parsed.response)), *schema.design().spec.columns, *own.coordinates, own.subject]
     names += [n for e in parsed.offset for n in columns_in(e)] + [c for c in (own.group, weights) if c is not None]
     return list(dict.fromkeys(names))
-
-
-def _levels_of_file(
-    formula: str, path: Path, given: Mapping[str, Sequence[Any]] | None, chunk_rows: int
-) -> dict[str, tuple[Any, ...]]:
-    """Levels of the factor columns over the whole file, read column by column."""
-    import pyarrow.parquet as parquet
-
-    file = parquet.ParquetFile(path)
-    first = next(file.iter_batches(batch_size=min(chunk_rows, 10_000)), None)
-    if first is None:
-        raise DataError(f"{path}: the file has no rows.")
-    factors = _levels(formula, first.to_pandas(), given)
-    open_columns = [c for c in factors if c not in (given or {})]
-    if not open_columns:
-        return factors
-    distinct = pd.DataFrame(columns=open_columns)
-    wanted = open_columns + [f"{c}N" for c in open_columns if f"{c}N" in file.schema_arrow.names]
-    for batch in file.iter_batches(batch_size=chunk_rows, columns=wanted):
-        distinct = pd.concat([distinct, batch.to_pandas().drop_duplicates()]).drop_duplicates()
-    distinct = distinct.reset_index(drop=True)
-    return {c: factors[c] if c in (given or {}) else frames.levels(distinct, c).values for c in factors}
-
-
-def _chunks(path: Path, columns: list[str], own: Any, chunk_rows: int) -> Iterator[pd.DataFrame]:
-    """Tables of whole subjects; the last subject of a batch waits for the next."""
-    import pyarrow.parquet as parquet
-
-    done: set[Any] = set()
-    waiting = pd.DataFrame()
-    for batch in parquet.ParquetFile(path).iter_batches(batch_size=chunk_rows, columns=columns):
-        frame = batch.to_pandas()
-        frame = pd.concat([waiting, frame], ignore_index=True) if len(waiting) else frame
-        last = frame[own.subject].iloc[-1]
-        is_last = (frame[own.subject] == last).to_numpy()
-        ready, waiting = frame.loc[~is_last], frame.loc[is_last]
-        _refuse_cut(ready[own.subject], done, path)
-        if len(ready):
-            yield ready.reset_index(drop=True)
-    if len(waiting):
-        _refuse_cut(waiting[own.subject], done, path)
-        yield waiting.reset_index(drop=True)
-
-
-def _refuse_cut(subjects: pd.Series, done: set[Any], path: Path) -> None:
-    """Remember the first subject of every chunk and refuse one that was already finished."""
-    ids = set(subjects.unique().tolist())
-    again = ids & done
-    if again:
-        raise DataError(
-            f"{path}: rows of subject {sorted(map(str, again))[0]} are not together; sort the file by subject."
-        )
-    done |= ids

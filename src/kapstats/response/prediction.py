@@ -12,7 +12,8 @@ from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, first_ids
 from kapstats.estimates import Estimates
-from kapstats.formula.design import columns_in, evaluate, level_text
+from kapstats.formula.design import level_text
+from kapstats.formula.expressions import columns_in, evaluate
 from kapstats.formula.grid import reference_grid
 from kapstats.inference.intervals import t_quantile
 from kapstats.kernels.covariance import sigma_of

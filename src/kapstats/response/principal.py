@@ -11,7 +11,7 @@ from kapstats import frames
 from kapstats._types import FrameLike
 from kapstats.errors import DataError, EstimabilityError, FormulaError, first_ids
 from kapstats.estimates import Estimates, meta
-from kapstats.formula import design
+from kapstats.formula import design, expressions
 from kapstats.inference.intervals import with_inference
 from kapstats.kernels.principal_score import stratum_means
 
@@ -79,7 +79,7 @@ def principal_effect(
         raise FormulaError(f"principal_effect: two arms and one of them as reference; arms: {first_ids(arms)}.")
     if frame[event].isna().any() or not frame[event].isin([0, 1]).all():
         raise DataError(f"{event}: has to be 0 or 1 (False or True) for everybody.")
-    needed = list(design.columns_in(covariates))
+    needed = list(expressions.columns_in(covariates))
     frames.require(frame, needed)
     lost = frame[needed].isna().any(axis=1)
     if lost.any():

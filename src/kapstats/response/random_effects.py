@@ -14,7 +14,8 @@ from scipy import linalg
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, first_ids
-from kapstats.formula.design import Design, Spec, build, complete_rows, evaluate, level_text
+from kapstats.formula.design import Design, Spec, build, level_text
+from kapstats.formula.expressions import complete_rows, evaluate
 from kapstats.formula.split import Formula, Random, parse
 from kapstats.kernels.block_arrow import Factor
 from kapstats.response.repeated import _checked_weights, _fixed_columns, _with_weights

@@ -13,7 +13,8 @@ from scipy import linalg
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, first_ids
-from kapstats.formula.design import Design, _parse_terms, build, complete_rows, evaluate, level_text
+from kapstats.formula.design import Design, _parse_terms, build, level_text
+from kapstats.formula.expressions import complete_rows, evaluate
 from kapstats.formula.split import DIAGONAL, SPATIAL, Covariance, Formula, parse
 from kapstats.kernels.covariance import Structure
 from kapstats.kernels.pattern_moments import Layout, layout
