@@ -85,6 +85,61 @@ def test_exact_shift(two_arm: pd.DataFrame) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def weighted(two_arm: pd.DataFrame) -> pd.DataFrame:
+    last = two_arm.query("visit == 28").reset_index(drop=True)
+    return last.assign(w=1.0 + (np.arange(len(last)) + 1) % 3)
+
+
+def test_weighted_predictions_hold_the_offset(weighted: pd.DataFrame) -> None:
+    """R 4.2.2 predict.lm with weights and offset(-0.5 * madrs_base); the future row has weight one, as there."""
+    fit = ks.ancova("chg ~ sex + arm + offset(-0.5*madrs_base)", weighted, weights="w", order=ORDER)
+    new = pd.DataFrame(
+        {"madrs_base": [30, 36, None], "sex": ["F", "M", "F"], "arm": ["ketamine", "placebo", "placebo"]}
+    )
+    mean = fit.predict(new, interval="confidence").frame
+    expected = [[-15.4957790323, 1.60511058158, 83, -18.6882794218, -12.3032786428],
+                [-10.7813554741, 1.85149163624, 83, -14.4638978720, -7.0988130763]]  # fmt: skip
+    np.testing.assert_allclose(mean.iloc[:2], expected, rtol=1e-10)
+    assert mean.iloc[2].isna().all()
+    future = fit.predict(new, interval="prediction")
+    np.testing.assert_allclose(future["conf_low"][:2], [-41.2347937041, -36.5857337083], rtol=1e-10)
+    assert fit.predict()["estimate"].mean() == pytest.approx(-13.0399063957, rel=1e-10)  # mean(fitted(lm))
+    np.testing.assert_allclose([fit.loglik, fit.bic], [-314.9446951907, 647.7067795663], rtol=1e-11)
+    assert (fit.residuals("pearson") ** 2).sum() == pytest.approx(fit.df_residual)
+    drawn = np.asarray(fit.plot().collections[0].get_offsets())
+    np.testing.assert_allclose(drawn[:, 0] + fit.residuals().to_numpy(), fit.used["chg"])
+    assert "by weighted least squares on 86 of" in fit.explain()
+    with pytest.raises(FormulaError, match="interval='x'"):
+        fit.predict(interval="x")
+
+
+@pytest.mark.parametrize("arm", ["arm", "C(arm)"])
+def test_adjusted_shift_is_of_weighted_residuals_without_the_arm(weighted: pd.DataFrame, arm: str) -> None:
+    """R 4.2.2 wilcox.test of resid(lm(chg ~ madrs_base, weights = w)); the arm is left out however it is written."""
+    fit = ks.ancova(f"chg ~ madrs_base + {arm}", weighted, weights="w", order=ORDER)
+    row = fit.hodges_lehmann("arm", adjusted=True).frame.iloc[0]
+    expected = [-7.71047490819, -11.30007513419, -3.82629997175, 0.000221120277]
+    np.testing.assert_allclose(row[["estimate", "conf_low", "conf_high", "p_value"]].astype(float), expected, rtol=1e-8)
+    turned = fit.hodges_lehmann("arm", ref="ketamine", adjusted=True).frame.iloc[0]
+    assert turned["contrast"] == "placebo - ketamine"
+    assert turned["conf_low"] == pytest.approx(-row["conf_high"])
+
+
+def test_rank_tests_name_the_factors_there_are(weighted: pd.DataFrame) -> None:
+    fit = ks.ancova("chg ~ madrs_base + arm", weighted, order=ORDER)
+    with pytest.raises(FormulaError, match="Did you mean 'arm'"):
+        fit.rank_test("arms")
+    with pytest.raises(FormulaError, match=r"ref='KAP' is no level of arm.*placebo, ketamine"):
+        fit.hodges_lehmann("arm", ref="KAP")
+    with pytest.raises(FormulaError, match="Factors: none"):
+        ks.ancova("chg ~ madrs_base", weighted).rank_test("arm")
+    split = pd.DataFrame({"sex": list("FM") * 4, "arm": ["placebo"] * 4 + ["ketamine"] * 4})
+    split["chg"] = (split["arm"] == "ketamine") * np.where(split["sex"] == "F", 1.0, 5.0)  # no overlap in any stratum
+    with pytest.raises(DataError, match="nothing varies within the levels of arm"):
+        ks.ancova("chg ~ sex + arm", split, order=ORDER).rank_test("arm")
+
+
 def test_rank_sum_counts_are_complete() -> None:
     counts = rank_sum_counts(4, 3)
     assert counts.tolist() == [1, 1, 2, 3, 4, 4, 5, 4, 4, 3, 2, 1, 1]
@@ -101,8 +156,42 @@ def test_last_observation_is_carried_only_when_asked(two_arm: pd.DataFrame) -> N
     assert carried.nobs == len(last)
     by_hand = ks.ancova("chg ~ madrs_base + arm", last, order=ORDER)
     np.testing.assert_allclose(carried.coefficients["estimate"], by_hand.coefficients["estimate"], rtol=1e-12)
+    assert two_arm["chg"].iloc[carried.residuals().index].to_numpy() == pytest.approx(carried.y)  # positions there
     with pytest.raises(FormulaError, match="need visit="):
         ks.ancova("chg ~ arm", two_arm, locf=True, order=ORDER)
+    with pytest.raises(FormulaError, match="needs subject="):
+        ks.ancova("chg ~ arm", two_arm, visit="visit", at=28, locf=True, order=ORDER)
+    with pytest.raises(DataError, match="no row has 29"):
+        ks.ancova("chg ~ arm", two_arm, visit="visit", at=29, order=ORDER)
+
+
+@pytest.mark.filterwarnings("ignore:Last observation")
+def test_the_last_observation_needs_an_order_of_visits(two_arm: pd.DataFrame) -> None:
+    """ "Day 7" stands after "Day 28" in the alphabet."""
+    days = sorted(two_arm["visit"].unique())
+    named = two_arm.assign(visit="Day " + two_arm["visit"].astype(str), chg=np.exp(two_arm["chg"] / 10))
+    options = {"at": "Day 28", "subject": "subject", "locf": True}
+    with pytest.raises(DataError, match=r"the order of Day .* is not stated"):
+        ks.ancova("log(chg) ~ arm", named, visit="visit", order=ORDER, **options)
+    order = {**ORDER, "visit": [f"Day {d}" for d in days]}
+    found = ks.ancova("log(chg) ~ arm", named, visit="visit", order=order, **options)
+    plain = ks.ancova("chg ~ arm", two_arm, visit="visit", order=ORDER, **{**options, "at": 28})
+    np.testing.assert_allclose(10 * found.coefficients["estimate"], plain.coefficients["estimate"], rtol=1e-10)
+
+
+def test_what_is_no_analysis_of_covariance_says_where_it_belongs(two_arm: pd.DataFrame) -> None:
+    for formula, said in [
+        ("chg ~ arm + (1 | subject)", "use ks.lmm"),
+        ("chg ~ arm + us(visit | subject)", "ks.mmrm"),
+        ("chg ~ arm + strata(sex)", "strata.. is not part"),
+        ("Surv(visit, chg) ~ arm", "needs a numeric response"),
+    ]:
+        with pytest.raises(FormulaError, match=said):
+            ks.ancova(formula, two_arm, order=ORDER)
+    with pytest.raises(DataError, match="no row is complete in chg, arm"):
+        ks.ancova("chg ~ arm", two_arm.assign(chg=np.nan), order=ORDER)
+    with pytest.raises(DataError, match="2 complete rows for 2 coefficients"):
+        ks.ancova("chg ~ arm", two_arm.groupby("arm").head(1), order=ORDER)
 
 
 def test_small_centres_are_pooled() -> None:

@@ -17,7 +17,7 @@ from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose, first_ids
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, build
-from kapstats.formula.expressions import complete_rows, evaluate
+from kapstats.formula.expressions import columns_in, complete_rows, evaluate
 from kapstats.formula.split import Formula, parse
 from kapstats.inference import contrasts
 from kapstats.inference.contrasts import Joint, Linear, LSMeans
@@ -34,7 +34,8 @@ ONE = 1 - 1e-10  # leverage from which a row is fitted exactly
 class AncovaFit:
     """A fitted analysis of covariance, made by `ancova`.
 
-    used : the complete rows; rows : their positions in the table; y, weights (N,); root (p, p): (X'WX)^-1 = CC'
+    used : the complete rows; rows : their positions in the caller's table; y : response minus offset, weights (N,);
+    root (p, p): (X'WX)^-1 = CC'
     """
 
     formula: Formula
@@ -165,15 +166,18 @@ class AncovaFit:
     def predict(
         self, newdata: FrameLike | None = None, *, interval: str | None = None, level: float = 0.95
     ) -> Estimates:
-        """Predicted means for the rows of `newdata`; interval None, "confidence" or "prediction"."""
-        choose(str(interval), ("None", "confidence", "prediction"), "interval")
-        frame = self.used if newdata is None else frames.to_pandas(newdata)
-        kept = complete_rows(frame, self.design.spec.columns)[0]
-        found = self.linear(self.design.spec.matrix(frame.iloc[kept].reset_index(drop=True)))
-        variance = np.diag(found.vcov) + (self.sigma**2 if interval == "prediction" else 0.0)
-        columns = {"estimate": found.estimate, "std_error": np.sqrt(variance)}
+        """Predicted means for the rows of `newdata`, offset included; interval None, "confidence" or "prediction"."""
         if interval is not None:
-            limits = wald(found.estimate, np.sqrt(variance), found.df, level=level)
+            choose(interval, ("confidence", "prediction"), "interval")
+        frame = self.used if newdata is None else frames.to_pandas(newdata)
+        kept = complete_rows(frame, [*self.design.spec.columns, *self.formula.offset])[0]
+        rows = frame.iloc[kept].reset_index(drop=True)
+        found = self.linear(self.design.spec.matrix(rows))
+        estimate = found.estimate + _offset(self.formula, rows)
+        variance = np.diag(found.vcov) + (self.sigma**2 if interval == "prediction" else 0.0)
+        columns = {"estimate": estimate, "std_error": np.sqrt(variance)}
+        if interval is not None:
+            limits = wald(estimate, np.sqrt(variance), found.df, level=level)
             columns |= {"df": found.df, "conf_low": limits["conf_low"], "conf_high": limits["conf_high"]}
         full = pd.DataFrame(np.nan, index=range(len(frame)), columns=list(columns))
         full.iloc[kept] = pd.DataFrame(columns).to_numpy()
@@ -229,9 +233,10 @@ class AncovaFit:
 
     def explain(self) -> str:
         """The methods paragraph."""
+        squares = "least squares" if (self.weights == 1).all() else "weighted least squares"
         text = (
-            f"{self.formula.response} was analysed by analysis of covariance, {self.formula.text}, by least "
-            f"squares on {self.nobs} of {self.n_records} records. "
+            f"{self.formula.response} was analysed by analysis of covariance, {self.formula.text}, by {squares} "
+            f"on {self.nobs} of {self.n_records} records. "
         )
         if self.default_vcov != "model":
             text += f"Standard errors are robust to unequal variances ({self.default_vcov}; Long & Ervin 2000, "
@@ -248,7 +253,8 @@ class AncovaFit:
         choose(kind, ("residuals",), "kind")
         if ax is None:
             _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
-        ax.scatter(self.y - self._residual, self.residuals("pearson"), s=8, alpha=0.5, color="0.35", linewidths=0)
+        fitted = self.y - self._residual + _offset(self.formula, self.used)
+        ax.scatter(fitted, self.residuals("pearson"), s=8, alpha=0.5, color="0.35", linewidths=0)
         ax.axhline(0, color="0.6", linewidth=0.8)
         ax.set(xlabel=f"Fitted {self.formula.response}", ylabel="Pearson residual")
         ax.spines[["top", "right"]].set_visible(False)
@@ -296,8 +302,8 @@ def ancova(
     visit, at : str and value, optional
         Take the rows where column `visit` equals `at`.
     subject, locf : str and bool
-        With locf=True a subject without a response at the visit brings its last one before it. Never done unasked; a
-        warning says why it is a poor choice.
+        With locf=True a subject without a response at the visit brings its last one before it, in the order of the
+        column or of `order`. Never done unasked; a warning says why it is a poor choice.
     pool, pool_by, minimum : str, str and int
         Pool the centres of column `pool` that have fewer than `minimum` rows in some level of `pool_by` (the arm); the
         pooled centre takes in the next smallest until it has enough.
@@ -334,20 +340,20 @@ def ancova(
     parsed = _check_formula(formula)
     frame = frames.to_pandas(data)
     frame, weight_column = _with_weights(frame, weights)
-    frame, notes, said = _at_visit(frame, str(parsed.response), visit, at, subject, locf)
+    frame, notes, said = _at_visit(frame, str(parsed.response), visit, at, subject, locf, (order or {}).get(str(visit)))
     n_records = len(frame)
     columns = [str(parsed.response), *_fixed_columns(parsed, frame), *parsed.offset]
     columns += [c for c in (weight_column, pool, pool_by) if c is not None]
     kept, missing = complete_rows(frame, columns)
     if not len(kept):
         raise DataError(f"{formula}: no row is complete in {', '.join(columns)}. There is nothing to fit.")
-    used = frame.iloc[kept].reset_index(drop=True)
+    used, positions = frame.iloc[kept].reset_index(drop=True), frame.index.to_numpy()[kept]
     pooled: dict[Any, str] = {}
     if pool is not None:
         used, pooled = pool_centres(used, pool, pool_by, minimum)
         notes += [f"{len(pooled)} centres of {pool} pooled"] if pooled else []
     return _least_squares(
-        parsed, used, kept, weight_column, vcov, notes, pooled, n_records, missing, frames.kind(data), order, said
+        parsed, used, positions, weight_column, vcov, notes, pooled, n_records, missing, frames.kind(data), order, said
     )
 
 
@@ -364,9 +370,10 @@ def _check_formula(text: str) -> Formula:
 
 
 def _at_visit(
-    frame: pd.DataFrame, response: str, visit: str | None, at: Any, subject: str | None, locf: bool
-) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """The rows of one visit, with the last observation carried forward where asked."""
+    frame: pd.DataFrame, response: str, visit: str | None, at: Any, subject: str | None, locf: bool,
+    order: Sequence[Any] | None,
+) -> tuple[pd.DataFrame, list[str], list[str]]:  # fmt: skip
+    """The rows of one visit, with their index, with the last observation carried forward where asked."""
     if visit is None:
         if locf or at is not None:
             raise FormulaError("ancova: at= and locf=True need visit=, the column of visits.")
@@ -376,7 +383,7 @@ def _at_visit(
         known = first_ids(frame[visit].dropna().unique().tolist())
         raise DataError(f"{visit}: no row has {at!r}. Its values: {known}.")
     if not locf:
-        return frame[frame[visit] == at].reset_index(drop=True), [f"{visit} {at}"], []
+        return frame[frame[visit] == at], [f"{visit} {at}"], []
     if subject is None:
         raise FormulaError("ancova: locf=True needs subject=, the column of subject ids.")
     text = (
@@ -384,17 +391,26 @@ def _at_visit(
         "uncertainty; it is not valid under missing at random. Use ks.mmrm or ks.impute for the primary analysis."
     )
     warnings_module.warn(text, KapstatsWarning, stacklevel=3)
-    return _carried(frame, response, visit, at, subject), [f"{visit} {at}, last observation carried forward"], [text]
+    carried = _carried(frame, response, visit, at, subject, order)
+    return carried, [f"{visit} {at}, last observation carried forward"], [text]
 
 
-def _carried(frame: pd.DataFrame, response: str, visit: str, at: Any, subject: str) -> pd.DataFrame:
+def _carried(
+    frame: pd.DataFrame, response: str, visit: str, at: Any, subject: str, order: Sequence[Any] | None
+) -> pd.DataFrame:
     """One row per subject: the last row with a response at or before the visit (or, failing that, the visit's row)."""
-    found = frames.levels(frame, visit)
+    found = frames.levels(frame, visit, order)
+    if found.source == "sorted" and len(found.values) > 1:
+        raise DataError(
+            f"{visit}: the order of {first_ids(found.values)} is not stated, so no observation is the last one. Use an "
+            f"ordered categorical, a companion column {visit}N, or order={{{visit!r}: [...]}}."
+        )
     place = found.values.index(at)
-    before = frame.assign(_visit=found.codes)[(found.codes >= 0) & (found.codes <= place)]
-    before = before.assign(_seen=before[response].notna()).sort_values(["_seen", "_visit"], kind="stable")
+    seen = frame[list(columns_in(response, map(str, frame.columns)))].notna().all(axis=1)
+    before = frame.assign(_visit=found.codes, _seen=seen)[(found.codes >= 0) & (found.codes <= place)]
+    before = before.sort_values(["_seen", "_visit"], kind="stable")
     last = before.groupby(subject, sort=False, observed=True).tail(1)
-    return last.sort_index().drop(columns=["_visit", "_seen"]).reset_index(drop=True)
+    return last.sort_index().drop(columns=["_visit", "_seen"])
 
 
 def pool_centres(used: pd.DataFrame, centre: str, arm: str | None, minimum: int) -> tuple[pd.DataFrame, dict[Any, str]]:
@@ -424,9 +440,7 @@ def _least_squares(
     order: Mapping[str, Sequence[Any]] | None, said: list[str],
 ) -> AncovaFit:  # fmt: skip
     design = build(parsed.fixed, used, order=order)
-    y = evaluate(str(parsed.response), used)
-    for term in parsed.offset:
-        y = y - evaluate(term, used)
+    y = evaluate(str(parsed.response), used) - _offset(parsed, used)
     w = np.ones(len(y)) if weight_column is None else _checked_weights(used[weight_column])
     X = design.X[:, ~design.aliased]
     if len(y) <= X.shape[1]:
@@ -445,6 +459,11 @@ def _least_squares(
     return AncovaFit(
         parsed, design, used, kept, y, w, beta, root, vcov, tuple(notes), pooled, n_records, missing, kind, tuple(texts)
     )
+
+
+def _offset(parsed: Formula, frame: pd.DataFrame) -> FloatArray:
+    """Sum (n,) of the formula's offsets."""
+    return np.asarray(np.sum([np.zeros(len(frame)), *(evaluate(term, frame) for term in parsed.offset)], axis=0))
 
 
 def _refuse_exact(parsed: Formula, X: FloatArray, y: FloatArray, w: FloatArray, beta: FloatArray) -> None:

@@ -11,6 +11,7 @@ from kapstats._types import FloatArray, IntArray
 from kapstats.errors import DataError, FormulaError, nearest
 from kapstats.estimates import Estimates
 from kapstats.formula.design import level_text
+from kapstats.formula.expressions import columns_in
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import shift
 from kapstats.response.small_sample import _f_tail
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def _arm(model: AncovaFit, arm: str) -> tuple[IntArray, tuple[Any, ...]]:
     if arm not in model.design.factors:
-        known = ", ".join(model.design.factors)
+        known = ", ".join(model.design.factors) or "none"
         raise FormulaError(f"{arm!r} is no factor of the model.{nearest(arm, model.design.factors)} Factors: {known}.")
     found = model.design.factors[arm]
     return found.codes, found.values
@@ -98,9 +99,9 @@ def hodges_lehmann(model: AncovaFit, arm: str, ref: Any, adjusted: bool, level: 
 
 
 def _without_arm(model: AncovaFit, arm: str) -> FloatArray:
-    """Residuals of the model without terms that hold the arm."""
+    """Residuals of the (weighted) model without terms that hold the arm."""
     keep = np.zeros(len(model.design.names), dtype=bool)
     for term in model.design.terms:
-        keep[term.start : term.stop] = arm not in term.factors
-    X = model.design.X[:, keep & ~model.design.aliased]
-    return np.asarray(model.y - X @ np.linalg.lstsq(X, model.y, rcond=None)[0])
+        keep[term.start : term.stop] = not any(arm in columns_in(f, model.used) for f in term.factors)
+    X, root = model.design.X[:, keep], np.sqrt(model.weights)
+    return np.asarray(model.y - X @ np.linalg.lstsq(root[:, None] * X, root * model.y, rcond=None)[0])
