@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate
+from scipy import integrate, optimize, special, stats
 
 import kapstats as ks
 from kapstats.errors import DataError, FormulaError, KapstatsWarning
@@ -250,6 +250,41 @@ def test_profile_limits_are_where_the_likelihood_ratio_is() -> None:
 
     for limit in (row["conf_low"], row["conf_high"]):
         assert best(limit) + 2 * fit.loglik == pytest.approx(3.841459, abs=2e-3)
+
+
+def test_profile_limits_of_a_correlation() -> None:
+    """Standard deviations as R lme4 1.1-31 confint of an ML fit; the correlation's limit by the likelihood itself.
+
+    R interpolates the correlation's limits (-0.37987, 0.82908): there -2 log L has risen by 3.847 and 3.819.
+    """
+    fit = quiet("y ~ a + (x | g)", design(3, 200), reml=False)
+    found = fit.variance_intervals().frame.set_index(["group", "term", "term2"])[["conf_low", "conf_high"]]
+    np.testing.assert_allclose(found.loc[("g", "(Intercept)", "")], [0.683634990, 2.066545549], rtol=1e-5)
+    np.testing.assert_allclose(found.loc[("g", "x", "")], [0.374758260, 1.121470448], rtol=1e-4)
+    np.testing.assert_allclose(found.loc[("Residual", "", "")], [1.387593500, 1.702641179], rtol=1e-5)
+    dense, _ = dense_of(fit)
+    assert found.loc[("g", "(Intercept)", "x"), "conf_low"] == pytest.approx(-0.379868955, abs=1e-3)
+    r = found.loc[("g", "(Intercept)", "x"), "conf_high"]
+
+    def rise(log_sd: np.ndarray) -> float:
+        a, b, s = np.exp(log_sd)
+        return dense.deviance(np.array([a * a, r * a * b, b * b, s * s]), False) + 2 * fit.loglik
+
+    corners = np.log([1.491, 0.801, 1.539]) + 0.005 * np.vstack([np.zeros(3), np.eye(3)])
+    options = {"initial_simplex": corners, "xatol": 1e-4, "fatol": 1e-6}
+    assert optimize.minimize(rise, corners[0], method="Nelder-Mead", options=options).fun == pytest.approx(
+        3.841459, abs=1e-5
+    )
+
+
+def test_a_profile_ends_at_the_edge_when_the_likelihood_never_drops() -> None:
+    """R lme4 1.1-31 confint gives a lower limit of zero too."""
+    data = design(3, 200).assign(y=np.random.default_rng(1).normal(size=200))
+    low = quiet("y ~ a + (1 | h)", data).variance_intervals()["conf_low"]
+    assert low[0] == 0.0
+    assert low[1] > 0.8
+    with pytest.raises(FormulaError, match="no percentiles"):
+        quiet("y ~ a + (1 | h)", data).variance_intervals("bootstrap", n=1)
 
 
 def test_icc_is_the_share_of_variance() -> None:
@@ -556,6 +591,107 @@ def test_negative_binomial_size_is_found() -> None:
     fit = ks.glmm("y ~ 1 + (1 | id)", data, family="negative-binomial")
     assert fit.size == pytest.approx(2.0, rel=0.25)
     assert fit.loglik > ks.glmm("y ~ 1 + (1 | id)", data, family="poisson").loglik + 10
+
+
+@pytest.mark.parametrize("family", ["binomial", "poisson", "negative-binomial", "cumulative"])
+def test_simulated_responses_have_the_marginal_means(family: str) -> None:
+    """Means and, for counts, variances of draws are those with the random effects integrated out."""
+    data, rng = responders(6, 40), np.random.default_rng(7)
+    mean = np.exp(0.3 + 0.4 * data["arm"] + 0.5 * rng.normal(size=40)[data["id"]])
+    draws = {"poisson": rng.poisson(mean), "negative-binomial": rng.poisson(rng.gamma(2.0, mean / 2.0))}
+    levels = pd.Categorical.from_codes(np.minimum(draws["poisson"], 3), list("abcd"), ordered=True)
+    data = data.assign(y={**draws, "binomial": data["y"], "cumulative": levels}[family])
+    fit = ks.glmm("y ~ arm + (1 | id)", data, family=family)
+    drawn, marginal = fit.simulate(2000, seed=3), fit.predict(type="marginal")
+    if family == "cumulative":
+        expected = [marginal[f"p_{label}"].mean() for label in "abcd"]
+        np.testing.assert_allclose([(drawn == k).mean() for k in range(4)], expected, atol=0.01)
+        return
+    m = marginal["estimate"].to_numpy()
+    assert drawn.mean() == pytest.approx(m.mean(), rel=0.02)
+    np.testing.assert_array_equal(fit.simulate(2, seed=3), drawn[:2])
+    if family != "binomial":
+        growth = np.exp(fit.variance_components["estimate"][0]) * (1 + 1 / (fit.size or np.inf)) - 1
+        assert drawn.var(axis=0).mean() == pytest.approx((m + growth * m**2).mean(), rel=0.1)
+    else:
+        np.testing.assert_allclose(fit.marginal_means("arm", at={"arm": 1})["estimate"][0], m[data["arm"] == 1][0])
+
+
+def test_residuals_of_a_negative_binomial_are_those_of_its_density() -> None:
+    data, rng = responders(6, 40), np.random.default_rng(8)
+    data = data.assign(y=rng.poisson(rng.gamma(1.5, np.exp(0.5 + 0.7 * rng.normal(size=40)[data["id"]]) / 1.5)))
+    fit = ks.glmm("y ~ arm + (1 | id)", data, family="negative-binomial")
+    mu, y, p = fit.predict()["estimate"].to_numpy(), data["y"].to_numpy(), fit.size
+    assert p is not None
+    assert np.isfinite(p)
+    np.testing.assert_allclose(fit.residuals("pearson"), (y - mu) / np.sqrt(mu + mu**2 / p))
+    saturated = stats.nbinom.logpmf(y, p, p / (p + np.maximum(y, 1e-12)))
+    squared = 2 * (saturated - stats.nbinom.logpmf(y, p, p / (p + mu)))
+    np.testing.assert_allclose(fit.residuals("deviance"), np.sign(y - mu) * np.sqrt(squared), atol=1e-5)
+
+
+def test_influence_of_a_level_of_a_cumulative_model_is_close_to_a_refit() -> None:
+    data = responders(3).assign(o=lambda d: pd.Categorical(d["y"] + (d["t"] > 1) + d["y"] * d["arm"], ordered=True))
+    fit = ks.glmm("o ~ arm + t + (1 | id)", data, family="cumulative")
+    row = fit.influence().filter(level=1).frame.iloc[0]
+    again = ks.glmm("o ~ arm + t + (1 | id)", data[data["id"] != 1], family="cumulative")
+    change = ((fit.coefficients["estimate"] - again.coefficients["estimate"]) / fit.coefficients["std_error"])[-2:]
+    worst = int(np.abs(change.to_numpy()).argmax())
+    assert row["largest_term"] == ["arm", "t"][worst]
+    assert row["largest_change"] == pytest.approx(change.iloc[worst], rel=0.1)
+    with pytest.raises(FormulaError, match="no scores of their own"):
+        ks.glmm("y ~ arm + (1 | id) + (1 | t)", data).influence()
+    with pytest.raises(FormulaError, match="use predict"):
+        fit.residuals()
+    with pytest.raises(FormulaError, match="predict\\(type='marginal'\\)"):
+        fit.marginal_means("arm")
+
+
+def test_a_population_prediction_does_not_ask_for_groups_or_slopes() -> None:
+    data = responders(3)
+    fit = ks.glmm("y ~ arm + (1 + t | id)", data)
+    new = pd.DataFrame({"arm": [0, 1]})
+    b = fit.coefficients["estimate"].to_numpy()
+    np.testing.assert_allclose(fit.predict(new, random=False, type="link")["estimate"], [b[0], b[0] + b[1]])
+    with pytest.raises(DataError, match="'t' is not there"):
+        fit.predict(new, random=False, type="marginal")
+    G = fit.covariance["1 + t | id"].to_numpy()
+    marginal = fit.predict(new.assign(t=2.0), type="marginal")["estimate"][1]
+    spread = np.sqrt(np.array([1, 2.0]) @ G @ np.array([1, 2.0]))
+    by_hand = integrate.quad(lambda u: special.expit(b.sum() + spread * u) * stats.norm.pdf(u), -9, 9)[0]
+    assert marginal == pytest.approx(by_hand, abs=1e-6)
+    with pytest.raises(FormulaError, match="use lsmeans for marginal means"):
+        fit.predict(interval="confidence", type="marginal")
+    own = fit.summary().meta["conventions"]
+    assert any(f"id correlation (Intercept), t {fit.variance_components['sd_cor'][2]:.3f}" in line for line in own)
+    linear = ks.lmm("y ~ arm + (1 + t | id)", data.assign(y=data["y"] + 0.1 * data["t"] * (data["id"] % 3)))
+    found = linear.predict(new.assign(t=2.0), random=False, interval="prediction", df="satterthwaite")
+    G = linear.covariance["1 + t | id"].to_numpy()
+    mean = linear.predict(new, random=False, df="satterthwaite")["std_error"]
+    own_variance = np.array([1, 2.0]) @ G @ np.array([1, 2.0]) + linear.sigma**2
+    np.testing.assert_allclose(found["std_error"] ** 2, mean**2 + own_variance)
+    gap = linear.predict(pd.DataFrame({"arm": [0, 1], "t": [2, None]}), random=False, interval="prediction")
+    assert gap.frame.isna().all(axis=1).tolist() == [False, True]
+
+
+def test_likelihood_ratios_compare_only_what_is_nested() -> None:
+    data = responders(3)
+    large, small = ks.glmm("y ~ arm + t + (1 | id)", data), ks.glmm("y ~ arm + (1 | id)", data)
+    row = large.lrt(small).frame.iloc[0]
+    assert row["statistic"] == pytest.approx(2 * (large.loglik - small.loglik))
+    assert row["p_value"] == pytest.approx(stats.chi2.sf(row["statistic"], 1))
+    slope = ks.glmm("y ~ arm + t + (t || id)", data).lrt(large).frame.iloc[0]
+    assert slope["reference"] == "0.5 chi-square(0) + 0.5 chi-square(1)"
+    assert slope["p_value"] == pytest.approx(stats.chi2.sf(slope["statistic"], 1) / 2)
+    for other, said in [
+        (ks.glmm("y ~ arm + (1 | id)", data, link="probit"), "family, link"),
+        (ks.glmm("y ~ arm + (1 | id)", data.assign(w=2.0), weights="w"), "or weights"),
+        (ks.glmm("y ~ arm + (1 | id)", data, quadrature=3), "quadrature points"),
+        (ks.glmm("y ~ arm + (1 | id)", data, penalty="firth"), "the penalty"),
+        (ks.glmm("y ~ arm*t + (1 | id)", data), "larger model first"),
+    ]:
+        with pytest.raises(FormulaError, match=said):
+            large.lrt(other)
 
 
 def test_glmm_refusals() -> None:

@@ -104,3 +104,55 @@ def test_cumulative_logit(name: str, points: int) -> None:
     assert fit.loglik == pytest.approx(ref["logLik"], abs=2e-6)
     check_coefficients(fit, ref["coef"], ref["vcov"]["values"])
     assert fit.variance_components["sd_cor"][0] == pytest.approx(ref["sd_subject"], rel=1e-5)
+
+
+def squares(fit: Any) -> list[float]:
+    return [float((fit.residuals(kind) ** 2).sum()) for kind in ("response", "pearson", "deviance")]
+
+
+def test_predictions_and_residuals_of_counts() -> None:
+    """R lme4 1.1-31 predict.merMod and residuals.merMod; a subject not seen has effect zero."""
+    formula = "ae_count ~ route + session + offset(log(hours)) + (1 | subject)"
+    fit = ks.glmm(formula, events(), family="poisson")
+    assert fit.predict()["estimate"].sum() == pytest.approx(1274.574603, rel=1e-6)
+    np.testing.assert_allclose(squares(fit), [1054.412936, 538.4006365, 643.7238573], rtol=1e-6)
+    new = pd.DataFrame({"route": ["IV", "oral"], "session": [1, 3], "subject": ["E001", "none"], "hours": [2, 4]})
+    np.testing.assert_allclose(fit.predict(new)["estimate"], [1.217139787, 1.664305757], rtol=1e-6)
+    link = fit.predict(new.drop(columns="subject"), random=False, type="link")
+    np.testing.assert_allclose(link["estimate"], [0.4563779022, 0.5094080736], atol=1e-6)
+    limits = fit.predict(new, interval="confidence").frame
+    np.testing.assert_allclose(limits["estimate"], np.exp(link["estimate"]), rtol=1e-12)
+    half = np.log(limits["conf_high"] / limits["conf_low"]) / 2
+    np.testing.assert_allclose(half, 1.959963985 * limits["std_error"] / limits["estimate"], rtol=1e-8)
+
+
+def test_residuals_of_grouped_trials_with_another_link() -> None:
+    """R lme4 1.1-31 with nAGQ 25, where its expected weights no longer matter."""
+    complete = trial().dropna(subset=["responder"]).groupby(["subject", "arm", "base_c"], observed=True, as_index=False)
+    data = complete.agg(r=("responder", "sum"), n=("responder", "size"))
+    fit = ks.glmm("cbind(r, n - r) ~ base_c + arm + (1 | subject)", data, link="cloglog", quadrature=25)
+    expected = [-3.599208454, -0.06444888753, 1.997201935, 1.415587239, 1.52999731, 1.241356539, 1.963432335]
+    np.testing.assert_allclose(fit.coefficients["estimate"], expected, rtol=2e-5)
+    assert fit.predict()["estimate"].sum() == pytest.approx(50.18222715, rel=1e-5)
+    np.testing.assert_allclose(squares(fit), [1.474094297, 52.30946633, 86.19224913], rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("link", "loglik", "sd", "session", "fitted"),
+    [
+        ("probit", -900.9334202, 0.7357308858, (-0.13653698102, 0.03089475913), 242.0793369),
+        ("cloglog", -909.4747978, 0.7241823448, (-0.12761105752, 0.03135698304), 234.8271671),
+    ],
+)
+def test_cumulative_links(link: str, loglik: float, sd: float, session: tuple[float, float], fitted: float) -> None:
+    """R ordinal 2022.11-16 clmm, whose "loglog" is the complementary log-log link (its clm's "cloglog")."""
+    fit = ks.glmm("cgi_i ~ route + session + (1 | subject)", events(), family="cumulative", link=link)
+    assert fit.loglik == pytest.approx(loglik, abs=2e-5)
+    assert fit.variance_components["sd_cor"][0] == pytest.approx(sd, rel=2e-5)
+    row = fit.coefficients.filter(term="session").frame.iloc[0]
+    np.testing.assert_allclose([row["estimate"], row["std_error"]], session, rtol=1e-4)
+    found = fit.predict().frame
+    assert list(found) == [f"p_{k}" for k in range(1, 6)]
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-12)
+    own = found.to_numpy()[np.arange(fit.nobs), events()["cgi_i"].to_numpy() - 1]
+    assert own.sum() == pytest.approx(fitted, rel=1e-5)

@@ -108,7 +108,9 @@ def predict(model: GlmmFit, newdata: FrameLike | None, type: str, random: bool) 
     frame = model.used if newdata is None else frames.to_pandas(newdata)
     with_random = random and type != "marginal"
     columns = [*model.design.spec.columns, *model.data.formula.offset]
-    columns += [c for t in model.data.random.terms for c in (*(t.groups if with_random else ()), *t.spec.columns)]
+    for term in model.data.random.terms:
+        columns += term.groups if with_random else ()
+        columns += term.spec.columns if with_random or type == "marginal" else ()
     kept = complete_rows(frame, columns)[0]
     rows = frame.iloc[kept].reset_index(drop=True)
     eta = _linear_predictor(model, rows, with_random)
@@ -274,11 +276,12 @@ def _score(model: GlmmFit, level: int) -> FloatArray:
 
 def likelihood_ratio(model: GlmmFit, reduced: GlmmFit) -> Estimates:
     """See `GlmmFit.lrt`."""
-    same = model.nobs == reduced.nobs and np.array_equal(model.problem.obs.y, reduced.problem.obs.y)
+    own, other = model.problem.obs, reduced.problem.obs
+    same = all(np.array_equal(getattr(own, name), getattr(other, name)) for name in ("y", "size", "weight"))
     if not same or (model.family, model.link) != (reduced.family, reduced.link):
-        raise FormulaError("lrt: the models differ in rows, response, family or link; they cannot be compared.")
-    if model.quadrature != reduced.quadrature:
-        raise FormulaError("lrt: the models differ in the number of quadrature points; refit one of them.")
+        raise FormulaError("lrt: the models differ in rows, response, family, link or weights; they are not nested.")
+    if (model.quadrature, model.penalty) != (reduced.quadrature, reduced.penalty):
+        raise FormulaError("lrt: the models differ in the number of quadrature points or the penalty; refit one.")
     fixed = len(model.solved.beta) - len(reduced.solved.beta)
     extra = len(model.solved.theta) - len(reduced.solved.theta)
     if fixed < 0 or extra < 0 or fixed + extra == 0:

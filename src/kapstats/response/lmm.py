@@ -235,7 +235,8 @@ class LmmFit:
 
         Parameters
         ----------
-        newdata : a table with the columns of the fixed effects and, with `random`, of the bar terms
+        newdata : a table with the columns of the fixed effects and, with `random`, of the bar terms (of the slopes
+            too for a prediction interval)
         interval : None, "confidence" (for the mean of these levels) or "prediction" (for a new observation)
         random : add the predicted random effects; a level that the fit did not see has effect zero, its full variance
         df : method for the t quantile of the fixed part, default the fit's

@@ -171,18 +171,17 @@ def predict(
 ) -> Estimates:
     """See `LmmFit.predict`."""
     frame = model.used if newdata is None else frames.to_pandas(newdata)
-    kept = np.arange(len(frame)) if newdata is None else _complete(model, frame, random)
+    kept = np.arange(len(frame)) if newdata is None else _complete(model, frame, random, interval)
     rows = frame.iloc[kept].reset_index(drop=True)
     X = model.design.spec.matrix(rows)
     offset = np.sum([np.zeros(len(rows)), *(evaluate(o, rows) for o in model.data.formula.offset)], axis=0)
     fixed = model.linear(X, df=df)
-    placed = model.data.random.rows(rows) if random or interval == "prediction" else None
     value, variance = fixed.estimate + offset, np.diag(fixed.vcov).copy()
-    if placed is not None and random:
-        shift, variance = _with_random(model, X, placed)
+    if random:
+        shift, variance = _with_random(model, X, model.data.random.rows(rows))
         value = value + shift
-    elif placed is not None:
-        variance = variance + model.state.solved.s2 * _prior(model, placed)
+    elif interval == "prediction":
+        variance = variance + model.state.solved.s2 * _prior(model, model.data.random.columns(rows))
     if interval == "prediction":
         residual = model.state.residual
         variance = variance + model.state.solved.s2 * (1.0 if residual is None else residual.variances_of(rows))
@@ -192,11 +191,12 @@ def predict(
     return Estimates(full, model._meta(df, title="Predictions", level=level, interval=interval, random=random))
 
 
-def _complete(model: LmmFit, frame: pd.DataFrame, random: bool) -> IntArray:
+def _complete(model: LmmFit, frame: pd.DataFrame, random: bool, interval: str | None) -> IntArray:
     """Rows of new data with nothing missing; the others are predicted as NaN."""
     columns = [*model.design.spec.columns, *model.data.formula.offset]
-    if random:
-        columns += [c for term in model.data.random.terms for c in (*term.groups, *term.spec.columns)]
+    for term in model.data.random.terms:
+        columns += term.groups if random else ()
+        columns += term.spec.columns if random or interval == "prediction" else ()
     return complete_rows(frame, columns)[0]
 
 
@@ -211,11 +211,9 @@ def _answer(
     return {**out, "df": df, "conf_low": found["conf_low"], "conf_high": found["conf_high"]}
 
 
-def _prior(model: LmmFit, placed: Sequence[tuple[IntArray, FloatArray]]) -> FloatArray:
+def _prior(model: LmmFit, columns: Sequence[FloatArray]) -> FloatArray:
     """z'Gz (n,) summed over factors, in units of s2."""
-    return np.sum(
-        [((Z @ T) ** 2).sum(1) for (_, Z), T in zip(placed, model.state.solved.T, strict=True)], axis=0
-    )  # fmt: skip
+    return np.sum([((Z @ T) ** 2).sum(1) for Z, T in zip(columns, model.state.solved.T, strict=True)], axis=0)
 
 
 def _with_random(
@@ -258,7 +256,7 @@ def _error_variance(
     inner -= np.einsum("nc,nc->n", lift, f)
     d = x - (f[:, R:] - lift @ state.S[:-1, R:-1])
     Phi = model._derivatives.Phi / (1.0 if model.state.residual is None else model.state.solved.s2)
-    return np.asarray(_prior(model, placed) - inner + np.einsum("np,pq,nq->n", d, Phi, d))
+    return np.asarray(_prior(model, [Z for _, Z in placed]) - inner + np.einsum("np,pq,nq->n", d, Phi, d))
 
 
 # ------------------------------------------------------------------------------------------- influence

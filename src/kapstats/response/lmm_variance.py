@@ -218,6 +218,8 @@ def _constrained(model: LmmFit, q: _Quantity, value: float, start: FloatArray) -
 
 def _bootstrap(model: LmmFit, level: float, n: int, seed: int) -> FloatArray:
     """Percentile limits over parametric refits; refits that fail are left out with a warning."""
+    if n < 2:
+        raise FormulaError(f"variance_intervals: n={n} refits give no percentiles; ask for hundreds.")
     values, lost = [], 0
     for y in model.simulate(n, seed):
         try:

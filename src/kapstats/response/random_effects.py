@@ -72,14 +72,19 @@ class RandomDesign:
     def rows(self, frame: pd.DataFrame) -> tuple[tuple[IntArray, FloatArray], ...]:
         """Per factor the level codes (n,), -1 for an unseen level, and Z (n, r) in the working basis, for new rows."""
         out = []
-        for t, factor in enumerate(self.factors):
-            own = [term for term in self.terms if term.factor == t]
-            Z = np.hstack([term.spec.matrix(frame) for term in sorted(own, key=lambda term: term.start)])
+        for t, Z in enumerate(self.columns(frame)):
             known = {level: i for i, level in enumerate(self.levels[t])}
-            codes = [known.get(key, -1) for key in _keys(frame, own[0].groups)]
-            working = np.asarray(np.linalg.solve(self.basis[t].T, Z.T).T, dtype=np.float64)
-            out.append((np.array(codes, dtype=np.int64), working))
-            assert factor.Z.shape[1] == Z.shape[1]
+            groups = next(term.groups for term in self.terms if term.factor == t)
+            out.append((np.array([known.get(key, -1) for key in _keys(frame, groups)], dtype=np.int64), Z))
+        return tuple(out)
+
+    def columns(self, frame: pd.DataFrame) -> tuple[FloatArray, ...]:
+        """Per factor Z (n, r) in the working basis for new rows, whatever their levels."""
+        out = []
+        for t in range(len(self.factors)):
+            own = sorted((term for term in self.terms if term.factor == t), key=lambda term: term.start)
+            Z = np.hstack([term.spec.matrix(frame) for term in own])
+            out.append(np.asarray(np.linalg.solve(self.basis[t].T, Z.T).T, dtype=np.float64))
         return tuple(out)
 
 
