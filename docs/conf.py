@@ -25,4 +25,15 @@ html_theme = "furo"
 html_title = f"kapstats {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_extra_path = ["validation.html", "_extra"]
+
+
+def setup(app):  # type: ignore[no-untyped-def]
+    """The headings of the contents at the left get the level that the theme leaves out."""
+
+    def level(app, page, template, context, doctree):  # type: ignore[no-untyped-def]
+        tree = context.get("furo_navigation_tree", "")
+        context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+    app.connect("html-page-context", level, priority=900)

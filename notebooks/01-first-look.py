@@ -14,6 +14,8 @@
 # %% [markdown]
 # # A first look: did people respond, did they relapse, what did it do to them?
 #
+# For everybody: start here. The three questions of every trial, each with one model, one table and one figure.
+#
 # Five routes of ketamine with psychotherapy against placebo with psychotherapy. The trial is simulated, so the true
 # answer to every question is known, and each estimate can be held against it.
 
@@ -27,7 +29,7 @@ trial
 # The arms stand in the order that the data state (TRT01PN), placebo first. Is anything wrong with the data?
 
 # %%
-trial.check().meta["sentence"]
+print(trial.check().meta["sentence"])
 
 # %% [markdown]
 # ## Did people respond?
@@ -61,7 +63,7 @@ truth = {
 last = differences.filter(AVISIT="Day 28").to_frame()
 last["truth"] = last["contrast"].map(truth)
 last["inside"] = last["truth"].between(last["conf_low"], last["conf_high"])
-last[["contrast", "estimate", "conf_low", "conf_high", "truth", "inside"]].round(1)
+last.set_index("contrast")[["estimate", "conf_low", "conf_high", "truth", "inside"]].round(1)
 
 # %% [markdown]
 # What would go into the paper:
@@ -111,7 +113,8 @@ ax = events.plot("dot", limit=8)
 
 # %%
 risk = events.compare(method="miettinen-nurminen")
-risk.filter(AEDECOD="Dissociation").to_frame()[["contrast", "x1", "n1", "estimate", "conf_low", "conf_high"]].round(3)
+dissociation = risk.filter(AEDECOD="Dissociation").to_frame().set_index("contrast")
+dissociation[["x1", "n1", "estimate", "conf_low", "conf_high"]].round(3)
 
 # %% [markdown]
 # ## All of it at once
@@ -124,3 +127,18 @@ from kapstats.pipeline.plan import read
 
 for analysis in read("kap-parallel").analyses:
     print(f"{analysis.question:9} {analysis.title}")
+
+# %% [markdown]
+# ## The answers
+
+# %%
+iv = last.set_index("contrast").loc["KAP IV - Placebo"]
+ratio = cox.hazard_ratios().to_frame().set_index("term").loc["TRT01PKAP IV"]
+harm = dissociation.loc["INTRAVENOUS - PLACEBO"]
+print(
+    f"""Intravenous ketamine against placebo (n = 40 and 40, all limits 95%):
+respond      MADRS at day 28 {iv.estimate:.1f} points ({iv.conf_low:.1f} to {iv.conf_high:.1f}); in truth {iv.truth:.1f}
+relapse      hazard ratio {ratio.estimate:.2f} ({ratio.conf_low:.2f} to {ratio.conf_high:.2f}): too few events to tell
+side effects dissociation in {harm.x1:.0f} of {harm.n1:.0f}, {100 * harm.estimate:.1f} points more often """
+    f"({100 * harm.conf_low:.1f} to {100 * harm.conf_high:.1f})"
+)

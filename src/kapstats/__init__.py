@@ -108,7 +108,9 @@ _EXPORTS: dict[str, str] = {
 
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
-        raise AttributeError(f"module 'kapstats' has no attribute {name!r}")
+        from kapstats.errors import nearest
+
+        raise AttributeError(f"module 'kapstats' has no attribute {name!r}.{nearest(name, _EXPORTS)}")
     module = importlib.import_module(_EXPORTS[name])
     is_module = module.__name__.endswith(f".{name}") and not hasattr(module, name)
     value = module if is_module else getattr(module, name)

@@ -71,7 +71,8 @@ class _Parser(argparse.ArgumentParser):
         elif said is not None:
             options = [o for p in (self, *_chosen(self)) for a in p._actions for o in a.option_strings]
             message += f".{nearest(said[3], options)}"
-        super().error(f"{message} See: {self.prog} --help")
+        end = "" if message.endswith((".", "?")) else "."
+        super().error(f"{message}{end} See: {self.prog} --help")
 
 
 def _chosen(top: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:

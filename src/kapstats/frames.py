@@ -66,6 +66,10 @@ def _read_path(path: Path) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
+#: what a function takes that asks for data, in words
+TABLES = "a pandas, polars or pyarrow table, or a path"
+
+
 def _from_native(data: FrameLike) -> pd.DataFrame:
     import narwhals as nw
 
@@ -73,7 +77,8 @@ def _from_native(data: FrameLike) -> pd.DataFrame:
         wrapped = nw.from_native(data)
     except TypeError as error:
         kind = type(data).__name__
-        raise DataError(f"data is a {kind}, not a table. Pass a pandas, polars or pyarrow table, or a path.") from error
+        table = "one of its tables, such as trial.adqs" if kind == "Trial" else TABLES
+        raise DataError(f"data is a {kind}, not a table. Pass {table}.") from error
     if isinstance(wrapped, nw.LazyFrame):
         wrapped = wrapped.collect()
     frame = pd.DataFrame({name: _series_to_pandas(wrapped[name]) for name in wrapped.columns})

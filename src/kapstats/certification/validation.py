@@ -78,10 +78,10 @@ HEADER = (
 )  # fmt: skip
 
 
-def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(h)}</th>" for h in header)
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], name: str = "") -> str:
+    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    scroll = f'<div class="wide" tabindex="0" role="region" aria-label="{escape(header[0])} table">'
+    scroll = f'<div class="wide" tabindex="0" role="region" aria-label="{escape(name or header[0])} table">'
     return f"{scroll}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
@@ -92,7 +92,8 @@ def detail(certificate: Certificate, frame: pd.DataFrame) -> str:
         [str(v) if isinstance(v, str) else "" if pd.isna(v) else f"{v:.4g}" for v in record]
         for record in frame[columns].itertuples(index=False)
     ]
-    return f"<details><summary>{escape(certificate.name)}</summary>{html_table(columns, rows)}</details>"
+    name = certificate.name
+    return f"<details><summary>{escape(name)}</summary>{html_table(columns, rows, name)}</details>"
 
 
 def reference_table(path: Path) -> str:
@@ -215,7 +216,8 @@ def zip_picture(numbers: FloatArray, words: str, value: float) -> str:
     for k, i in enumerate(order):
         a, b = (left + width / 2 + (v - value) / spread_ * width / 2 for v in (low[i], high[i]))
         miss = not low[i] <= value <= high[i]
-        parts.append(line(a, 24 + k * step, b, 24 + k * step, BAD if miss else GRID, step))
+        if np.isfinite(a) and np.isfinite(b):
+            parts.append(line(a, 24 + k * step, b, 24 + k * step, BAD if miss else GRID, step))
     bottom = 24 + len(order) * step
     cut = 24 + len(order) * step * (1 - LEVEL)
     parts.append(line(left + width / 2, 22, left + width / 2, bottom, INK))

@@ -59,7 +59,8 @@ def audit(claims: FrameLike) -> estimates.Estimates:
     frame = frames.to_pandas(claims)
     known = {*lines.NUMBERS, "statistic"}
     if not known & set(frame.columns):
-        raise DataError(f"audit: no column to judge. It reads {', '.join(sorted(known))}.")
+        has = ", ".join(map(str, frame.columns[:12])) or "no column"
+        raise DataError(f"audit: no column to judge. It reads {', '.join(sorted(known))}; the table has: {has}.")
     rows = frame.to_dict("records")
     found: list[Finding] = []
     for i, row in enumerate(rows):

@@ -28,9 +28,11 @@ def _height(reproduction: Reproduction) -> float:
 
 def new(width: float = 7.0, height: float = 3.5) -> tuple[Any, Any]:
     """A figure that belongs to no window."""
+    from matplotlib import pyplot
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    pyplot.draw_if_interactive()  # loads the backend, without which a notebook prints the name of a figure
     figure = Figure(figsize=(width, max(2.2, height)), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
