@@ -95,10 +95,9 @@ def _series_to_pandas(series: Any) -> pd.Series:
 
 def _stated_order(series: Any) -> list[Any] | None:
     """Levels as an Enum or a pyarrow dictionary states them; a polars Categorical states none (order of appearance)."""
-    fixed = getattr(series.dtype, "categories", None)
-    if fixed is not None:
-        return list(fixed)
     native = series.to_native()
+    if "Enum" in (str(series.dtype), type(series.dtype).__name__):
+        return list(native.dtype.categories)
     if not hasattr(native, "unify_dictionaries"):
         return None
     unified = native.unify_dictionaries()
