@@ -15,11 +15,11 @@ from types import FrameType
 
 from tests.fuzz.targets import TARGETS
 
-SECONDS, MEMORY = 10, 4 << 30
+SECONDS, WAIT, MEMORY = 10, 300, 4 << 30
 
 
 class Slow(Exception):
-    """A case took longer than its seconds."""
+    """A case took longer than its seconds of computing, or waited far longer than a busy machine makes it."""
 
 
 def _alarm(number: int, frame: FrameType | None) -> None:
@@ -30,8 +30,10 @@ def run(name: str, first: int, cases: int) -> list[tuple[str, int, str]]:
     """Findings of the cases `first`, `first` + 1, ...: target, seed, what happened."""
     found = []
     signal.signal(signal.SIGALRM, _alarm)
+    signal.signal(signal.SIGPROF, _alarm)
     for seed in range(first, first + cases):
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, WAIT)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -43,6 +45,7 @@ def run(name: str, first: int, cases: int) -> list[tuple[str, int, str]]:
             place = traceback.extract_tb(error.__traceback__)[-1]
             found.append((name, seed, f"{lines[:300]} ({place.filename.rsplit('/', 2)[-1]}:{place.lineno})"))
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
     return found
 

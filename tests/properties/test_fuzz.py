@@ -53,6 +53,8 @@ def test_another_error_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
         "poly(a, 100000)",
         "bs(a, df=1000000)",
         "poly()",
+        "poly(2)",
+        "poly(a, 50)",
         "poly(a, 2)(b)",
         "I(a + zz)",
         "`no such name`",

@@ -281,13 +281,21 @@ def _basis(expression: str, frame: pd.DataFrame, state: dict[str, Any]) -> Float
         named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
         if any(isinstance(v, int) and v > MAX_BASIS for v in (*rest, *named.values())):
             raise ValueError(f"more than {MAX_BASIS} columns are not made from one.")
-        columns = TRANSFORMS[call.func.id](pd.Series(x), *rest, **named, _state=state)
+        learning = not state
+        with np.errstate(invalid="ignore", divide="ignore"):  # a constant has no norm; told below
+            columns = TRANSFORMS[call.func.id](pd.Series(x), *rest, **named, _state=state)
     except (ValueError, TypeError) as error:
         raise FormulaError(f"{expression}: {error}") from error
     if isinstance(columns, Mapping):
         return np.column_stack([np.asarray(c, dtype=float) for c in columns.values()])
-    array = np.asarray(columns, dtype=float)
-    return array.reshape(len(frame), -1)
+    array = np.asarray(columns, dtype=float).reshape(len(frame), -1)
+    distinct = len(np.unique(x[np.isfinite(x)]))
+    if learning and call.func.id == "poly" and array.shape[1] >= distinct > 0:
+        raise FormulaError(
+            f"{expression}: {distinct} distinct values have no polynomial of degree {array.shape[1]}; "
+            f"at most {distinct - 1}."
+        )
+    return array
 
 
 def _code_terms(
