@@ -7,6 +7,7 @@ import pytest
 
 import kapstats as ks
 from kapstats.inference.contrasts import weights_of
+from kapstats.pipeline.plan import parse
 from kapstats.simulation.scenario import text
 
 
@@ -56,3 +57,9 @@ def test_weights_by_level():
     assert names == ["x"]
     with pytest.raises(ks.errors.FormulaError, match="Did you mean 'KAP IV'"):
         weights_of({"x": {"KAP IW": 1}}, ["Placebo", "KAP IV"])
+
+
+@pytest.mark.parametrize("kind", ["[]", "[[1]]", "{}", "1", "true", "2024-01-01"])
+def test_a_kind_of_another_type_is_told(kind):
+    with pytest.raises(ks.errors.FormulaError, match="has no kind"):
+        parse(f'[study]\ntitle = "T"\n[[analysis]]\nkind = {kind}\nname = "a"\ntitle = "A"\n')

@@ -169,7 +169,7 @@ def _analyses(content: Mapping[str, Any], lines: Lines) -> list[dict[str, Any]]:
 
 def _analysis(i: int, raw: Mapping[str, Any], defaults: Mapping[str, Any], lines: Lines) -> Analysis:
     kind = raw.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         hint = nearest(str(kind), KINDS)
         said = "needs a kind" if kind is None else f"has no kind {kind!r}"
         raise lines.error(("analysis", i, "kind"), f"[[analysis]] {said}.{hint} Choose one of: {', '.join(KINDS)}.")
