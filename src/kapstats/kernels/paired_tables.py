@@ -77,19 +77,17 @@ def tang(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, tail: float
     """
     z2, n, some = float(ndtri(tail)) ** 2, a + b + c + d, a + b + c
 
-    def excess(
-        on_log: FloatArray, sign: FloatArray, a: FloatArray, b: FloatArray, c: FloatArray, n: FloatArray
-    ) -> FloatArray:
+    def excess(on_log: FloatArray, sign: FloatArray, a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
         r, some = np.exp(on_log), a + b + c
         numerator = (a + b) - (a + c) * r
         half = (a + c) * r * r - (a + b + 2 * c)
-        inside = np.maximum(half**2 - 4 * n * (1 + r) * c * (1 - r) * some / n, 0.0)
+        inside = np.maximum(half**2 - 4 * (1 + r) * c * (1 - r) * some, 0.0)
         variance = np.maximum((np.sqrt(inside) - half) / 2 + some * (r - 1), 0.0)
         size = np.sqrt(numerator**2 + z2 * variance)
         return sign * np.divide(numerator, size, out=np.zeros_like(r), where=size > 0) - np.sqrt(0.5)
 
     edge, one = np.full_like(n, _LOG_EDGE), np.ones_like(n)
-    low, high = (np.exp(find_root(excess, -edge, edge, sign * one, a, b, c, n)) for sign in (1, -1))
+    low, high = (np.exp(find_root(excess, -edge, edge, sign * one, a, b, c)) for sign in (1, -1))
     low, high = np.where(a + b == 0, 0.0, low), np.where(a + c == 0, np.inf, high)
     return np.where(n > 0, np.where(some > 0, low, 0.0), np.nan), np.where(
         n > 0, np.where(some > 0, high, np.inf), np.nan
