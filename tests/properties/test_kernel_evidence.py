@@ -1,0 +1,36 @@
+"""Kernels of evidence at their edges: tied ranks, networks without a degree of freedom for heterogeneity."""
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from kapstats.kernels import network, small_studies
+
+
+@pytest.mark.parametrize("ties", [(4, 0), (0, 3), (4, 3)])
+def test_kendall_with_ties_is_normal_with_their_variance(ties):
+    """scipy divides the score by the same standard deviation; ties in one, in the other and in both."""
+    rng = np.random.default_rng(7)
+    a, b = (rng.integers(0, tied, 20).astype(float) if tied else rng.normal(size=20) for tied in ties)
+    expected = kendalltau(a, b, method="asymptotic")
+    tau, p = small_studies.kendall(a, b)
+    assert tau == pytest.approx(expected.statistic, rel=1e-12)
+    assert p == pytest.approx(expected.pvalue, rel=1e-9)
+
+
+def test_kendall_of_few_ranks_is_exact_and_of_one_value_nothing():
+    expected = kendalltau([1, 2, 3, 4, 5], [2, 1, 3, 5, 4], method="exact")
+    tau, p = small_studies.kendall(np.arange(5.0), np.array([2.0, 1, 3, 5, 4]))
+    assert (tau, p) == pytest.approx((expected.statistic, expected.pvalue), rel=1e-12)
+    assert np.isnan(small_studies.kendall(np.ones(5), np.arange(5.0))).all()
+
+
+@pytest.mark.parametrize("model", ["common", "dl", "reml"])
+def test_a_network_of_one_study_per_comparison_has_no_heterogeneity_to_estimate(model):
+    y, V = np.array([0.3, -0.2]), np.diag([0.04, 0.09])
+    chain = network.Network(y, V, np.eye(2), np.array([0, 1]), np.array([1, 2]), np.array([0, 1]))
+    found = network.fit(chain, np.array([[1.0, 0.0], [-1.0, 1.0]]), model)
+    np.testing.assert_allclose(found.beta, [0.3, 0.1], atol=1e-12)
+    np.testing.assert_allclose(found.covariance, [[0.04, 0.04], [0.04, 0.13]], atol=1e-12)
+    assert (found.tau2, found.df) == (0.0, 0)
+    assert found.q == pytest.approx(0.0, abs=1e-12)
