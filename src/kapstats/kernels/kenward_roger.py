@@ -127,5 +127,6 @@ def _mixed(df: Floats) -> float:
         return float("nan")
     if np.any(df <= 2):
         return 2.0
-    e = float(np.where(np.isinf(df), 1.0, df / np.where(np.isinf(df), np.inf, df - 2)).sum())
+    finite = df[np.isfinite(df)]
+    e = float((finite / (finite - 2)).sum()) + len(df) - len(finite)
     return 2 * e / (e - len(df)) if e > len(df) else float("inf")
