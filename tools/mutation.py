@@ -80,7 +80,7 @@ def _turn(node: ast.AST, field: str) -> None:
 
 
 def _places(tree: ast.AST) -> Iterator[Place]:
-    """What can be turned; not annotations, the words of an error, and the `strict` of zip, which guards the author."""
+    """What can be turned: not annotations, the words of an error, `strict` of zip and `optimize` of einsum."""
     for node in _evaluated(tree):
         if isinstance(node, ast.BinOp | ast.BoolOp | ast.UnaryOp | ast.AugAssign) and type(node.op) in TURNED:
             yield node, "op", f"{type(node.op).__name__} -> {TURNED[type(node.op)].__name__}"
@@ -95,7 +95,7 @@ def _evaluated(node: ast.AST) -> Iterator[ast.AST]:
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns") or isinstance(node, ast.Raise):
             continue
-        if isinstance(node, ast.keyword) and node.arg == "strict":
+        if isinstance(node, ast.keyword) and node.arg in ("strict", "optimize"):
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not (name == "decorator_list" and isinstance(child, ast.Call)):

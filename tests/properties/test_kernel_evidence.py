@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from kapstats.kernels import network, small_studies
+from kapstats.kernels import meta, network, small_studies
 
 
 @pytest.mark.parametrize("ties", [(4, 0), (0, 3), (4, 3)])
@@ -34,3 +34,23 @@ def test_a_network_of_one_study_per_comparison_has_no_heterogeneity_to_estimate(
     np.testing.assert_allclose(found.covariance, [[0.04, 0.04], [0.04, 0.13]], atol=1e-12)
     assert (found.tau2, found.df) == (0.0, 0)
     assert found.q == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_score_of_a_network_is_the_derivative_of_its_restricted_likelihood():
+    rng = np.random.default_rng(9)
+    omega = np.kron(np.eye(4), [[1.0, 0.5], [0.5, 1.0]])
+    V = np.kron(np.diag([0.1, 0.2, 0.3, 0.15]), [[2.0, 1.0], [1.0, 2.0]])
+    X = np.tile(np.eye(2), (4, 1))
+    arms = network.Network(
+        rng.normal(size=8), V, omega, np.zeros(8, int), np.tile([1, 2], 4), np.repeat(np.arange(4), 2)
+    )
+    for tau2 in (0.05, 0.4):
+        rise = network._restricted(arms, X, tau2 + 1e-5) - network._restricted(arms, X, tau2 - 1e-5)
+        assert rise / 1e-5 == pytest.approx(network._score(arms, X, tau2), rel=1e-6)
+
+
+def test_the_error_of_tau2_of_equally_precise_studies_is_that_of_a_normal_variance():
+    """(v + tau^2) sqrt(2/k) by maximum likelihood, one study less by restricted likelihood."""
+    y, v = np.array([0.1, 0.5, -0.2, 0.9, 0.3]), np.full(5, 0.05)
+    assert meta.se_tau2(y, v, 0.15, "ml") == pytest.approx(0.2 * np.sqrt(2 / 5), rel=1e-12)
+    assert meta.se_tau2(y, v, 0.15, "reml") == pytest.approx(0.2 * np.sqrt(2 / 4), rel=1e-12)
