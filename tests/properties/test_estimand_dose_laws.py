@@ -168,6 +168,41 @@ def test_too_few_doses_and_missing_means_are_refused():
         dose_response(means(np.array([0, np.nan]), np.eye(2)), [0, 1], models=["linear"])
 
 
+def test_what_is_no_dose_response_is_refused_by_name():
+    table = means([0.0, -4.0, -6.0, -7.2], np.diag([0.25] * 4)).frame.assign(arm=list("PLMH"), std_error=0.5)
+    table = table[["arm", "estimate", "std_error"]]
+    doses = [0, 28, 56, 84]
+    for dose, options, said in [
+        ("arm", {}, "4 of 4 means have no number for a dose"),
+        ({"P": 0, "L": 28, "M": 56}, {}, r"1 of 4 means have no number for a dose \(3 counted"),
+        ([0, 28], {}, "4 means need 4 doses; 2 are given"),
+        (doses, {"models": []}, "at least one model of linear"),
+        (doses, {"draws": 1}, "draws=1 gives no limits"),
+        (doses, {"level": 95}, "lies between 0 and 1"),
+        (doses, {"vcov": np.eye(4) + np.triu(np.ones((4, 4)))}, "not symmetric"),
+        (doses, {"vcov": np.eye(3)}, r"\(3, 3\) for 4 means"),
+    ]:
+        with pytest.raises(FormulaError, match=said):
+            ks.dose_response(table, dose, **{"models": "linear", "draws": 5, **options})
+    with pytest.raises(EstimabilityError, match="not positive definite"):
+        ks.dose_response(table, doses, vcov=np.ones((4, 4)), models="linear")
+    by_name = ks.dose_response(table, dict(zip("PLMH", doses, strict=True)), models="linear", draws=5)
+    b = np.polyfit(doses, table["estimate"], 1)
+    np.testing.assert_allclose(by_name.coefficients()["estimate"], b[::-1], rtol=1e-9)
+
+
+def test_a_candidate_that_is_flat_or_infinite_is_refused_by_name():
+    table = means([0.0, -4.0, -6.0, -7.2], np.diag([0.25] * 4))
+    for candidate, said in [
+        (("emax", {"ed50": -5.0}), "ed50 have to be above zero"),
+        (("exponential", {"delta": 0.1}), "exponential is flat or infinite"),
+        (("emax", {}), "emax takes ed50"),
+        (("linear", {"x": 1.0}), "linear takes no parameters"),
+    ]:
+        with pytest.raises(FormulaError, match=f"candidate 'shape': {said}"):
+            ks.mcp_mod(table, [0, 28, 56, 84], {"shape": candidate})
+
+
 def test_scaling_the_dose_scales_the_ed50():
     d = np.array([0, 10, 25, 50, 100.0])
     y = -8 * d / (20 + d) + np.array([0.1, -0.2, 0.1, 0.0, -0.1])

@@ -11,9 +11,9 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FloatArray
-from kapstats.errors import DataError, EstimabilityError, FormulaError, choose
+from kapstats.errors import DataError, EstimabilityError, FormulaError, choose, first_ids
 from kapstats.estimates import Estimates, meta
-from kapstats.inference.intervals import with_inference
+from kapstats.inference.intervals import check_level, with_inference
 from kapstats.inference.multiplicity import mvt_p_values
 from kapstats.response.curves import Curve, Model, akaike_weights, fit_curves, refits
 
@@ -153,6 +153,8 @@ def dose_response(
     ------
     DataError
         When there are fewer distinct doses than parameters of a model (leave that model out).
+    FormulaError, EstimabilityError
+        When doses, options or the covariance cannot be used, with the remedy.
 
     References
     ----------
@@ -165,7 +167,13 @@ def dose_response(
     >>> fit.models()["model"].tolist(), bool(fit.weights[1] > fit.weights[0])
     (['linear', 'emax'], True)
     """
+    check_level(level)
+    if draws < 2:
+        raise FormulaError(f"dose_response: draws={draws} gives no limits; ask for hundreds.")
     x, y, cov = _means(means, dose, vcov, "dose_response")
+    models = [models] if isinstance(models, str) else list(models)
+    if not models:
+        raise FormulaError(f"dose_response: give at least one model of {', '.join(MODELS)}.")
     for name in models:
         needed = len(MODELS[choose(name, MODELS, "models")].linear) + len(MODELS[name].nonlinear)
         if len(np.unique(x)) < needed:
@@ -186,6 +194,8 @@ def _means(means: Any, dose: Any, vcov: FloatArray | None, what: str) -> tuple[F
         raise FormulaError(f"vcov: {cov.shape} for {len(y)} means.")
     if not (np.isfinite(y).all() and np.isfinite(cov).all()):
         raise EstimabilityError(f"{what}: a mean or its covariance is not a number; leave out that dose.")
+    if not np.allclose(cov, cov.T, rtol=1e-6, atol=1e-12 * np.abs(cov).max()):
+        raise FormulaError("vcov: not symmetric, so it is no covariance.")
     if not (np.linalg.eigvalsh(cov) > 0).all():
         raise EstimabilityError(f"{what}: the covariance of the means is not positive definite.")
     return x, y, cov
@@ -199,9 +209,15 @@ def _doses(frame: pd.DataFrame, dose: str | Mapping[Any, float] | Sequence[float
         values = frame.iloc[:, 0].astype("object").map(dict(dose))
     else:
         values = pd.Series(list(dose))
-    if len(values) != len(frame) or values.isna().any():
-        raise FormulaError(f"dose: {len(frame)} means need {len(frame)} doses; {int(values.isna().sum())} are missing.")
-    found = values.to_numpy(dtype=float)
+    if len(values) != len(frame):
+        raise FormulaError(f"dose: {len(frame)} means need {len(frame)} doses; {len(values)} are given.")
+    number = pd.to_numeric(values, errors="coerce")
+    if number.isna().any():
+        raise FormulaError(
+            f"dose: {int(number.isna().sum())} of {len(frame)} means have no number for a dose "
+            f"({first_ids(np.flatnonzero(number.isna()))} counted from 0). Give a number for every mean."
+        )
+    found = number.to_numpy(dtype=float)
     if (found < 0).any():
         raise DataError("dose: negative doses cannot be fitted.")
     return found
@@ -305,4 +321,10 @@ def _shape(name: str, model: str, parameters: Mapping[str, float], x: FloatArray
     if model == "quadratic":
         return x + float(parameters["ratio"]) * x**2
     theta = np.array([[float(parameters[n]) for n in chosen.nonlinear]])
-    return np.asarray(chosen.shape(x, theta)[0, :, 0] * np.ones(len(x)))
+    if not (theta > 0).all():
+        raise FormulaError(f"candidate {name!r}: {', '.join(chosen.nonlinear)} have to be above zero.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = np.asarray(chosen.shape(x, theta)[0, :, 0] * np.ones(len(x)))
+    if not np.isfinite(found).all() or np.ptp(found) == 0:
+        raise FormulaError(f"candidate {name!r}: {model} is flat or infinite at these doses; change its parameters.")
+    return found
