@@ -79,6 +79,7 @@ HEADER = (
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], name: str = "") -> str:
+    """A table that scrolls sideways and can be reached from the keyboard."""
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
     scroll = f'<div class="wide" tabindex="0" role="region" aria-label="{escape(name or header[0])} table">'
@@ -131,16 +132,19 @@ def gallery_table() -> str:
 
 
 def svg(width: int, height: int, body: str, title: str) -> str:
+    """A picture with a title for screen readers."""
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     look = f'role="img" aria-label="{escape(title)}" font-family="sans-serif" font-size="11"'
     return f"<svg {size} {look}>{body}</svg>"
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", fill: str = INK) -> str:
+    """Words at a place of a picture."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}">{escape(words)}</text>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, stroke: str, width: float = 1.0) -> str:
+    """A straight line of a picture."""
     where = f'x1="{x1:.2f}" y1="{y1:.2f}" x2="{x2:.2f}" y2="{y2:.2f}"'
     return f'<line {where} stroke="{stroke}" stroke-width="{width}"/>'
 

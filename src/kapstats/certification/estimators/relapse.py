@@ -43,10 +43,12 @@ def each(
 
 
 def milestones(scenario: Scenario) -> list[Row]:
+    """The times at which the relapse-free share is asked for."""
     return [{"time": t} for t in present(scenario.relapse).milestones]
 
 
 def tau_rows(scenario: Scenario) -> list[Row]:
+    """The horizon of the restricted mean."""
     return [{"tau": present(scenario.relapse).tau}]
 
 

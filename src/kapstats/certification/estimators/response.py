@@ -22,6 +22,7 @@ def two_arms() -> Scenario:
 
 
 def visit_rows(scenario: Scenario) -> list[Row]:
+    """The difference of every arm to the reference at every visit, hypothetical strategy."""
     reference = scenario.reference.label
     return [
         {"quantity": "mean_difference", "strategy": "hypothetical", "contrast": f"{a.label} - {reference}",
@@ -46,6 +47,7 @@ def _mmrm(df: str) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
 
 
 def last_visit(scenario: Scenario) -> list[Row]:
+    """The rows of the last visit."""
     day = f"Day {present(scenario.response).days[-1]}"
     return [row for row in visit_rows(scenario) if row["AVISIT"] == day]
 

@@ -110,10 +110,12 @@ class Stratum:
 
     @property
     def mean(self) -> FloatArray:
+        """(arms, visits) mean difference."""
         return self.sums[1] / self.sums[0]
 
     @property
     def error(self) -> FloatArray:
+        """(arms, visits) its Monte-Carlo error."""
         return np.sqrt((self.sums[2] / self.sums[0] - self.mean**2) / self.sums[0])
 
 

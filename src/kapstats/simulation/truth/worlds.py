@@ -35,14 +35,17 @@ class Moments:
 
     @property
     def mean(self) -> FloatArray:
+        """(arms, ...) means."""
         return self.first / self.n
 
     @property
     def error(self) -> FloatArray:
+        """(arms, ...) Monte-Carlo errors of the means."""
         return np.sqrt(np.maximum(self.second / self.n - self.mean**2, 0.0) / self.n)
 
     @property
     def paired_error(self) -> FloatArray:
+        """(arms, ...) errors of the differences to the reference arm, whose subjects are the same."""
         gap = self.mean - self.mean[:1]
         return np.sqrt(np.maximum(self.paired / self.n - gap**2, 0.0) / self.n)
 
@@ -96,6 +99,7 @@ def contrast_rows(
 
 
 def value_of(value: float, error: float | None, method: str) -> Row:
+    """The value, its Monte-Carlo error (0 for a closed form) and how it was found."""
     exact = 0.0 if error is None else round(float(error), 6)
     return {"value": round(float(value), 6) + 0.0, "mc_error": exact, "method": method}
 
