@@ -71,4 +71,6 @@ def choose(value: str, allowed: Iterable[str], argument: str) -> str:
     if value in allowed:
         return value
     hint = nearest(str(value), allowed)
-    raise FormulaError(f"{argument}={value!r} is not known.{hint} Choose one of: {', '.join(allowed)}.")
+    shown = allowed if len(allowed) <= 40 else difflib.get_close_matches(str(value), allowed, n=10, cutoff=0.0)
+    among = "one of" if shown is allowed else f"one of {len(allowed)}, such as"
+    raise FormulaError(f"{argument}={value!r} is not known.{hint} Choose {among}: {', '.join(shown)}.")
