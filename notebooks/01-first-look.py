@@ -136,7 +136,7 @@ iv = last.set_index("contrast").loc["KAP IV - Placebo"]
 ratio = cox.hazard_ratios().to_frame().set_index("term").loc["TRT01PKAP IV"]
 harm = dissociation.loc["INTRAVENOUS - PLACEBO"]
 print(
-    f"""Intravenous ketamine against placebo (n = 40 and 40, all limits 95%):
+    f"""Intravenous ketamine against placebo (n = 40 and 40; limits 95%, those of MADRS simultaneous over the routes):
 respond      MADRS at day 28 {iv.estimate:.1f} points ({iv.conf_low:.1f} to {iv.conf_high:.1f}); in truth {iv.truth:.1f}
 relapse      hazard ratio {ratio.estimate:.2f} ({ratio.conf_low:.2f} to {ratio.conf_high:.2f}): too few events to tell
 side effects dissociation in {harm.x1:.0f} of {harm.n1:.0f}, {100 * harm.estimate:.1f} points more often """

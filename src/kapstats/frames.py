@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from kapstats._types import FrameLike, IntArray
+from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import DataError, KapstatsWarning, first_ids, nearest
 
 
@@ -175,6 +175,26 @@ class Levels:
     values: tuple[Any, ...]
     codes: IntArray
     source: str
+
+
+def numbers(frame: pd.DataFrame, column: str, where: str = "data") -> FloatArray:
+    """A column as floats, NaN where it is empty; a DataError names the rows that are no numbers.
+
+    Examples
+    --------
+    >>> numbers(pd.DataFrame({"ASTDY": ["3", None]}), "ASTDY")
+    array([ 3., nan])
+    """
+    values = frame[column]
+    found = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    wrong = np.flatnonzero(np.isnan(found) & values.notna().to_numpy())
+    if len(wrong):
+        text = first_ids([repr(v) for v in values.iloc[wrong].unique()])
+        raise DataError(
+            f"{where}: column {column!r} has to be numeric, but {len(wrong)} rows hold {text} (first rows "
+            f"{first_ids(wrong)}). Make them numbers or empty."
+        )
+    return found
 
 
 def levels(frame: pd.DataFrame, column: str, order: Sequence[Any] | None = None) -> Levels:

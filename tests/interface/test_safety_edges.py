@@ -211,6 +211,9 @@ def test_death_competes_and_the_data_cut_does_not(small):
     assert "competing: death" in ae.time_to_first("Headache").meta["sentence"]
     with pytest.raises(FormulaError, match="'Headache'"):
         ae.time_to_first("Headach")
+    ae.records.events["WHEN"] = ["soon", *["3"] * (len(ae.records.events) - 1)]
+    with pytest.raises(DataError, match=r"ADAE: column 'WHEN' has to be numeric, but 1 rows hold 'soon'"):
+        ae.time_to_first("Headache", onset="WHEN")
 
 
 def test_cmh_without_information():

@@ -235,7 +235,7 @@ def _days(table: pd.DataFrame, origin: dict[Any, Any] | float, where: str) -> Fl
     if "ADY" not in table.columns:
         raise DataError(f"{where}: no column ADY. Give study days, or ADT together with start= (a date column).")
     try:
-        days = pd.to_numeric(table["ADY"]).to_numpy(dtype=float, na_value=np.nan)
+        days = frames.numbers(table, "ADY")
     except (ValueError, TypeError):
         raise DataError(f"{where}: ADY holds values that are not numbers.") from None
     shift = table[SUBJECT].map(origin).to_numpy(float) if isinstance(origin, dict) else origin
@@ -251,7 +251,7 @@ def _visits(frame: pd.DataFrame, definition: RelapseDefinition, origin: dict[Any
     limit = np.full(len(frame), definition.threshold)
     if definition.share_of_base is not None:
         frames.require(frame, ["BASE"], "adqs")
-        limit = definition.share_of_base * pd.to_numeric(frame["BASE"]).to_numpy(dtype=float, na_value=np.nan)
+        limit = definition.share_of_base * frames.numbers(frame, "BASE")
     table = pd.DataFrame(
         {"id": frame[SUBJECT].to_numpy(), "day": _days(frame, origin, "adqs"), "score": score, "limit": limit}
     )

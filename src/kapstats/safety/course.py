@@ -84,12 +84,12 @@ def _acute(ae: Incidence, term: str | None, session: int | None) -> tuple[IntArr
     events, rows = ae.records.events, rows_of(ae, term)
     onset_name = _column(events, ONSET, "onset in minutes since the dose")
     duration_name = _column(events, DURATION, "duration in minutes")
-    onset = pd.to_numeric(events[onset_name]).to_numpy(dtype=float)[rows]
-    duration = pd.to_numeric(events[duration_name]).to_numpy(dtype=float)[rows]
+    onset = frames.numbers(events, onset_name, "ADAE")[rows]
+    duration = frames.numbers(events, duration_name, "ADAE")[rows]
     keep = ~np.isnan(onset)
     if session is not None:
         frames.require(events, ["SESSION"], "ADAE")
-        keep &= pd.to_numeric(events["SESSION"]).to_numpy(dtype=float)[rows] == session
+        keep &= frames.numbers(events, "SESSION", "ADAE")[rows] == session
     open_ended = keep & np.isnan(duration)
     note = f"{int(keep.sum())} of {rows.size} records in session {session or 'any'} with a known onset"
     if open_ended.any():
@@ -184,12 +184,12 @@ def _intervals(
     pair = (left, right) if left and right else next((b for b in BOUNDS if set(b) <= set(events.columns)), None)
     if pair is not None:
         frames.require(events, [p for p in pair if p], "ADAE")
-        low, high = (pd.to_numeric(events[p]).to_numpy(dtype=float)[rows] for p in pair)
+        low, high = (frames.numbers(events, p, "ADAE")[rows] for p in pair)
         high = np.where(np.isnan(high) & ~np.isnan(low), np.inf, high)
         how = f"interval {pair[0]} to {pair[1]}"
     else:
-        onset = pd.to_numeric(events[_column(events, ONSET, "onset in minutes")]).to_numpy(dtype=float)[rows]
-        low = onset + pd.to_numeric(events[_column(events, DURATION, "duration")]).to_numpy(dtype=float)[rows]
+        onset = frames.numbers(events, _column(events, ONSET, "onset in minutes"), "ADAE")[rows]
+        low = onset + frames.numbers(events, _column(events, DURATION, "duration"), "ADAE")[rows]
         high, how = low, "exact times"
     keep = ~np.isnan(low)
     if first:
@@ -238,7 +238,7 @@ def _in_session(ae: Incidence, term: str | None, last: int) -> tuple[IntArray, I
     """Distinct pairs of subject and session (from 0) with the event, and how many records say so."""
     rows = rows_of(ae, term)
     frames.require(ae.records.events, ["SESSION"], "ADAE")
-    session = pd.to_numeric(ae.records.events["SESSION"]).to_numpy(dtype=float)[rows]
+    session = frames.numbers(ae.records.events, "SESSION", "ADAE")[rows]
     keep = ~np.isnan(session) & (session >= 1) & (session <= last)
     pair = np.unique(ae.records.subject[rows[keep]] * last + session[keep].astype(np.int64) - 1)
     return pair // last, pair % last, f"{int(keep.sum())} of {rows.size} records in a session"

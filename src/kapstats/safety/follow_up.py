@@ -104,13 +104,13 @@ def _days(moment: pd.Series, start: pd.Series) -> FloatArray:
 def _onset(chosen: Records, start: pd.Series | None, column: str | None) -> tuple[FloatArray, str]:
     if column is not None:
         frames.require(chosen.events, [column], "ADAE")
-        return pd.to_numeric(chosen.events[column]).to_numpy(dtype=float), column
+        return frames.numbers(chosen.events, column, "ADAE"), column
     for name in ("ASTDTM", "ASTDT"):
         if name in chosen.events.columns and start is not None:
             own = pd.Series(start.to_numpy()[chosen.subject])
             return _days(collecting.as_moment(chosen.events[name]).reset_index(drop=True), own), name
     if "ASTDY" in chosen.events.columns:
-        return pd.to_numeric(chosen.events["ASTDY"]).to_numpy(dtype=float), "ASTDY"
+        return frames.numbers(chosen.events, "ASTDY", "ADAE"), "ASTDY"
     raise DataError("No time of onset: ADAE needs ASTDTM or ASTDT (with ADSL TRTSDT), ASTDY, or onset= a column.")
 
 
@@ -181,7 +181,7 @@ def days_of_events(ae: Incidence) -> tuple[FloatArray, FloatArray, FloatArray]:
         own = pd.Series(start.to_numpy()[chosen.subject])
         stop = _days(collecting.as_moment(chosen.events[name]).reset_index(drop=True), own)
     elif "AENDY" in chosen.events.columns:
-        stop = pd.to_numeric(chosen.events["AENDY"]).to_numpy(dtype=float)
+        stop = frames.numbers(chosen.events, "AENDY", "ADAE")
     known = any(c in chosen.subjects.columns for c in ENDS)
     last = _end(chosen, start, None)[0] if known else np.full(len(chosen.subjects), np.nan)
     return onset, stop, last
