@@ -187,6 +187,11 @@ def _merge_patterns(A: Array, B: Array, *, compress: bool) -> tuple[Array, Array
     return A[index], count, np.vstack(small).reshape(-1, r, c), which
 
 
+def inverse_triangle(A: Array, lower: bool = False) -> Array:
+    """Inverse of a triangular (n, n) matrix; of none for n = 0, which SciPy 1.11 does not solve."""
+    return linalg.solve_triangular(A, np.eye(len(A)), lower=lower, check_finite=False) if len(A) else A
+
+
 def eliminate(arrow: Arrow, T: Sequence[Array]) -> Eliminated:
     """Eliminate all random and fixed effects at relative factors T[t] (r_t, r_t)."""
     D, F, S, log_first = _eliminate_first(arrow, T[0] @ T[0].T)
@@ -194,9 +199,7 @@ def eliminate(arrow: Arrow, T: Sequence[Array]) -> Eliminated:
     H = scale_rest(arrow, T, scale_rest(arrow, T, S[:-1, :-1]).T)
     H[np.arange(R), np.arange(R)] += 1.0
     L = linalg.cholesky(H, lower=True, check_finite=False)
-    half = scale_rest(
-        arrow, [t.T for t in T], linalg.solve_triangular(L, np.eye(R + p), lower=True, check_finite=False)
-    )
+    half = scale_rest(arrow, [t.T for t in T], inverse_triangle(L, lower=True))
     z = half @ S[:-1, -1]
     K_random = np.zeros((R + p, R + p))
     if R:

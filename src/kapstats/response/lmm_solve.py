@@ -9,7 +9,7 @@ from scipy import linalg
 
 from kapstats._types import FloatArray
 from kapstats.errors import ConvergenceError, DataError, EstimabilityError
-from kapstats.kernels.block_arrow import Arrow, summarise
+from kapstats.kernels.block_arrow import Arrow, inverse_triangle, summarise
 from kapstats.kernels.random_effects_fit import RandomEffectsFit, fit
 from kapstats.response import residual_structure
 from kapstats.response.random_effects import ModelRows
@@ -52,7 +52,7 @@ def solve(rows: ModelRows, y: FloatArray, reml: bool, near: FloatArray | None = 
     root = np.sqrt(w)[:, None]
     Q, R = linalg.qr(X * root, mode="economic")
     target = y - rows.offset
-    back = linalg.solve_triangular(R, np.eye(X.shape[1]))
+    back = inverse_triangle(R)
     start = back @ (Q.T @ (target * root[:, 0]))
     residual = target - X @ start
     if w @ residual**2 <= 1e-20 * max(float(target @ target), 1e-300):
