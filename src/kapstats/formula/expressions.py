@@ -155,10 +155,12 @@ def _is_category(x: Any) -> bool:
 
 
 def is_numeric(values: pd.Series) -> bool:
+    """Whether a column holds numbers or booleans; categories of numbers are factors."""
     return pd.api.types.is_numeric_dtype(values.dtype) and not _is_category(values)
 
 
 def number(value: Any, text: str) -> Any:
+    """`value` as numbers for arithmetic; text and dates are refused with the remedy."""
     if isinstance(value, str):
         raise FormulaError(f"{text}: the text {value!r} stands where a number is needed.")
     return _as_number(value, text) if isinstance(value, pd.Series) else value

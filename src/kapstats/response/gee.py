@@ -309,8 +309,8 @@ def _drawn_back(found: kernel.GeeSolution, structure: str) -> list[str]:
     if not found.drawn_back:
         return []
     text = (
-        f"The moment estimate of the {structure} working correlation was not positive definite; one drawn back to the "
-        "nearest that is was used. Coefficients and robust covariances stay valid; a simpler structure is safer."
+        f"The moment estimate of the {structure} working correlation was not positive definite and was drawn back "
+        "until it is. Coefficients and robust covariances stay valid; a simpler structure is safer."
     )
     warnings_module.warn(text, KapstatsWarning, stacklevel=3)
     return [text]

@@ -24,6 +24,7 @@ def intercept(design: Design) -> BoolArray:
 
 
 def check_penalty(penalty: str | None, family: str, link: str) -> None:
+    """Refuse a penalty that is not known, or has no meaning for the family and link."""
     if penalty is None:
         return
     choose(penalty, ("firth",), "penalty")
@@ -32,6 +33,7 @@ def check_penalty(penalty: str | None, family: str, link: str) -> None:
 
 
 def check_quadrature(problem: Problem, points: int) -> None:
+    """Refuse numbers of nodes that cannot be, and quadrature over more than it can integrate."""
     r = problem.factors[0].Z.shape[1]
     if not (isinstance(points, (int, np.integer)) and 1 <= points <= 25):
         raise FormulaError(f"quadrature={points!r}: choose 1 (Laplace) to 25 points.")
