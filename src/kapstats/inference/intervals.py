@@ -92,4 +92,4 @@ def with_inference(
         "df": np.broadcast_to(np.asarray(df, dtype=float), estimate.shape).copy(),
         **wald(estimate, std_error, df, level=level, side=side, null=null),
     }
-    return frame.reset_index(drop=True).assign(**columns)
+    return pd.DataFrame({**frame.reset_index(drop=True), **columns})
