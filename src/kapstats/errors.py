@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+
+#: where the library's own lines stand
+PACKAGE = str(Path(__file__).parent)
 
 #: characters of one value that an error shows
 LONGEST = 60
@@ -31,6 +38,24 @@ class EstimabilityError(KapstatsError, ArithmeticError):
 
 class KapstatsWarning(UserWarning):
     """Something the reader of a result has to know; it also stays on the result."""
+
+
+def warn(text: str) -> str:
+    """Warn at the line outside the library that led here, and give the text back for the result to keep.
+
+    Examples
+    --------
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     text = warn("3 rows are left out.")
+    >>> text, len(caught)
+    ('3 rows are left out.', 1)
+    """
+    level = 1
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, KapstatsWarning, stacklevel=level)
+    return text
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

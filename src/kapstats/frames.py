@@ -7,7 +7,6 @@ results go back as the caller's kind.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import DataError, KapstatsWarning, first_ids, nearest
+from kapstats.errors import DataError, first_ids, nearest, warn
 
 
 def to_pandas(data: FrameLike) -> pd.DataFrame:
@@ -269,5 +268,4 @@ def warn_sorted(factors: Mapping[str, Levels]) -> str | None:
         f"Levels in alphabetical order, since nothing states one ({text}). "
         "Use an ordered categorical, a companion column such as TRT01PN, or the order argument."
     )
-    warnings.warn(message, KapstatsWarning, stacklevel=3)
-    return message
+    return warn(message)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats import frames
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, first_ids
+from kapstats.errors import DataError, FormulaError, first_ids, warn
 
 Visit = str | Sequence[str] | Mapping[str, Any] | None
 
@@ -118,11 +117,9 @@ def _natural_order(long: pd.DataFrame) -> list[Any] | None:
     if found.source != "sorted":
         return None
     ordered = sorted(found.values, key=lambda v: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", str(v))])
-    warnings.warn(
+    warn(
         f"Visits in the order {', '.join(map(str, ordered))}, read from their labels, since nothing states one. "
-        "Use an ordered categorical, a numeric visit, or visits=[...].",
-        KapstatsWarning,
-        stacklevel=5,
+        "Use an ordered categorical, a numeric visit, or visits=[...]."
     )
     return ordered
 

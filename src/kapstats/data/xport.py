@@ -8,7 +8,6 @@ hexadecimal floating point: (-1)^s * 16^(e - 64) * f, with a 7-bit exponent and 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import pandas as pd
 
 from kapstats._types import FloatArray
 from kapstats.data.conventions import check_names, is_date, sas_dates
-from kapstats.errors import DataError, KapstatsWarning
+from kapstats.errors import DataError, warn
 
 RECORD = 80
 MARK = b"HEADER RECORD*******"
@@ -99,7 +98,7 @@ def contents(path: Path, encoding: str | None = None) -> Contents:
         raise DataError(f"{path.name}: truncated or damaged in its headers ({error}).") from error
     if count is None and not len(rows):  # version 5 states no number of rows
         message = f"{path.name}: has no rows; it is empty, or cut right behind its header. Check the file's size."
-        warnings.warn(message, KapstatsWarning, stacklevel=2)
+        warn(message)
     check_names(path.name, [v.name for v in variables])
     return Contents(tuple(variables), rows, text, path.name)
 

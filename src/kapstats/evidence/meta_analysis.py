@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from scipy import special
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import KapstatsWarning, choose
+from kapstats.errors import choose, warn
 from kapstats.evidence import count_models
 from kapstats.evidence.studies import INVERSE_VARIANCE, ONE_ARM, RATIOS, Studies, read
 from kapstats.kernels import meta
@@ -108,7 +107,7 @@ def meta_analysis(
     if k == 1:
         notes.append("One study: nothing is pooled; the interval is its own normal one.")
     for note in notes:
-        warnings.warn(note, KapstatsWarning, stacklevel=2)
+        warn(note)
     table = pd.DataFrame([row, *_study_rows(given, about.pop("weights"), level)])
     if measure in ONE_ARM:
         table = _with_proportions(table, given, measure)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from scipy import special
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose
+from kapstats.errors import DataError, FormulaError, choose, warn
 from kapstats.evidence.meta_analysis import CI, MODELS
 from kapstats.evidence.studies import INVERSE_VARIANCE, RATIOS, read
 from kapstats.formula.design import build
@@ -92,7 +91,7 @@ def meta_regression(
         raise DataError(f"meta_regression: {len(given.y)} studies cannot carry {len(design.names)} coefficients.")
     notes = [*given.notes, *(f"{n} studies left out ({name} is missing)." for name, n in missing.items() if n)]
     for note in notes:
-        warnings.warn(note, KapstatsWarning, stacklevel=2)
+        warn(note)
     found = kernel.regress(given.y, given.v, design.X, model)
     k, q = design.X.shape
     factor = found.q_at_tau2 / (k - q) if ci != "normal" else 1.0

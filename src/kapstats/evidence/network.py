@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from scipy import special
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import DataError, KapstatsWarning, choose, first_ids, nearest
+from kapstats.errors import DataError, choose, first_ids, nearest, warn
 from kapstats.evidence.studies import RATIOS
 from kapstats.inference.intervals import with_inference
 from kapstats.kernels import network as kernel
@@ -108,7 +107,7 @@ def network_meta_analysis(
         [*given.notes] if fit.df else [*given.notes, "No study is left over: tau^2 and inconsistency cannot be seen."]
     )
     for note in notes:
-        warnings.warn(note, KapstatsWarning, stacklevel=2)
+        warn(note)
     sign = " / " if measure in RATIOS else " - "
     scores = _p_scores(fit, small_is)
     table = with_inference(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import DataError, KapstatsWarning, choose, first_ids, nearest
+from kapstats.errors import DataError, choose, first_ids, nearest, warn
 from kapstats.kernels.reconstruction import Patients, least_squares, patients
 
 TIME = ("time", "t", "x", "aval")
@@ -98,7 +97,7 @@ def reconstruct_ipd(
                 f"{label}: the redrawn curve is up to {made.largest_gap:.3f} from the clicks. Check the input."
             )
     for note in notes:
-        warnings.warn(note, KapstatsWarning, stacklevel=2)
+        warn(note)
     about = estimates.meta(
         method=f"reconstruction of individual times ({NAMES[method]})",
         level=None,

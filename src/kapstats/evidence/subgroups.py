@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from scipy import special
 
 from kapstats import estimates, frames
 from kapstats._types import FrameLike
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose, nearest
+from kapstats.errors import DataError, FormulaError, choose, nearest, warn
 from kapstats.kernels import meta, two_proportions
 from kapstats.response.ancova import ancova
 from kapstats.safety.difference import odds_ratio, risk_difference
@@ -106,7 +105,7 @@ def subgroups(
     for arm in (a for a in arms if a != base):
         rows += _compare(complete[complete[by].isin([base, arm])], arm, base, factors, question, notes)
     for note in notes:
-        warnings.warn(note, KapstatsWarning, stacklevel=2)
+        warn(note)
     return estimates.Estimates(
         pd.DataFrame(rows), _about(question, factors, len(complete), len(arms) > 2, notes, frame)
     )

@@ -11,7 +11,6 @@ import ast
 import itertools
 import math
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -22,7 +21,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, IntArray
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, first_ids
+from kapstats.errors import DataError, FormulaError, first_ids, warn
 from kapstats.formula.expressions import BASES, FACTOR_CALLS, columns_in, evaluate, is_numeric, number, syntax, walk
 from kapstats.formula.size import check_columns, check_terms
 from kapstats.frames import Levels
@@ -184,8 +183,7 @@ def _warn_single(factors: Mapping[str, Levels], spec: Spec) -> str:
         f"One level in the rows used: {', '.join(single)}. The terms {', '.join(empty)} have no column and no test; "
         "nothing is compared between levels."
     )
-    warnings.warn(text, KapstatsWarning, stacklevel=5)
-    return text
+    return warn(text)
 
 
 def _parse_terms(fixed: str, intercept: bool, frame: pd.DataFrame) -> list[tuple[str, ...]]:

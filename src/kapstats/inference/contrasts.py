@@ -12,7 +12,6 @@ and its F tests from `kapstats.response.anova`. Nothing here knows which model i
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -21,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import BoolArray, FloatArray
-from kapstats.errors import FormulaError, KapstatsWarning, choose, nearest
+from kapstats.errors import FormulaError, choose, nearest, warn
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, level_text
 from kapstats.formula.grid import reference_grid
@@ -222,7 +221,7 @@ def _said(found: Linear, what: str) -> list[str]:
     lost = int(np.isnan(found.estimate).sum())
     if lost:
         texts.append(f"{lost} of {len(found.estimate)} {what} are not estimable: the design has no data to tell them.")
-        warnings.warn(texts[0], KapstatsWarning, stacklevel=5)
+        warn(texts[0])
     blank = int((np.isnan(found.df) & np.isfinite(found.estimate)).sum())
     if blank:
         texts.append(

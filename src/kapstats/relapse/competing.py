@@ -11,7 +11,7 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import DataError, FormulaError, choose, first_ids
+from kapstats.errors import DataError, FormulaError, choose, first_ids, warn
 from kapstats.estimates import Curve, Estimates
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import aalen_johansen as aj
@@ -19,7 +19,6 @@ from kapstats.kernels.product_limit import CONF_TYPES, limits
 from kapstats.relapse.regression import (
     refuse_terms,
     shown_as,
-    warn,
 )
 from kapstats.relapse.surv_data import (
     Groups,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
 
 from kapstats._types import BoolArray, FloatArray
-from kapstats.errors import EstimabilityError, KapstatsWarning, first_ids
+from kapstats.errors import EstimabilityError, first_ids, warn
 from kapstats.relapse.surv_data import SurvData
 
 REMEDY = (
@@ -20,7 +19,7 @@ def tell(found: Iterable[str]) -> tuple[str, ...]:
     """Warn once per text and return the texts."""
     texts = tuple(found)
     for text in texts:
-        warnings.warn(text, KapstatsWarning, stacklevel=4)
+        warn(text)
     return texts
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, FrameLike
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose, first_ids, nearest
+from kapstats.errors import DataError, FormulaError, choose, first_ids, nearest, warn
 
 SUBJECT = "USUBJID"
 #: origins that are looked for when there are dates and no study days
@@ -186,7 +185,7 @@ def derive_relapse(
     rules = _Rules(chosen, unconfirmed, discontinuation)
     outcomes = [_subject(visits.get(s), extra.get(s, _Extra()), rules, s) for s in subjects]
     for message, ids in rules.notes.items():
-        warnings.warn(f"{message}: {len(ids)} subjects ({first_ids(ids)}).", KapstatsWarning, stacklevel=2)
+        warn(f"{message}: {len(ids)} subjects ({first_ids(ids)}).")
     return frames.restore(_adtte(frame, subjects, outcomes, chosen, origin, paramcd), kind)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from kapstats import estimates
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import ConvergenceError, DataError, choose
+from kapstats.errors import ConvergenceError, DataError, choose, warn
 from kapstats.estimates import Curve, Estimates
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import interval_ph as ph
@@ -24,7 +24,6 @@ from kapstats.relapse.regression import (
     refuse_terms,
     shown_as,
     spread,
-    warn,
 )
 from kapstats.relapse.surv_data import (
     SurvData,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings as python_warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import BoolArray, FloatArray
-from kapstats.errors import DataError, FormulaError, KapstatsWarning
+from kapstats.errors import DataError, FormulaError, warn
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, build
 from kapstats.inference.intervals import wald, with_inference
@@ -77,12 +76,6 @@ def refuse_terms(surv: SurvData, what: str, *, allow: Sequence[str] = ()) -> Non
     if extra:
         known = f" It takes {', '.join(f'{a}()' for a in allow)}." if allow else ""
         raise FormulaError(f"{parsed.text!r}: {', '.join(f'{e}()' for e in extra)} is not part of {what}.{known}")
-
-
-def warn(message: str) -> str:
-    """Warn, and give the text back for the result to keep."""
-    python_warnings.warn(message, KapstatsWarning, stacklevel=4)
-    return message
 
 
 def shown_as(name: str) -> Callable[[type[T]], type[T]]:

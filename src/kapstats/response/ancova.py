@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings as warnings_module
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ from scipy import linalg
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose, first_ids
+from kapstats.errors import DataError, FormulaError, choose, first_ids, warn
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, build
 from kapstats.formula.expressions import columns_in, complete_rows, evaluate
@@ -390,7 +389,7 @@ def _at_visit(
         "Last observation carried forward was asked for: it takes a dropout's state as lasting and understates "
         "uncertainty; it is not valid under missing at random. Use ks.mmrm or ks.impute for the primary analysis."
     )
-    warnings_module.warn(text, KapstatsWarning, stacklevel=3)
+    warn(text)
     carried = _carried(frame, response, visit, at, subject, order)
     return carried, [f"{visit} {at}, last observation carried forward"], [text]
 
@@ -451,7 +450,7 @@ def _least_squares(
     if design.aliased.any():
         lost = [n for n, a in zip(design.names, design.aliased, strict=True) if a]
         texts.append(f"{len(lost)} columns of the design have no estimate: {first_ids(lost)}.")
-        warnings_module.warn(texts[-1], KapstatsWarning, stacklevel=3)
+        warn(texts[-1])
     root = linalg.solve_triangular(R, np.eye(len(beta)))
     _refuse_exact(parsed, X, y, w, beta)
     if vcov in ("HC2", "HC3"):
@@ -480,5 +479,4 @@ def _say_exact_rows(turned: FloatArray, vcov: str, kept: Any) -> list[str]:
         f"{vcov} does not exist: each of {len(alone)} rows (rows {first_ids(np.asarray(kept)[alone])}) alone "
         "determines a coefficient. Its standard errors are missing; use HC0 or HC1, or merge the level."
     )
-    warnings_module.warn(text, KapstatsWarning, stacklevel=4)
-    return [text]
+    return [warn(text)]

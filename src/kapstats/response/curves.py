@@ -61,9 +61,7 @@ def refits(
     return _fits(models, x, simulated, vcov)
 
 
-def _fits(
-    models: Mapping[str, Model], x: FloatArray, y: FloatArray, vcov: FloatArray
-) -> tuple[tuple[Curve, ...], ...]:
+def _fits(models: Mapping[str, Model], x: FloatArray, y: FloatArray, vcov: FloatArray) -> tuple[tuple[Curve, ...], ...]:
     """Every model to every row of y (d, k), all rows at once; one tuple of curves per row."""
     root = np.linalg.inv(np.linalg.cholesky(vcov))
     fitted = [_fit_rows(name, model, x, y @ root.T, root) for name, model in models.items()]

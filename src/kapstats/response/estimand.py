@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FrameLike
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose, first_ids
+from kapstats.errors import DataError, FormulaError, choose, first_ids, warn
 from kapstats.response.imputation_data import complete_grid
 
 STRATEGIES = ("treatment-policy", "hypothetical", "composite", "while-on-treatment", "principal-stratum")
@@ -182,7 +181,7 @@ class Estimand:
         if stratum.any():
             n = frame.loc[stratum, subject].nunique()
             message = f"principal-stratum: {n} subjects with the event are left out. {EXPLAINED['principal-stratum']}."
-            warnings.warn(message, KapstatsWarning, stacklevel=4)
+            warn(message)
             out = out[~stratum].reset_index(drop=True)
         return out
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings as warnings_module
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, KapstatsWarning, choose
+from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, choose, warn
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, build
 from kapstats.formula.expressions import complete_rows, evaluate
@@ -312,8 +311,7 @@ def _drawn_back(found: kernel.GeeSolution, structure: str) -> list[str]:
         f"The moment estimate of the {structure} working correlation was not positive definite and was drawn back "
         "until it is. Coefficients and robust covariances stay valid; a simpler structure is safer."
     )
-    warnings_module.warn(text, KapstatsWarning, stacklevel=3)
-    return [text]
+    return [warn(text)]
 
 
 def _why_not(alpha: FloatArray) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import FormulaError, choose
+from kapstats.errors import FormulaError, choose, warn
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, level_text
 from kapstats.formula.grid import estimable
@@ -421,7 +421,7 @@ def glmm(
     glmm_solve.check_quadrature(problem, quadrature)
     lost = () if penalty else glmm_solve.separated(rows, problem, keep)
     solved = glmm_solve.optimum(formula, problem, quadrature, penalty, bool(lost))
-    texts = [*rows.warnings, *glmm_solve.say(glmm_solve.verdict(rows, problem, solved, lost))]
+    texts = [*rows.warnings, *map(warn, glmm_solve.verdict(rows, problem, solved, lost))]
     to_design = glmm_solve.to_design(rows.design, problem, keep)
     return GlmmFit(rows, problem, solved, to_design, found.labels, quadrature, penalty, lost, tuple(texts))
 

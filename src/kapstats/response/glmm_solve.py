@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings as warnings_module
-
 import numpy as np
 
 from kapstats._types import BoolArray, FloatArray
-from kapstats.errors import ConvergenceError, FormulaError, KapstatsWarning, choose
+from kapstats.errors import ConvergenceError, FormulaError, choose
 from kapstats.formula.design import Design
 from kapstats.kernels import glmm_fit as kernel
 from kapstats.kernels.laplace import Problem
@@ -109,12 +107,6 @@ def _pure_levels(rows: ModelRows, problem: Problem) -> str:
         if count.max() > 1 and not mixed.any() and 0 < events.sum() < trials.sum():
             return next(term.group for term in rows.random.terms if term.factor == t)
     return ""
-
-
-def say(texts: list[str]) -> list[str]:
-    for text in texts:
-        warnings_module.warn(text, KapstatsWarning, stacklevel=3)
-    return texts
 
 
 def to_design(design: Design, problem: Problem, keep: BoolArray) -> FloatArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import ConvergenceError, FormulaError, KapstatsWarning, choose, first_ids, nearest
+from kapstats.errors import ConvergenceError, FormulaError, choose, first_ids, nearest, warn
 from kapstats.estimates import Estimates, meta
 from kapstats.inference.intervals import with_inference
 from kapstats.inference.pooling import Pooled, bootstrap_error, jackknife_error, resampled, rubin
@@ -211,7 +210,7 @@ class Imputations:
             raise ConvergenceError(f"{how}: {of - lost} of {of} refits converged, so there is no standard error.")
         if lost:
             message = f"{lost} of {of} refits of the {how} did not converge and are left out of the standard error."
-            warnings.warn(message, KapstatsWarning, stacklevel=6)
+            warn(message)
 
     def _sentence(self) -> str:
         wide, plan = self.wide, self.plan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, IntArray
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, first_ids, nearest
+from kapstats.errors import DataError, FormulaError, first_ids, nearest, warn
 from kapstats.formula import design, expressions, split
 from kapstats.formula.design import Design
 from kapstats.kernels.covariance import SPATIAL
@@ -244,7 +243,7 @@ def _strategies(plan: ImputationPlan, subjects: pd.DataFrame, event: IntArray, m
         message = (
             f"{len(none_before)} subjects have no visit before the event ({ids}): CIR and LMCF become J2R for them."
         )
-        warnings.warn(message, KapstatsWarning, stacklevel=4)
+        warn(message)
     return tuple(found)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings as warnings_module
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose
+from kapstats.errors import DataError, FormulaError, choose, warn
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design
 from kapstats.formula.expressions import evaluate
@@ -440,13 +439,12 @@ def _default_df(df: str | None, reml: bool) -> tuple[str, list[str]]:
     if reml:
         return "kenward-roger", []
     text = "Kenward-Roger is defined for REML only; under ML the degrees of freedom are Satterthwaite's."
-    warnings_module.warn(text, KapstatsWarning, stacklevel=3)
-    return "satterthwaite", [text]
+    return "satterthwaite", [warn(text)]
 
 
 def _fit_rows(rows: ModelRows, y: FloatArray, reml: bool, df: str, information: str, notes: Sequence[str]) -> LmmFit:
     state = lmm_solve.solve(rows, y, reml)
     texts = lmm_solve.verdict(rows, state)
     for text in texts:
-        warnings_module.warn(text, KapstatsWarning, stacklevel=3)
+        warn(text)
     return LmmFit(rows, y, state, reml, df, information, (*notes, *rows.warnings, *texts))

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import optimize, special
 
 from kapstats._types import FloatArray
-from kapstats.errors import ConvergenceError, EstimabilityError, FormulaError, KapstatsWarning
+from kapstats.errors import ConvergenceError, EstimabilityError, FormulaError, warn
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.block_arrow import eliminate
@@ -228,7 +228,7 @@ def _bootstrap(model: LmmFit, level: float, n: int, seed: int) -> FloatArray:
             lost += 1
     if lost:
         text = f"bootstrap: {lost} of {n} refits found no certified optimum and are left out of the limits."
-        warnings.warn(text, KapstatsWarning, stacklevel=3)
+        warn(text)
     if len(values) < 2:
         raise ConvergenceError("bootstrap: fewer than two refits found a certified optimum; simplify the model.")
     return np.nanquantile(np.array(values), [(1 - level) / 2, (1 + level) / 2], axis=0).T

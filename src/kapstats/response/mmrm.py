@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings as warnings_module
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -12,11 +11,11 @@ from scipy import linalg
 
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import KapstatsWarning, choose
+from kapstats.errors import choose, warn
 from kapstats.formula.design import Design
 from kapstats.kernels.pattern_moments import moments
 from kapstats.response.mmrm_chain import chain, check_variation, fit_chain, fit_warnings
-from kapstats.response.mmrm_fit import Description, MmrmFit, alias_map, cluster_codes, design_warnings, say
+from kapstats.response.mmrm_fit import Description, MmrmFit, alias_map, cluster_codes, design_warnings
 from kapstats.response.mmrm_statistics import MmrmStatistics
 from kapstats.response.repeated import Repeated, Visits, orthonormal_basis, prepare
 from kapstats.response.small_sample import VCOV, State, resolve
@@ -126,8 +125,7 @@ def _default_df(df: str | None, vcov: str, reml: bool) -> tuple[str, list[str]]:
     if reml:
         return "kenward-roger", []
     text = "Kenward-Roger is defined for REML only; under ML the degrees of freedom are Satterthwaite's."
-    warnings_module.warn(text, KapstatsWarning, stacklevel=4)
-    return "satterthwaite", [text]
+    return "satterthwaite", [warn(text)]
 
 
 def _fit_rows(
@@ -148,8 +146,8 @@ def _fit_rows(
     said = [
         *notes,
         *design.warnings,
-        *say(design_warnings(design)),
-        *say(fit_warnings(attempts, fits, prepared.visits)),
+        *map(warn, design_warnings(design)),
+        *map(warn, fit_warnings(attempts, fits, prepared.visits)),
     ]
     description = Description(
         prepared.formula.text, prepared.covariance.group, prepared.n_records, len(prepared.y), state.n_subjects,

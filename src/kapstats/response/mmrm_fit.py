@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings as warnings_module
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +12,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose
+from kapstats.errors import DataError, FormulaError, choose, warn
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design
 from kapstats.inference import contrasts
@@ -418,10 +417,7 @@ def unweighted_gram(state: State) -> FloatArray:
 def _warn_missing_df(found: Linear, df: str) -> None:
     lost = int((np.isnan(found.df) & np.isfinite(found.estimate) & (found.std_error > 0)).sum())
     if lost:
-        warnings_module.warn(
-            f"{df}: no degrees of freedom above 2 for {lost} estimates; their inference is NaN.",
-            KapstatsWarning, stacklevel=3,
-        )  # fmt: skip
+        warn(f"{df}: no degrees of freedom above 2 for {lost} estimates; their inference is NaN.")
 
 
 def cluster_codes(data: Repeated, column: str) -> np.ndarray:
@@ -434,13 +430,6 @@ def cluster_codes(data: Repeated, column: str) -> np.ndarray:
     if (out[subject] != code).any() or (code < 0).any():
         raise DataError(f"cluster={column!r} changes or is missing within a subject; clusters hold whole subjects.")
     return out
-
-
-def say(texts: list[str]) -> list[str]:
-    """Warn each text and hand them back."""
-    for text in texts:
-        warnings_module.warn(text, KapstatsWarning, stacklevel=5)
-    return texts
 
 
 def design_warnings(design: Design) -> list[str]:
@@ -459,5 +448,3 @@ def alias_map(design: Design) -> FloatArray:
     found = np.linalg.lstsq(design.X[:, ~lost], design.X[:, lost], rcond=None)[0]
     whole = np.round(found)
     return np.asarray(np.where(np.abs(found - whole) < 1e-9, whole, found))
-
-

@@ -14,14 +14,14 @@ from scipy import linalg
 
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import DataError, FormulaError, choose
+from kapstats.errors import DataError, FormulaError, choose, warn
 from kapstats.formula.design import Design, _factor_column, _parse_terms, build, level_text
 from kapstats.formula.expressions import columns_in, complete_rows, evaluate
 from kapstats.formula.split import SPATIAL
 from kapstats.frames import Levels
 from kapstats.kernels.pattern_moments import Layout, PatternMoments, add, layout, moments, pair_index, transform, unpack
 from kapstats.response.mmrm_chain import chain, check_variation, fit_chain, fit_warnings
-from kapstats.response.mmrm_fit import Description, MmrmFit, design_warnings, say
+from kapstats.response.mmrm_fit import Description, MmrmFit, design_warnings
 from kapstats.response.repeated import Visits, check_formula
 from kapstats.response.small_sample import State, resolve
 from kapstats.response.used_levels import on_used_levels
@@ -254,7 +254,7 @@ class MmrmStatistics:
         )  # fmt: skip
         return MmrmFit(
             state, self._with_codes(design), self._stand_in(), visits, reml, chosen, "model", attempts,
-            tuple(say(texts)), description, None, None, self.means(),
+            tuple(map(warn, texts)), description, None, None, self.means(),
         )  # fmt: skip
 
     def _said(self) -> list[str]:

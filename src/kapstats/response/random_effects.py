@@ -13,7 +13,7 @@ from scipy import linalg
 
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, first_ids
+from kapstats.errors import DataError, FormulaError, KapstatsWarning, first_ids, warn
 from kapstats.formula.design import Design, Spec, build, level_text
 from kapstats.formula.expressions import complete_rows, evaluate
 from kapstats.formula.split import Formula, Random, parse
@@ -284,8 +284,7 @@ def aliased_warning(design: Design) -> tuple[str, ...]:
         return ()
     names = [name for name, lost in zip(design.names, design.aliased, strict=True) if lost]
     text = f"{len(names)} columns of the design are linear combinations of others and have no estimate: "
-    warnings.warn(text + first_ids(names), KapstatsWarning, stacklevel=4)
-    return (text + first_ids(names),)
+    return (warn(text + first_ids(names)),)
 
 
 def counts(rows: ModelRows) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from kapstats import frames
 from kapstats._types import FloatArray, IntArray
 from kapstats.data.conventions import capitals
 from kapstats.data.trial import is_yes
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose
+from kapstats.errors import DataError, FormulaError, choose, warn
 from kapstats.safety import records as collecting
 from kapstats.safety.records import Records
 
@@ -74,7 +73,7 @@ def follow_up(
     if later.any():
         texts.append(f"{int(later.sum())} subjects have an event after {name}: followed up to that event.")
     for text in texts:
-        warnings.warn(text, KapstatsWarning, stacklevel=4)
+        warn(text)
     cause = _cause(chosen.subjects, (competing,) if isinstance(competing, str) else tuple(competing))
     notes = (f"onset from {how}", f"follow-up to {name}", f"competing: {_words(competing)}")
     return FollowUp(at, np.maximum(stop, latest), cause, notes, tuple(texts))

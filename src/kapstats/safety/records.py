@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ from kapstats import frames
 from kapstats._types import BoolArray, IntArray
 from kapstats.data import conventions
 from kapstats.data.trial import SUBJECT, Trial, is_yes
-from kapstats.errors import DataError, KapstatsWarning, first_ids
+from kapstats.errors import DataError, first_ids, warn
 
 UNCODED = "Uncoded"
 ACTUAL = {"TRTA": "TRT01A", "TRTP": "TRT01P"}
@@ -109,7 +108,7 @@ def collect(
         notes.append(f"{column} in {values}: {int(keep.sum())} records")
     warned += _switched(adae, subjects, levels, by, position, keep)
     for text in warned:
-        warnings.warn(text, KapstatsWarning, stacklevel=4)
+        warn(text)
     events = adae if keep.all() else adae.loc[keep].reset_index(drop=True)
     return Records(
         events, position[keep].astype(np.int64), subjects, levels.codes, levels.values, by,

@@ -6,7 +6,6 @@ compares all of these at once.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from scipy.special import ndtri
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, IntArray
-from kapstats.errors import DataError, EstimabilityError, KapstatsWarning
+from kapstats.errors import DataError, EstimabilityError, warn
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels import stratified_tables
@@ -76,8 +75,7 @@ def crude_and_stratified(ae: Incidence, strata: str = "STUDYID", *, level: float
     said = []
     if frame["misleading"].any():
         text = WARNING.format(strata=strata, n=int(frame["misleading"].sum()), total=len(frame))
-        warnings.warn(text, KapstatsWarning, stacklevel=2)
-        said.append(text)
+        said.append(warn(text))
     title = f"Risk differences, crude and stratified by {strata}"
     return Estimates(frame, _meta(ae, title, "mantel-haenszel", level, f"stratified by {strata}", said))
 
@@ -199,7 +197,7 @@ def propensity_weighted(
     overlap = _overlap(ae, weight, own, trim)
     said = _unbalanced(balance, fit.converged)
     for text in said:
-        warnings.warn(text, KapstatsWarning, stacklevel=2)
+        warn(text)
     note = f"weights from {', '.join(covariates)}; {int((own < trim).sum())} propensities raised to {trim:g}"
     title = "Propensity-weighted risk differences"
     return Weighted(

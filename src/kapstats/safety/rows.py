@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import BoolArray, FloatArray
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose, first_ids
+from kapstats.errors import DataError, FormulaError, choose, first_ids, warn
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level
 
@@ -92,7 +91,7 @@ def warn_missing(known: BoolArray, empty: BoolArray | None = None) -> list[str]:
     if empty is not None and np.any(empty & known):
         texts.append(f"{int((empty & known).sum())} of {known.size} rows have an empty group (n = 0): NaN.")
     for text in texts:
-        warnings.warn(text, KapstatsWarning, stacklevel=4)
+        warn(text)
     return texts
 
 

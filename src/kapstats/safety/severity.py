@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats import estimates, frames
-from kapstats.errors import DataError, EstimabilityError, KapstatsWarning
+from kapstats.errors import DataError, EstimabilityError, warn
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import wald
 from kapstats.kernels.cumulative_logit import cumulative_logit
@@ -135,7 +134,7 @@ def severity_model(
     fit = cumulative_logit(y.astype(np.int64), columns_of.design(ae, covariates))
     said = [] if fit.converged else [RUNAWAY if fit.separated else "The proportional-odds fit did not converge."]
     for text in said:
-        warnings.warn(text, KapstatsWarning, stacklevel=3)
+        warn(text)
     q, first = len(ae.arms) - 1, there.size - 1
     estimate = fit.coefficients[:q] if fit.converged else np.full(q, np.nan)
     covariance = fit.covariance[first : first + q, first : first + q]

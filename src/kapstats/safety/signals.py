@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, IntArray
-from kapstats.errors import FormulaError, KapstatsWarning, choose
+from kapstats.errors import FormulaError, choose, warn
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels import berry_berry, false_discovery
@@ -107,7 +106,7 @@ def safety_signals(
             frame = _adjusted(frame, table, group, method, test, rate)
         parts.append(frame)
     for text in said:
-        warnings.warn(text, KapstatsWarning, stacklevel=2)
+        warn(text)
     return Estimates(pd.concat(parts, ignore_index=True), _meta(ae, method, test, rate, seed, level, said))
 
 
@@ -277,7 +276,7 @@ def rare_event_model(
         columns, said, more = (_firth_rows if method == "firth" else _logistic_rows)(ae, y, covariates, level)
     frame = pd.DataFrame({"contrast": columns_of.contrasts(ae), **columns})
     for text in said:
-        warnings.warn(text, KapstatsWarning, stacklevel=2)
+        warn(text)
     described = _meta(ae, "none", "penalised likelihood ratio", 0.05, 0, level, said)
     described |= {"method": f"{method} model", "title": f"Odds ratios of {term}", "scale": "log", **more}
     how = MODELS[method] + (f" by {strata}" if method == "beta-binomial" else "")

@@ -8,7 +8,6 @@ FREQ: inverse-variance pool of the midpoints of the strata's intervals).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import FloatArray
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose
+from kapstats.errors import DataError, FormulaError, choose, warn
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import wald
 from kapstats.kernels import exact
@@ -231,8 +230,7 @@ def _uninformative(used: Any) -> list[str]:
     if not lost:
         return []
     text = f"{lost} strata have an empty group and carry no information."
-    warnings.warn(text, KapstatsWarning, stacklevel=5)
-    return [text]
+    return [warn(text)]
 
 
 def _keyed(result: Estimates, keys: list[Any]) -> Estimates:

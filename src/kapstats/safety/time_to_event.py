@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from scipy.special import ndtri
 
 from kapstats import estimates
 from kapstats._types import FloatArray, IntArray
-from kapstats.errors import KapstatsWarning, choose
+from kapstats.errors import choose, warn
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.aalen_johansen import aalen_johansen
@@ -77,7 +76,7 @@ def time_to_first(
     time, status = first_per_subject(ae, follow, term)
     said = list(follow.warnings)
     if estimator == "one-minus-km" and (status == 2).any():
-        warnings.warn(ONE_MINUS_KM, KapstatsWarning, stacklevel=3)
+        warn(ONE_MINUS_KM)
         said.append(ONE_MINUS_KM)
     parts = []
     for i, arm in enumerate(ae.arms):

@@ -31,6 +31,7 @@ from kapstats.simulation.truth.safety import levels
 
 def term_rows(quantity: str, by_arm: bool) -> Callable[[Scenario], list[Row]]:
     """A quantity for any event, every organ class and every term: per arm, or per contrast."""
+
     def labels(scenario: Scenario) -> list[Row]:
         return [row for row, _ in levels(scenario)]
 
