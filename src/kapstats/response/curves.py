@@ -97,6 +97,8 @@ def _search(model: Model, x: FloatArray, whitened: FloatArray, root: FloatArray,
         return np.empty((len(whitened), 0))
     low, high = bounds.T
     reach = (high - low) / 2
+    if not reach.any():
+        return np.broadcast_to(np.exp(low) * scale, (len(whitened), len(low)))
     share = [np.linspace(0.0, 1.0, GRID if r > 0 else 1) for r in reach]
     steps = np.array(list(itertools.product(*share)))
     at = np.broadcast_to((low + high) / 2, (len(whitened), len(low)))

@@ -73,11 +73,7 @@ def effect_by_guess(
     )
     rest = "".join(f" + `{c}`" for c in covariates)
     parts = [_differences(used, f"`{outcome}` ~ `{arm}`{rest}", arm, level).assign(quantity="unadjusted", n=len(used))]
-    for value in guesses:
-        rows = used[used[guess] == value]
-        names = [f"{a} - {order[0]}" for a in order[1:]]
-        found = _within(used, rows, f"`{outcome}` ~ `{arm}`*`{guess}`{rest}", arm, guess, value, names, level)
-        parts.append(found.assign(quantity="within guess", guess=value, n=len(rows)))
+    parts += _within(used, f"`{outcome}` ~ `{arm}`*`{guess}`{rest}", arm, guess, level)
     model = f"`{outcome}` ~ `{arm}` + `{guess}`{rest}" if len(guesses) > 1 else f"`{outcome}` ~ `{arm}`{rest}"
     parts.append(_differences(used, model, arm, level).assign(quantity="adjusted for guess", n=len(used)))
     table = pd.concat(parts, ignore_index=True)
@@ -100,21 +96,28 @@ def _differences(used: pd.DataFrame, formula: str, arm: str, level: float) -> pd
     return ancova(formula, used).lsmeans(arm).contrast("trt.vs.ctrl", level=level).frame
 
 
-def _within(
-    used: pd.DataFrame, rows: pd.DataFrame, formula: str, arm: str, guess: str, value: Any, names: list[str],
-    level: float,
-) -> pd.DataFrame:  # fmt: skip
-    """Differences among those who guessed `value`; NaN where an arm has nobody, residual variance over all guesses."""
-    crossed = pd.crosstab(used[arm], used[guess])
-    empty = (crossed == 0).to_numpy().any()
-    if not empty:
-        found = ancova(formula, used).lsmeans(arm, by=guess).contrast("trt.vs.ctrl", level=level).frame
-        return found[found[guess].astype("object") == value].drop(columns=guess)
-    present = [a for a in rows[arm].cat.categories if (rows[arm] == a).any()]
-    if len(present) == len(rows[arm].cat.categories) and len(rows) > len(present) + 1:
+def _within(used: pd.DataFrame, formula: str, arm: str, guess: str, level: float) -> list[pd.DataFrame]:
+    """Differences within each guess: by one model when every arm made every guess, else guess by guess."""
+    by_guess = [(value, used[used[guess] == value]) for value in used[guess].cat.categories]
+    arms = used[arm].cat.categories
+    if all(rows[arm].nunique() == len(arms) for _, rows in by_guess):
+        table = ancova(formula, used).lsmeans(arm, by=guess).contrast("trt.vs.ctrl", level=level).frame
+        found = [table[(table[guess] == value).to_numpy()] for value, _ in by_guess]
+    else:
         own = formula.replace(f"*`{guess}`", "")
-        return _differences(rows.assign(**{guess: 0}), own, arm, level)
-    return pd.DataFrame({"contrast": names, "estimate": np.nan})
+        found = [_alone(rows, own, arm, level) for _, rows in by_guess]
+    return [
+        part.assign(quantity="within guess", guess=value, n=len(rows))
+        for part, (value, rows) in zip(found, by_guess, strict=True)
+    ]
+
+
+def _alone(rows: pd.DataFrame, formula: str, arm: str, level: float) -> pd.DataFrame:
+    """Differences from the rows of one guess alone; NaN where an arm has nobody or no row is left for the variance."""
+    arms = rows[arm].cat.categories
+    if rows[arm].nunique() == len(arms) and len(rows) > len(arms) + 1:
+        return _differences(rows, formula, arm, level)
+    return pd.DataFrame({"contrast": [f"{a} - {arms[0]}" for a in arms[1:]], "estimate": np.nan})
 
 
 def expectancy_bound(
