@@ -90,6 +90,7 @@ BREACHES = [
     ("magnitude", "adqs", lambda f: put(f, 1, "AVAL", 1e300), 1),
     ("flag-values", "adsl", lambda f: put(f, 1, "SAFFL", "yes"), 1),
     ("arm-number", "adsl", lambda f: put(f, 1, "TRT01PN", 2.0), 2),
+    ("arm-number", "adsl", lambda f: f.rename(columns={"TRT01P": "TRT10P"}), 4),
     ("several-arms", "adqs", lambda f: put(f, 1, "TRT01P", "Placebo"), 3),
     ("other-arm", "adqs", lambda f: put(f, 1, "TRT01P", "Placebo"), 1),
     ("differs-from-adsl", "adqs", lambda f: f.assign(AGE=30.0), 9),

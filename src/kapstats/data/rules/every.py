@@ -9,7 +9,7 @@ import pandas as pd
 
 from kapstats.data import conventions
 from kapstats.data.rules.rule import Hit, Rule, from_adsl, mask, no_rows, not_one_to_one
-from kapstats.errors import first_ids
+from kapstats.errors import first_ids, nearest
 
 ARMS = {"TRT01P": "TRT01P", "TRTP": "TRT01P", "TRT01A": "TRT01A", "TRTA": "TRT01A"}
 LABELS = ("TRT01P", "TRT01A", "TRTP", "TRTA", "AVISIT", "PARAM", "PARAMCD", "AEDECOD", "AEBODSYS", "ROUTE", "SEX")
@@ -68,9 +68,13 @@ def flag_values(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]
 
 
 def arm_number(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
-    """Arm names and numbers (TRT01P, TRT01PN) are one to one."""
-    for name in (c for c in ARMS if c in frame.columns and f"{c}N" in frame.columns):
-        yield Hit(name, not_one_to_one(frame, name, f"{name}N"), f"{name} and {name}N are not one to one")
+    """Arm names stand beside their numbers (TRT01P, TRT01PN), one to one."""
+    for name in (c for c in ARMS if f"{c}N" in frame.columns):
+        if name in frame.columns:
+            yield Hit(name, not_one_to_one(frame, name, f"{name}N"), f"{name} and {name}N are not one to one")
+        else:
+            others = [str(c) for c in frame.columns if c not in ARMS and str(c).removesuffix("N") not in ARMS]
+            yield Hit(name, mask(frame[f"{name}N"].notna()), f"{name}N is there, {name} is not.{nearest(name, others)}")
 
 
 def several_arms(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
@@ -157,7 +161,7 @@ RULES = (
     Rule("non-finite", "error", "every", "numbers are finite (limits of intervals and windows excepted)", non_finite),
     Rule("magnitude", "error", "every", "numbers are below 1e12 in size", magnitude),
     Rule("flag-values", "error", "every", "flags (names ending in FL) are Y, N or missing", flag_values),
-    Rule("arm-number", "error", "every", "arm names and numbers (TRT01P, TRT01PN) are one to one", arm_number),
+    Rule("arm-number", "error", "every", "arm names stand beside their numbers (TRT01PN), one to one", arm_number),
     Rule("several-arms", "error", "every", "a subject is in one arm", several_arms, ("USUBJID",)),
     Rule("other-arm", "error", "every", "the arm is the one in ADSL", other_arm, ("USUBJID",)),
     Rule("differs-from-adsl", "warning", "every", "age, sex, site, flags agree with ADSL", differs_from_adsl),
