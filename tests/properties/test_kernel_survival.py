@@ -1,6 +1,5 @@
 """Kernels of survival where a fault would not show in a whole analysis: first events, weights, flat directions."""
 
-import itertools
 
 import numpy as np
 import pytest
@@ -17,11 +16,10 @@ from kapstats.kernels import (
     hazard_smoothing,
     jets,
 )
-from kapstats.kernels.mean_count import mean_count
-from kapstats.kernels.mean_cumulative import mean_cumulative
 from kapstats.kernels.multistate import occupation
 from kapstats.kernels.npmle import permutation_test
 from kapstats.kernels.risk_sets import risk_sets
+from kapstats.safety.recurrent import mean_count
 
 
 def test_aalen_error_begins_with_the_first_event_of_its_cause():
@@ -77,31 +75,32 @@ def test_a_smoothed_linear_hazard_keeps_its_value_up_to_the_edges():
     np.testing.assert_allclose(inside, [0.0, 0.75 * 0.75 / 1.5, 0.5, 0.0], atol=1e-15)
 
 
-def test_mean_count_equals_the_mean_function_of_the_same_follow_up_in_rows():
-    """Two algorithms: subject by subject on events, and cumulative sums on rows that end at events or at the end."""
-    rng = np.random.default_rng(11)
-    end = np.ceil(rng.uniform(2, 12, 25))
-    count = rng.poisson(0.4 * end)
-    count[:3] = 0
-    events = [
-        np.sort(rng.choice(np.arange(1, e + 1), min(c, int(e)), replace=False)) for e, c in zip(end, count, strict=True)
-    ]
-    subject = np.repeat(np.arange(25), [len(e) for e in events])
+def mean_by_definition(event_time, subject, end):
+    """The mean count and its robust error, subject by subject: squared integrals of (dN_i - Y_i dM) / Y."""
+    time = np.unique(event_time)
+    risk = np.array([(end >= t).sum() for t in time], dtype=float)
+    count = np.array([[((event_time == t) & (subject == i)).sum() for t in time] for i in range(end.size)])
+    step = count.sum(axis=0) / risk
+    influence = np.cumsum((count - (end[:, None] >= time) * step) / risk, axis=1)
+    return time, risk, count.sum(axis=0), np.cumsum(step), np.sqrt((influence**2).sum(axis=0))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_mean_counts_are_their_definition(seed):
+    """Also with several events of a subject on a day, on the first day and on the last."""
+    rng = np.random.default_rng(seed)
+    end = np.ceil(rng.uniform(0, 12, 25))
+    subject = np.repeat(np.arange(25), rng.poisson(0.4 * end))
+    event_time = np.floor(rng.uniform(0, end[subject] + 1)).clip(max=end[subject])
     shuffled = rng.permutation(subject.size)
-    one = mean_count(np.concatenate(events)[shuffled], subject[shuffled], end)
-    rows = [
-        (i, start, stop, stop in own)
-        for i, own in enumerate(events)
-        for cut in [np.unique(np.r_[0.0, own, end[i]])]
-        for start, stop in itertools.pairwise(cut)
-    ]
-    who, start, stop, event = (np.array(column) for column in zip(*rows, strict=True))
-    other = mean_cumulative(start, stop, event, who)
-    at = np.searchsorted(other.time, one.time)
-    np.testing.assert_array_equal(one.n_risk, other.n_risk[at])
-    np.testing.assert_array_equal(one.n_event, other.n_event[at])
-    np.testing.assert_allclose(one.mean, other.mean[at], rtol=1e-12)
-    np.testing.assert_allclose(one.std_error, other.std_error[at], rtol=1e-10)
+    found = mean_count(event_time[shuffled], subject[shuffled], end)
+    for one, other in zip(
+        (found.time, found.n_risk, found.n_event, found.mean, found.std_error),
+        mean_by_definition(event_time, subject, end),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
 
 
 @pytest.mark.parametrize("events", [group_sequential.schoenfeld_events, group_sequential.freedman_events])

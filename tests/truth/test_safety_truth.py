@@ -130,7 +130,7 @@ def test_aalen_johansen_limits_cover():
 
 def test_mean_count_and_its_error_with_frailty():
     """Gamma frailty: the robust error follows the spread over replicates, the Poisson error does not."""
-    from kapstats.kernels.mean_count import mean_count
+    from kapstats.safety.recurrent import mean_count
 
     generator, found = np.random.default_rng(6), []
     for _ in range(250):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels.count_regression import CountFit, count_regression
-from kapstats.kernels.mean_count import mean_count
+from kapstats.kernels.mean_cumulative import MeanCumulative, mean_cumulative
 from kapstats.safety import covariates as columns_of
 from kapstats.safety.follow_up import follow_up, rows_of
 from kapstats.safety.time_to_event import described
@@ -80,10 +81,24 @@ def recurrent(
     )
 
 
+def mean_count(event_time: FloatArray, subject: IntArray, end: FloatArray) -> MeanCumulative:
+    """Mean cumulative count of the events (k,) of subjects followed to `end` (n,), who are at risk up to and including
+    it; at the event times."""
+    who = np.concatenate([subject, np.arange(end.size)])
+    stop = np.concatenate([event_time, end])
+    event = np.arange(stop.size) < event_time.size
+    order = np.lexsort((stop, who))
+    who, stop, event = who[order], stop[order], event[order]
+    first = np.diff(who, prepend=-1) != 0
+    fit = mean_cumulative(np.where(first, -np.inf, np.roll(stop, 1)), stop, event, who)
+    seen = fit.n_event > 0
+    return MeanCumulative(*(getattr(fit, f.name)[seen] for f in fields(fit)))
+
+
 def mean_count_curve(
     event_time: FloatArray, subject: IntArray, end: FloatArray, times: Sequence[float] | None, level: float
 ) -> pd.DataFrame:
-    """Mean cumulative count of one group at its event times or at `times`; limits on the log scale."""
+    """`mean_count` of one group at its event times or at `times`; limits on the log scale."""
     fit = mean_count(event_time, subject, end)
     wanted = fit.time if times is None else np.asarray(times, dtype=float)
     at = np.searchsorted(fit.time, wanted, side="right")
