@@ -103,7 +103,17 @@ both[["contrast", "estimate", "conf_low", "conf_high"]].round(2)
 
 # %% [markdown]
 # No analysis of the second trial can tell drug from belief: the difference is 0.9 - 0.2 = 0.7 of 3 points, and it is in
-# every interval.
+# every interval. What can be said is what would be left for every size of belief. Asked, 900 of 1,000 on ketamine and
+# 200 of 1,000 on placebo say ketamine:
+
+# %%
+believed = {"KAP IV": (900, 100, 0), "Placebo": (200, 800, 0)}  # said ketamine, said placebo, unsure
+left = ks.expectancy_bound(both.iloc[[1]], believed, [0.0, -1.5, -3.0, -6.0])
+left
+
+# %% [markdown]
+# With the true 3 points the interval holds the drug's 4 points again. Belief would have to take off 7 points by itself to
+# explain everything: whether that is credible is for the reader to judge, with a number in hand.
 #
 # ## The answers
 
@@ -116,5 +126,6 @@ print(
        {full.estimate:.1f} points ({full.conf_low:.1f} to {full.conf_high:.1f}) at 1.0 mg/kg
 whom   {last["USUBJID"].nunique()} people, no difference between subgroups shown (least p of interaction {least:.2f})
 blind  Bang's index {bang["Ketamine"]:.2f} under ketamine, {bang["Placebo"]:.2f} under placebo: the blind was broken;
-       belief moved the estimate from {both.estimate.iloc[0]:.1f} to {both.estimate.iloc[1]:.1f} points"""
+       belief moved the estimate from {both.estimate.iloc[0]:.1f} to {both.estimate.iloc[1]:.1f} points,
+       and would have to take off {-left.meta["explains_all"]:.0f} points by itself to explain it all"""
 )

@@ -109,6 +109,17 @@ table[["x1", "n1", "x2", "n2", "estimate", "conf_low", "conf_high"]].round(2)
 ks.zero_events(40)
 
 # %% [markdown]
+# Counted as events instead of people, the denominator is what they were exposed to. Nausea per session:
+
+# %%
+events = trial.adae[trial.adae.AEDECOD.eq("Nausea") & trial.adae.TRTEMFL.eq("Y")]
+events = events.merge(trial.adsl[["USUBJID", "ROUTE"]], on="USUBJID", suffixes=("_AE", "")).groupby("ROUTE").size()
+sessions = trial.adsl.groupby("ROUTE").NSESS.sum()
+per = (events["INTRAVENOUS"], sessions["INTRAVENOUS"], events["PLACEBO"], sessions["PLACEBO"])
+rates = pd.concat({"ratio": ks.rate_ratio(*per).to_frame(), "difference": ks.rate_difference(*per).to_frame()})
+rates.droplevel(1)[["x1", "t1", "x2", "t2", "estimate", "conf_low", "conf_high"]].round(3)
+
+# %% [markdown]
 # ## How bad was it?
 #
 # Every subject once per term, at the worst severity; the darker, the worse.
@@ -270,6 +281,17 @@ with warnings.catch_warnings(record=True) as caught:
     both = routes.crude_and_stratified(pooled, "ANXIOUS").filter(level="PT").to_frame()
 print(caught[0].message)
 both.set_index("contrast")[["crude", "estimate", "conf_low", "conf_high", "misleading"]].round(3)
+
+# %% [markdown]
+# The same from counts per stratum: is there any difference within the strata (Cochran-Mantel-Haenszel), and is it the
+# same in all of them (homogeneity)?
+
+# %%
+tables = registry.assign(n=1, x=nausea.astype(int)).pivot_table(["x", "n"], "ANXIOUS", "ROUTE", "sum", observed=True)
+cells = (tables["x", "NASAL"], tables["n", "NASAL"], tables["x", "ORAL"], tables["n", "ORAL"], tables.index)
+asked = {"any difference": ks.cmh_test(*cells), "the same in all": ks.homogeneity(*cells)}
+tests = pd.concat({question: found.to_frame() for question, found in asked.items()}).droplevel(1).fillna({"method": "Mantel-Haenszel"})
+tests[["method", "statistic", "df", "p_value"]].round(3)
 
 # %%
 weighted = routes.propensity_weighted(pooled, ["ANXIOUS"], terms=["Nausea"])
