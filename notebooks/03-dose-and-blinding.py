@@ -112,8 +112,8 @@ left = ks.expectancy_bound(both.iloc[[1]], believed, [0.0, -1.5, -3.0, -6.0])
 left
 
 # %% [markdown]
-# With the true 3 points the interval holds the drug's 4 points again. Belief would have to take off 7 points by itself to
-# explain everything: whether that is credible is for the reader to judge, with a number in hand.
+# With the true 3 points the interval holds the drug's 4 points again. Belief would have to take off 7 points by itself
+# to explain everything: whether that is credible is for the reader to judge, with a number in hand.
 #
 # ## The answers
 

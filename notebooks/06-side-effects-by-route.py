@@ -290,7 +290,8 @@ both.set_index("contrast")[["crude", "estimate", "conf_low", "conf_high", "misle
 tables = registry.assign(n=1, x=nausea.astype(int)).pivot_table(["x", "n"], "ANXIOUS", "ROUTE", "sum", observed=True)
 cells = (tables["x", "NASAL"], tables["n", "NASAL"], tables["x", "ORAL"], tables["n", "ORAL"], tables.index)
 asked = {"any difference": ks.cmh_test(*cells), "the same in all": ks.homogeneity(*cells)}
-tests = pd.concat({question: found.to_frame() for question, found in asked.items()}).droplevel(1).fillna({"method": "Mantel-Haenszel"})
+tests = pd.concat({question: found.to_frame() for question, found in asked.items()}).droplevel(1)
+tests = tests.fillna({"method": "Mantel-Haenszel"})
 tests[["method", "statistic", "df", "p_value"]].round(3)
 
 # %%
