@@ -205,6 +205,7 @@ def lsmeans(
 
 
 def names_of(columns: str | Sequence[str] | None) -> list[str]:
+    """One name, several or none as a list."""
     return [] if columns is None else [columns] if isinstance(columns, str) else list(columns)
 
 

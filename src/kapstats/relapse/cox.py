@@ -10,7 +10,7 @@ import numpy as np
 
 from kapstats import estimates
 from kapstats._types import BoolArray, FloatArray, FrameLike
-from kapstats.errors import ConvergenceError, FormulaError, choose
+from kapstats.errors import ConvergenceError, FormulaError, choose, warn
 from kapstats.formula.design import Design, build
 from kapstats.formula.expressions import evaluate
 from kapstats.inference.intervals import check_level
@@ -192,7 +192,7 @@ def _fit(surv: SurvData, design: Design, plan: _Plan, robust: bool, meta: dict[s
     ]
     if frailty is not None and frailty.theta["estimate"].iloc[0] == 0:
         found.append("The variance of the frailty is estimated as 0: the groups differ no more than by chance.")
-    notes += diagnosis.tell(found)
+    notes += tuple(map(warn, found))
     if not best.converged and not infinite.any():
         raise ConvergenceError(
             f"{surv.formula.text!r}: Newton stopped after {best.iterations} steps with decrement {best.decrement:.1e}. "

@@ -7,20 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from kapstats._types import BoolArray, FloatArray
-from kapstats.errors import EstimabilityError, first_ids, warn
+from kapstats.errors import EstimabilityError, first_ids
 from kapstats.relapse.surv_data import SurvData
 
 REMEDY = (
     "Use penalty='firth' for a finite estimate, conf='profile' for a likelihood interval, or an exact log-rank test."
 )
-
-
-def tell(found: Iterable[str]) -> tuple[str, ...]:
-    """Warn once per text and return the texts."""
-    texts = tuple(found)
-    for text in texts:
-        warn(text)
-    return texts
 
 
 def require_events(surv: SurvData) -> None:

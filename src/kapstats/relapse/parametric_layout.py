@@ -174,6 +174,7 @@ def layout_of(
     scale: str,
     cuts: Sequence[float] | None,
 ) -> Layout:
+    """How the parameters of the named model are laid out, with its columns, knots or cuts."""
     kept = [n for n, a in zip(cov.names, cov.aliased, strict=True) if not a]
     if name == "royston-parmar":
         base = _spline_layout(kept, observed, knots, scale)

@@ -60,6 +60,7 @@ def separated(rows: ModelRows, problem: Problem, keep: BoolArray) -> tuple[str, 
 
 
 def optimum(formula: str, problem: Problem, points: int, penalty: str | None, separated: bool) -> kernel.GlmmFit:
+    """The certified maximum of the likelihood; a ConvergenceError when there is none, unless by separation."""
     solved = kernel.fit(problem, points=int(points), firth=penalty == "firth")
     if not (solved.converged or separated):
         raise ConvergenceError(
@@ -70,6 +71,7 @@ def optimum(formula: str, problem: Problem, points: int, penalty: str | None, se
 
 
 def verdict(rows: ModelRows, problem: Problem, solved: kernel.GlmmFit, lost: tuple[str, ...]) -> list[str]:
+    """What the reader has to know of the optimum."""
     texts = []
     pure = _pure_levels(rows, problem)
     if pure:

@@ -85,6 +85,7 @@ class Wide:
 
 
 def widen(data: pd.DataFrame, plan: ImputationPlan) -> Wide:
+    """One row per subject and one column per visit of the outcome, with what the imputation model needs."""
     formula = split.parse(plan.formula)
     term = formula.covariance
     if term is None or term.structure in SPATIAL or not isinstance(formula.response, str):
@@ -258,4 +259,5 @@ def classes(wide: Wide) -> list[tuple[IntArray, BoolArray, int, str, int]]:
 
 
 def as_long(wide: Wide, y: FloatArray, imputed: BoolArray) -> pd.DataFrame:
+    """The completed outcomes (n, m) in the rows of the data, and which of them were imputed."""
     return wide.long.assign(**{wide.outcome: y.reshape(-1), "IMPUTED": imputed.reshape(-1)})

@@ -18,6 +18,7 @@ CAPTION = ("any", "any ae", "any adverse event", "any teae", "total", "at least 
 
 
 def counts(i: int, row: Line) -> Iterator[Finding]:
+    """A percentage that its count and denominator cannot give, and counts beyond it."""
     events, n, percent = numbers(row, "events", "n", "percent")
     if events is None or n is None:
         return

@@ -11,6 +11,7 @@ from kapstats.evidence.printed import Printed
 
 
 def moments(i: int, row: Line) -> Iterator[Finding]:
+    """A mean or standard deviation that no sample of that size and range can have."""
     mean, sd, n = numbers(row, "mean", "sd", "n")
     items = _items(row.get("integer"))
     beyond = _beyond(i, row)
