@@ -93,9 +93,10 @@ arms = [
     {"label": "KAP IV", "code": 1, "route": "INTRAVENOUS", "effect": -4.0, "believes": 0.9},
 ]
 plain = {"relapse": None, "adverse_events": None, "course": None, "dosing": None, "arms": arms}
-found = {}
+found, trials = {}, {}
 for name, belief in (("belief does nothing", 0.0), ("belief takes off 3 points", -3.0)):
     drawn = ks.simulate(whole.change(name="belief", response={"expectancy": belief}, **plain), n=2000, seed=1)
+    trials[name] = drawn.adqs.query("AVISIT == 'Day 28'").merge(drawn.adsl[["USUBJID", "GUESS"]], on="USUBJID")
     model = ks.mmrm("CHG ~ BASE*AVISIT + TRT01P*AVISIT + us(AVISIT | USUBJID)", drawn.adqs.query("AVISITN > 0"))
     found[name] = model.lsmeans("TRT01P", by="AVISIT").contrast("trt.vs.ctrl").filter(AVISIT="Day 28").to_frame()
 both = pd.concat(found).droplevel(1)
@@ -114,6 +115,28 @@ left
 # %% [markdown]
 # With the true 3 points the interval holds the drug's 4 points again. Belief would have to take off 7 points by itself
 # to explain everything: whether that is credible is for the reader to judge, with a number in hand.
+#
+# Is the guess itself not the way out: compare only people who guessed alike? It depends on where guesses come from.
+# First the second trial, in which the guess was made from what was felt in the session and then moved the scores. Then
+# the first one, in which belief does nothing, with a guess made at the end by those who look back: who got better than
+# most says ketamine.
+
+# %%
+asked = {
+    "felt it, then scored": trials["belief takes off 3 points"],
+    "scored, then guessed": trials["belief does nothing"].assign(
+        GUESS=lambda d: (d["CHG"] < d["CHG"].median()).map({True: "DRUG", False: "PLACEBO"})
+    ),
+}
+within = {k: ks.effect_by_guess(d, "CHG", arm="TRT01P", guess="GUESS", covariates=["BASE"]) for k, d in asked.items()}
+pd.concat({k: e.to_frame() for k, e in within.items()}).droplevel(1)[
+    ["quantity", "guess", "n", "estimate", "conf_low", "conf_high"]
+].round(2)
+
+# %% [markdown]
+# The drug takes off 4 points in both. Adjusting for the guess finds them where the guess came first, and explains most
+# of a real effect away where the guess followed the outcome. A table of guesses cannot tell the two apart: ask early,
+# before anybody can have got better.
 #
 # ## The answers
 

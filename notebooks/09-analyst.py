@@ -113,4 +113,9 @@ difference
 # programmer's slip is found:
 
 # %%
-print(difference.meta["sentence"])
+wrong = difference.to_frame().iloc[0]
+print(
+    f"""ard.csv    {len(ard):,} numbers, each with its analysis, arm and visit
+programmer {difference.meta["sentence"]}
+           {wrong["row"]}: {wrong["column"]} {float(wrong["first"]):.4f} here, {float(wrong["second"]):.4f} there"""
+)

@@ -56,7 +56,9 @@ def compare(first: str | Path, second: str | Path, *, tolerance: float = 1e-8) -
         found, count = _differences(name, ours[name], theirs[name], tolerance, partial=expected)
         rows, compared = rows + found, compared + count
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    said = f"{compared} numbers in {len(names)} tables compared, {len(frame)} differences (tolerance {tolerance:g})."
+    within = "table" if len(names) == 1 else "tables"
+    found_said = "1 difference" if len(frame) == 1 else f"{len(frame)} differences"
+    said = f"{compared} numbers in {len(names)} {within} compared, {found_said} (tolerance {tolerance:g})."
     description = estimates.meta(method="comparison", level=None, title="Differences", sentence=said, compared=compared)
     return Estimates(frame, description)
 
