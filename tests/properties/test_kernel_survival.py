@@ -1,6 +1,5 @@
 """Kernels of survival where a fault would not show in a whole analysis: first events, weights, flat directions."""
 
-
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -15,6 +14,7 @@ from kapstats.kernels import (
     group_sequential,
     hazard_smoothing,
     jets,
+    product_limit,
 )
 from kapstats.kernels.multistate import occupation
 from kapstats.kernels.npmle import permutation_test
@@ -100,7 +100,6 @@ def test_mean_counts_are_their_definition(seed):
         strict=True,
     ):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
-
 
 
 @pytest.mark.parametrize("events", [group_sequential.schoenfeld_events, group_sequential.freedman_events])
@@ -205,3 +204,43 @@ def test_permutation_test_of_ranks_is_kruskal_wallis_whatever_their_scale(groups
         assert found.statistic == pytest.approx(expected.statistic, rel=1e-10)
         assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9)
     assert np.isnan(permutation_test(np.ones(30), group, groups).statistic)
+
+
+def test_infinitesimal_jackknife_row_by_row_is_the_one_of_clusters_of_one():
+    """Two strata, delayed entry, ties, people who leave before the first event of their stratum."""
+    rng = np.random.default_rng(3)
+    n = 60
+    entry = np.where(rng.random(n) < 0.4, rng.integers(0, 4, n), 0).astype(float)
+    time = entry + rng.integers(1, 9, n)
+    stratum = np.arange(n) % 2
+    entry[:2], time[:2] = 0.0, 0.5
+    event = (rng.random(n) < 0.7) & (time > 0.5)
+    sets = risk_sets(time, event, entry, stratum)
+    w = rng.integers(1, 3, n).astype(float)[sets.order]
+    curve = product_limit.product_limit(sets)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = np.where(curve.n_event > 0, curve.n_event / curve.n_risk, 0.0)
+    who = np.arange(n)
+    by_slabs = product_limit._jackknife(sets, w, who, curve.n_risk, step, slab=n * sets.size)
+    by_rows = product_limit._jackknife(sets, w, who, curve.n_risk, step, slab=1)
+    few_at_a_time = product_limit._jackknife(
+        sets, w, np.where(who == n - 1, 0, who), curve.n_risk, step, slab=sets.size * 7
+    )
+    whole = product_limit._jackknife(sets, w, np.where(who == n - 1, 0, who), curve.n_risk, step)
+    alive = curve.survival > 0
+    for a, b in (*zip(by_slabs, by_rows, strict=True), *zip(few_at_a_time, whole, strict=True)):
+        np.testing.assert_allclose(a[alive], b[alive], rtol=1e-9, atol=1e-12)
+
+
+def test_restricted_mean_of_a_curve_that_ends_at_zero_is_the_mean_with_its_variance():
+    time = np.array([1.0, 3.0, 4.0, 8.0])
+    sets = risk_sets(time, np.ones(4, dtype=bool))
+    curve = product_limit.product_limit(sets)
+    found = product_limit.restricted_mean(sets.time, curve.n_event, curve.n_risk, curve.survival, 10.0)
+    np.testing.assert_allclose(found, [time.mean(), time.var() / 4], rtol=1e-12)
+
+
+def test_where_nobody_has_had_the_event_survival_is_one_with_certainty():
+    low, high = product_limit.limits(np.array([1.0, 0.8]), np.array([0.0, 0.1]), 0.95, "log-log")
+    assert (low[0], high[0]) == (1.0, 1.0)
+    assert 0 < low[1] < 0.8 < high[1] < 1

@@ -4,9 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import hypergeom
 
 from kapstats.kernels import (
     false_discovery,
+    max_t,
     one_proportion,
     poisson,
     score_intervals,
@@ -155,3 +157,23 @@ def test_benjamini_yekutieli_pays_the_harmonic_sum():
 )
 def test_share_of_true_nulls_by_least_slope(p, share):
     assert false_discovery._null_share(np.array(p)) == pytest.approx(share)
+
+
+def test_step_down_z_is_that_of_mantel_and_haenszel_in_every_stratum():
+    """(observed - expected)/sqrt(hypergeometric variance), summed over strata; a stratum of one person says nothing."""
+    rng = np.random.default_rng(2)
+    stratum = np.r_[np.repeat([0, 1], [25, 31]), 2]
+    treated, event = rng.random(57) < 0.4, (rng.random((57, 3)) < [0.2, 0.5, 0.0]).astype(float)
+    observed, expected, variance = np.zeros(3), np.zeros(3), np.zeros(3)
+    for level in (0, 1):
+        own = stratum == level
+        law = [hypergeom(own.sum(), int(m), (own & treated).sum()) for m in event[own].sum(axis=0)]
+        observed += event[own & treated].sum(axis=0)
+        expected += [one.mean() for one in law]
+        variance += [one.var() for one in law]
+    z, raw, adjusted = max_t.step_down_max_t(event, treated, stratum, np.random.default_rng(1), 400)
+    np.testing.assert_allclose(z[:2], ((observed - expected) / np.sqrt(variance))[:2], rtol=1e-12)
+    assert (z[2], raw[2], adjusted[2]) == (0.0, 1.0, 1.0)
+    assert (adjusted >= raw).all()
+    again = max_t.step_down_max_t(event, treated, stratum, np.random.default_rng(1), 400, batch=400)
+    np.testing.assert_array_equal(again[0], z)
