@@ -12,8 +12,10 @@ from kapstats.kernels.gee import _independent as independent
 from kapstats.kernels.gibbs import Draws, Prior, inverse_wishart, sample
 from kapstats.kernels.glmm_fit import separated
 from kapstats.kernels.kenward_roger import fai_cornelius
+from kapstats.kernels.pattern_moments import layout, moments
 from kapstats.kernels.random_effects_kr import positive_inverse
 from kapstats.kernels.reference_based import Conditional, draw, joint_covariance
+from kapstats.kernels.resampled_moments import resampled
 
 
 @pytest.mark.parametrize(
@@ -230,3 +232,29 @@ def test_broyden_maps_the_change_of_the_gradient_to_the_step():
     np.testing.assert_array_equal(found[4], inverse[4])
     across = np.linalg.svd(change[0][None])[2][1:]  # nothing is learnt across the change
     np.testing.assert_allclose(found[0] @ across.T, inverse[0] @ across.T, atol=1e-12)
+
+
+def laid_out(x, y):
+    subject, visit = np.nonzero(np.isfinite(y))
+    z = np.column_stack([x[subject, visit], y[subject, visit]])
+    return z, layout(subject, visit, np.zeros(len(y), dtype=np.intp), y.shape[1])
+
+
+def test_statistics_of_a_resampled_trial_are_those_of_the_trial_written_out():
+    rng = np.random.default_rng(7)
+    x, y = rng.normal(size=(9, 3, 2)), rng.normal(size=(9, 3))
+    y[rng.random((9, 3)) < 0.3] = np.nan
+    y[:, 0] = 1.0
+    times = rng.integers(0, 3, (4, 9)).astype(float)
+    z, arranged = laid_out(x, y)
+    drawn = resampled(z, arranged, times)
+    for b, often in enumerate(times):
+        again = np.repeat(np.arange(9), often.astype(int))
+        written = moments(*laid_out(x[again], y[again]))
+        assert drawn.n_obs[b] == written.n_obs[0]
+        for k, seen in enumerate(written.seen):
+            own = np.flatnonzero((drawn.seen == seen).all(axis=1))[0]
+            assert drawn.count[b, own] == written.count[0, k]
+            gram = drawn.gram[b][drawn.pairs[0] == own]
+            np.testing.assert_allclose(gram, written.gram[0][written.pairs[0] == k], rtol=1e-12, atol=1e-12)
+        assert drawn.count[b].sum() == len(again)

@@ -15,6 +15,7 @@ from kapstats.kernels import (
     hazard_smoothing,
     jets,
     product_limit,
+    weighted_logrank,
 )
 from kapstats.kernels.multistate import occupation
 from kapstats.kernels.npmle import permutation_test
@@ -244,3 +245,22 @@ def test_where_nobody_has_had_the_event_survival_is_one_with_certainty():
     low, high = product_limit.limits(np.array([1.0, 0.8]), np.array([0.0, 0.1]), 0.95, "log-log")
     assert (low[0], high[0]) == (1.0, 1.0)
     assert 0 < low[1] < 0.8 < high[1] < 1
+
+
+@pytest.mark.parametrize("r", [1, 2, 3, 4, 5])
+def test_tail_of_the_largest_of_independent_normals(r):
+    """P(max of r independent >= b) = 1 - Phi(b)^r, whatever the number of dimensions, below zero too."""
+    for bound in (-0.5, 0.3, 1.96, 3.0):
+        found = weighted_logrank.max_normal_p(np.eye(r), bound, "greater")
+        assert found == pytest.approx(1 - ndtr(bound) ** r, abs=2e-4 if r > 3 else 1e-5)
+        assert weighted_logrank.max_normal_p(np.eye(r), -bound, "less") == pytest.approx(found, abs=2e-4)
+    two_sided = weighted_logrank.max_normal_p(np.eye(r), 2.0, "two")
+    assert two_sided == pytest.approx(1 - (1 - 2 * ndtr(-2.0)) ** r, abs=2e-4 if r > 3 else 1e-5)
+
+
+def test_every_stratum_begins_with_everybody_free_of_the_event():
+    """S(t-) of the weights is 1 at the first event of each stratum, also of one with a single event time."""
+    time, event = np.array([2.0, 3.0, 4.0, 1.0, 5.0, 2.0, 6.0, 7.0]), np.array([1, 1, 0, 0, 1, 0, 1, 1]) > 0
+    strata, group = np.array([0, 0, 0, 1, 1, 1, 2, 2]), np.arange(8) % 2
+    counts = weighted_logrank.group_counts(risk_sets(time, event, strata=strata), group, 2)
+    np.testing.assert_allclose(counts.before, [1, 2 / 3, 1, 1, 1 / 2])

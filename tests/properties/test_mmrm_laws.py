@@ -166,13 +166,14 @@ def test_batch_equals_single_fits(seed: int) -> None:
     y[rng.random(y.shape) < 0.15] = np.nan
     y[:, :, 0] = np.where(np.isnan(y).all(2), 0.0, y[:, :, 0])
     rows = np.eye(2 * m)[m:]
-    for df in ("kenward-roger", "satterthwaite"):
-        batch = fit_replicates(x, y, rows, structure="toeph", df=df, chunk=3)
+    for df, block in (("kenward-roger", None), ("satterthwaite", None), ("satterthwaite", arm)):
+        batch = fit_replicates(x, y, rows, structure="toeph", df=df, chunk=3, block=block)
         assert batch.converged.all()
+        subjects = "ID" if block is None else "A / ID"
         for k in range(b):
             i, v = np.nonzero(np.isfinite(y[k]))
             frame = pd.DataFrame({"ID": i, "V": v, "A": arm[i], "Y": y[k][i, v]})
-            fit = ks.mmrm("Y ~ 0 + V + V:A + toeph(V | ID)", frame, df=df)
+            fit = ks.mmrm(f"Y ~ 0 + V + V:A + toeph(V | {subjects})", frame, df=df)
             found = fit.coefficients.frame.iloc[m:]
             np.testing.assert_allclose(batch.estimate[k], found["estimate"], rtol=1e-7, atol=1e-9)
             np.testing.assert_allclose(batch.std_error[k], found["std_error"], rtol=1e-7)
