@@ -40,6 +40,7 @@ def _structure(wide: Wide) -> Structure:
 
 
 def fit_model(wide: Wide) -> tuple[Model, str]:
+    """The model by REML, or draws around it, and a sentence on draws left out; ConvergenceError without an optimum."""
     z, arranged = _layout(wide)
     fits = scoring.fit(pattern_moments.moments(z, arranged), _structure(wide))
     if not fits.converged[0]:
@@ -79,10 +80,12 @@ def refit_without(wide: Wide, start: Model) -> Model:
 
 
 def only(model: Model) -> Model:
+    """The draws that were kept."""
     return Model(model.beta[model.kept], model.sigma[model.kept], model.kept[model.kept], model.fits)
 
 
 def taken(model: Model, part: slice) -> Model:
+    """A part of the draws."""
     return Model(model.beta[part], model.sigma[part], model.kept[part], model.fits)
 
 

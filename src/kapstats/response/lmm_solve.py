@@ -69,6 +69,7 @@ def solve(rows: ModelRows, y: FloatArray, reml: bool, near: FloatArray | None = 
 
 
 def check_rows(rows: ModelRows, X: FloatArray, y: FloatArray) -> None:
+    """DataError when no row is left for the variances."""
     if len(y) <= X.shape[1] + 1:
         raise DataError(f"{len(y)} complete rows for {X.shape[1]} fixed effects: no row is left for the variances.")
 

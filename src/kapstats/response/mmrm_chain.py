@@ -105,6 +105,7 @@ def _verdict(found: Fits) -> str:
 
 
 def log_likelihood(found: Fits, basis: FloatArray, reml: bool) -> float:
+    """Log-likelihood in the columns of the user: REML's does depend on their basis."""
     deviance = float(found.point.deviance[0])
     if reml:
         deviance += 2 * float(np.log(np.abs(np.diag(basis))).sum())
@@ -112,6 +113,7 @@ def log_likelihood(found: Fits, basis: FloatArray, reml: bool) -> float:
 
 
 def check_variation(n: int, q: int, residual: float, total: float, tolerance: float) -> None:
+    """DataError when the fixed effects leave nothing to the residuals."""
     if n <= q:
         raise DataError(
             f"{n} complete rows cannot estimate {q} fixed effects and a residual variance. Use fewer terms."

@@ -280,6 +280,7 @@ def _refuse_saturated(random: RandomDesign, n: int) -> None:
 
 
 def aliased_warning(design: Design) -> tuple[str, ...]:
+    """Warn of columns without an estimate; what was said, for the sentence of the fit."""
     if not design.aliased.any():
         return ()
     names = [name for name, lost in zip(design.names, design.aliased, strict=True) if lost]

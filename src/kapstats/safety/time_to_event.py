@@ -224,6 +224,7 @@ def _densities(a: float, c: float, at_risk: float, tau: float) -> list[tuple[flo
 def described(
     ae: Incidence, title: str, method: str, level: float, notes: Sequence[str], said: Sequence[str]
 ) -> dict[str, Any]:
+    """Meta of a table of counted events: method, sentence, warnings and fingerprint of the records."""
     sentence = "; ".join([f"{method}", *notes, *ae.records.notes])
     return estimates.meta(
         method=method,

@@ -69,6 +69,7 @@ def arm(d: Draw, *names: str) -> BoolArray:
 
 
 def baseline(d: Draw) -> FloatArray:
+    """Scores before the first dose."""
     return present(d.scores).base
 
 
@@ -79,6 +80,7 @@ def change(d: Draw, visit: int, *names: str) -> FloatArray:
 
 
 def score(d: Draw, visit: int, *names: str) -> FloatArray:
+    """Scores of those seen at a visit."""
     held = present(d.disposition).observed[:, visit] & arm(d, *names)
     return present(d.disposition).policy[held, visit]
 
@@ -98,11 +100,13 @@ def standardised_fall(d: Draw, visit: int, *names: str) -> Pair:
 
 
 def difference(d: Draw, visit: int, a: str, b: str) -> Pair:
+    """Difference of two arms in mean change at a visit, and its error."""
     x, y = mean(change(d, visit, a)), mean(change(d, visit, b))
     return x[0] - y[0], float(np.hypot(x[1], y[1]))
 
 
 def missing(d: Draw, *names: str) -> Pair:
+    """Percentage who left before the last visit."""
     left = present(d.disposition).left < present(d.disposition).observed.shape[1]
     return percent(left[arm(d, *names)])
 
@@ -117,18 +121,21 @@ def event(d: Draw, pt: str, *names: str) -> Pair:
 
 
 def acute_durations(d: Draw) -> FloatArray:
+    """Minutes that events caused by a dose last."""
     e = present(d.events)
     background = np.array([t.background for t in present(d.scenario.adverse_events).terms])
     return e.duration[~background[e.term]]
 
 
 def relapsed(d: Draw, by: float, *names: str) -> Pair:
+    """Percentage of those at risk who relapse within `by` days."""
     f = present(d.follow_up)
     time = np.where(f.event, f.right, np.inf)
     return percent((time <= by)[f.at_risk & arm(d, *names)])
 
 
 def typical_peak(route: str, dose: float, sprays: int = 1, gap: float = 0.0) -> Pair:
+    """Peak concentration (ng/mL) of the typical subject after one dose in mg."""
     curve = pharmacokinetics.courses(
         route, np.array([dose]), np.zeros((1, 8)), sprays=sprays, gap=gap, hours=6, step=1 / 60
     )
@@ -136,6 +143,7 @@ def typical_peak(route: str, dose: float, sprays: int = 1, gap: float = 0.0) -> 
 
 
 def systolic_rise(d: Draw, *names: str) -> Pair:
+    """Rise of systolic pressure from before the dose to the first measurement after it, mmHg."""
     pressure = present(d.courses).sbp[arm(d, *names), 0]
     return mean(pressure[:, 1] - pressure[:, 0])
 
