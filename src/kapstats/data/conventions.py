@@ -45,7 +45,27 @@ LABELS = {
     "WEIGHT": "Weight",
     "BMI": "Body mass index",
     "MADRSBL": "MADRS at baseline",
+    "USUBJID": "Subject",
+    "SITEID": "Site",
+    "TRT01P": "Planned treatment",
+    "TRT01A": "Actual treatment",
+    "ROUTE": "Route",
+    "PARAM": "Parameter",
+    "AVISIT": "Visit",
+    "ADY": "Day",
+    "AVAL": "Value",
+    "BASE": "Baseline",
+    "CHG": "Change",
+    "AEBODSYS": "Body system",
+    "AEDECOD": "Preferred term",
+    "AESEV": "Severity",
+    "AESER": "Serious",
+    "AEREL": "Related",
+    "ASTDY": "First day",
+    "AENDY": "Last day",
 }
+#: units that hold in every simulated trial
+SIMULATED = {"AGE": "Age (years)", "WEIGHT": "Weight (kg)"}
 ISO_DATE = r"\d{4}-\d{2}-\d{2}"
 ISO_DATE_TIME = ISO_DATE + r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?"
 
@@ -62,6 +82,17 @@ def population(flag: str) -> str:
         return f"population {flag}" if flag.isidentifier() else f"those with {flag}"
     words = POPULATIONS[flag].lower()
     return f"the {words}{'' if words.endswith(('population', 'set')) else ' population'} ({flag})"
+
+
+def in_words(name: str) -> str:
+    """A variable in words within a sentence; its own name where it has none.
+
+    Examples
+    --------
+    >>> in_words("ROUTE"), in_words("TRT01A"), in_words("CLINIC")
+    ('route', 'actual treatment', 'CLINIC')
+    """
+    return LABELS[name].lower() if name in LABELS and not name.startswith("MADRS") else name
 
 
 def is_text(name: str) -> bool:

@@ -11,6 +11,7 @@ import pandas as pd
 from kapstats import estimates, frames
 from kapstats._types import BoolArray, FrameLike
 from kapstats.data import conditions
+from kapstats.data.conventions import LABELS
 from kapstats.data.summary import Summary
 from kapstats.data.trial import Trial
 from kapstats.errors import DataError
@@ -63,7 +64,7 @@ def listing(
     heading = title or f"Listing of {dataset.upper()}"
     sentence = f"{len(shown)} of {len(frame)} records."
     table = Table(
-        columns=tuple(known.get(c) or str(c) for c in shown.columns),
+        columns=tuple(known.get(c) or LABELS.get(str(c), str(c)) for c in shown.columns),
         rows=cells,
         title=heading,
         footnotes=(sentence, *cut),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kapstats.data import notation
+from kapstats.data.conventions import SIMULATED
 from kapstats.data.files import READERS, read_table
 from kapstats.data.trial import Trial
 from kapstats.errors import DataError
@@ -59,7 +60,8 @@ def read_adam(
     given: dict[str, Any] = dict(tables)
     truth = _read_json(folder / "truth.json")
     scenario = _read_json(folder / "scenario.json") or _read_toml(folder / "scenario.toml")
-    return Trial(**given, arms=arms, truth=truth, scenario=scenario, name=folder.resolve().name)
+    labels = {"adsl": SIMULATED} if scenario else None
+    return Trial(**given, arms=arms, labels=labels, truth=truth, scenario=scenario, name=folder.resolve().name)
 
 
 def _find(folder: Path) -> dict[str, Path]:

@@ -139,7 +139,8 @@ def headings(table: Table) -> tuple[bool, ...]:
 def edges(table: Table, width: int) -> tuple[int, ...]:
     """Right edges of the columns on a page `width` twips wide.
 
-    Every column gets what its longest word needs, then a share of the rest in proportion to its texts.
+    Every column gets what its longest word needs, then as much as there is of what its longest text would need, and
+    what is left in proportion.
 
     Examples
     --------
@@ -158,11 +159,8 @@ def edges(table: Table, width: int) -> tuple[int, ...]:
         least.append(GAP + steps + max(map(len, words), default=0))
         longest = max(map(len, texts), default=0)
         wished.append(max(least[-1], GAP + steps + min(WIDEST, max(longest, len(header) // 2))))
-    room = width / TWIPS - sum(least)
-    if room > 0:
-        total = sum(wished)
-        sizes = [a + room * b / total for a, b in zip(least, wished, strict=True)]
-    else:
-        sizes = [float(a) for a in least]
+    room, wanted = width / TWIPS - sum(least), sum(wished) - sum(least)
+    share = min(1.0, max(room, 0.0) / wanted) if wanted else 0.0
+    sizes = [a + share * (b - a) for a, b in zip(least, wished, strict=True)]
     scale = width / sum(sizes)
     return tuple(round(scale * sum(sizes[: j + 1])) for j in range(len(sizes)))

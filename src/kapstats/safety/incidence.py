@@ -11,6 +11,7 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FrameLike, IntArray
+from kapstats.data.conventions import in_words
 from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
 from kapstats.kernels.distinct_counts import distinct_counts
@@ -314,7 +315,7 @@ def _meta(chosen: Records) -> dict[str, Any]:
     return estimates.meta(
         method="incidence proportion",
         level=None,
-        title=f"Adverse events by {chosen.by}",
+        title=f"Adverse events by {in_words(chosen.by)}",
         sentence=sentence,
         warnings=chosen.warnings,
         data=chosen.fingerprint(),

@@ -15,6 +15,7 @@ import pandas as pd
 
 from kapstats import estimates
 from kapstats._types import FrameLike, IntArray
+from kapstats.data.conventions import in_words
 from kapstats.errors import DataError, first_ids
 from kapstats.kernels.distinct_counts import distinct_counts
 from kapstats.safety import records as collecting
@@ -208,7 +209,7 @@ def _assembled(
     meta = estimates.meta(
         method="incidence proportion",
         level=None,
-        title=f"Adverse events by {chosen.by}",
+        title=f"Adverse events by {in_words(chosen.by)}",
         sentence="Incidence proportion, subjects counted once per row; " + "; ".join(notes),
         warnings=chosen.warnings,
         data=digest,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import BoolArray, FloatArray, IntArray
+from kapstats.data.conventions import SIMULATED
 from kapstats.data.trial import Trial
 from kapstats.simulation import scenario as scenarios
 from kapstats.simulation.draw import Draw, present
@@ -39,7 +40,8 @@ def assemble(drawn: Draw, truth: bool = True) -> Trial:
         from kapstats.simulation.truth import truth as compute
 
         known = compute(drawn.scenario) | {"seed": drawn.seed, "subjects": drawn.n}
-    return Trial(**{k: v for k, v in made.items() if v is not None}, truth=known, name=drawn.scenario.name)
+    held = {k: v for k, v in made.items() if v is not None}
+    return Trial(**held, truth=known, labels={"adsl": SIMULATED}, name=drawn.scenario.name)
 
 
 def _arm_columns(drawn: Draw) -> dict[str, Any]:
