@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import kapstats as ks
+from kapstats.evidence import gallery
+from kapstats.evidence.pack import write_pack
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
@@ -89,6 +91,35 @@ def test_report_opens_and_answers(report: Path, tmp_path: Path, width: int, sche
     assert said["rows"] == said["again"] > 20
     assert said["dark"] == (scheme == "dark")
     assert said["faults"] == []
+
+
+#: the same audit of any other page
+OTHER = """<!doctype html><meta charset="utf-8"><title>waiting</title>
+<iframe id="f" src="{page}" style="width:{width}px;height:900px;border:0"></iframe>
+<script src="accessibility.js"></script>
+<script>
+const frame = document.getElementById("f");
+frame.addEventListener("load", () => {{
+  const d = frame.contentDocument;
+  d.querySelectorAll("details").forEach((e) => {{ e.open = true; }});
+  document.title = JSON.stringify(audit(d, frame.contentWindow));
+}});
+</script>"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_validation_page_and_evidence_pack_are_accessible(tmp_path: Path, width: int) -> None:
+    shutil.copy(Path(__file__).with_name("accessibility.js"), tmp_path)
+    shutil.copy(Path(__file__).parents[2] / "docs" / "validation.html", tmp_path)
+    found = ks.fingerprint(60, 111, 42, 108, printed=("2.11", "28.22"))
+    write_pack(tmp_path / "pack.html", fingerprints={"a trial": found}, reproductions=[gallery.run("grunebaum-2018")])
+    for page in ("validation.html", "pack.html"):
+        probe = tmp_path / "probe.html"
+        probe.write_text(OTHER.format(page=page, width=width), encoding="utf-8")
+        html, console = browse(probe, tmp_path / "profile", "--window-size=1400,1000")
+        title = re.search(r"<title>(.*?)</title>", html, flags=re.S)
+        assert title is not None
+        assert (page, console, json.loads(unescape(title[1]))) == (page, "", [])
 
 
 def test_a_page_with_a_broken_script_would_be_noticed(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_the_page_stands_alone(tmp_path):
     assert text.count("<svg") == 2
     assert not re.findall(r"""(?:src|href)=["']https?://""", text.replace("xlink:href", "href"))
     assert "ELEKT-D" in text
-    assert text.count("<main>") == text.count("</main>") == 1
+    assert text.count('<main id="main">') == text.count("</main>") == 1
     assert (tmp_path / "gallery.csv").read_text().startswith("quantity,published,reproduced")
 
 

@@ -78,12 +78,16 @@ HEADER = (
 )  # fmt: skip
 
 
-def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], name: str = "") -> str:
-    """A table that scrolls sideways and can be reached from the keyboard."""
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], name: str) -> str:
+    """A table with a caption and named rows that scrolls sideways and can be reached from the keyboard."""
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    scroll = f'<div class="wide" tabindex="0" role="region" aria-label="{escape(name or header[0])} table">'
-    return f"{scroll}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    lines = [
+        f'<tr><th scope="row">{escape(first)}</th>' + "".join(f"<td>{escape(c)}</td>" for c in others) + "</tr>"
+        for first, *others in rows
+    ]
+    scroll = f'<div class="wide" tabindex="0" role="region" aria-label="{escape(name)}">'
+    caption = f"<caption>{escape(name)}</caption>"
+    return f"{scroll}<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
 
 
 def detail(certificate: Certificate, frame: pd.DataFrame) -> str:
@@ -110,9 +114,10 @@ def reference_table(path: Path) -> str:
         cases = f"{group.cases.sum():,}"
         rows.append([", ".join(names), str(software), span, str(len(group)), cases, f"tests/{file}"])
     head = ("estimators", "compared with", "tolerances", "comparisons", "cases", "file")
-    folded = html_table(every.columns.tolist(), every.astype(str).to_numpy().tolist())
+    folded = html_table(every.columns.tolist(), every.astype(str).to_numpy().tolist(), "Every comparison")
     total = f"{len(every)} comparisons, {every.cases.sum():,} cases"
-    return f"<p>{total}.</p>{html_table(head, rows)}<details><summary>Every comparison</summary>{folded}</details>"
+    shown = html_table(head, rows, "Comparisons with other software")
+    return f"<p>{total}.</p>{shown}<details><summary>Every comparison</summary>{folded}</details>"
 
 
 def gallery_table() -> str:
@@ -125,17 +130,18 @@ def gallery_table() -> str:
         others = f"{len(found.lines) - len(must)}"
         rows.append([found.entry.id, found.entry.title, found.entry.source, f"{sum(must)} of {len(must)}", others])
     head = ("id", "result", "source", "printed numbers reproduced", "others, shown for size")
-    return f"<p>{agree} of {exact} printed numbers are reproduced to their last digit.</p>{html_table(head, rows)}"
+    shown = html_table(head, rows, "Published results")
+    return f"<p>{agree} of {exact} printed numbers are reproduced to their last digit.</p>{shown}"
 
 
 # ------------------------------------------------------------------------------------------------ pictures
 
 
-def svg(width: int, height: int, body: str, title: str) -> str:
-    """A picture with a title for screen readers."""
+def svg(width: int, height: int, body: str, title: str, description: str) -> str:
+    """A picture with a title and a description for screen readers."""
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    look = f'role="img" aria-label="{escape(title)}" font-family="sans-serif" font-size="11"'
-    return f"<svg {size} {look}>{body}</svg>"
+    words = f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
+    return f'<svg {size} role="img" font-family="sans-serif" font-size="11">{words}{body}</svg>'
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", fill: str = INK) -> str:
@@ -169,7 +175,8 @@ def coverage_picture(loaded: Loaded) -> str:
             if np.isfinite(value):
                 mark = f'fill="{BAD if bad else GOOD}" fill-opacity="0.55"'
                 parts.append(f'<circle cx="{at(value):.1f}" cy="{y}" r="3.2" {mark}/>')
-    return svg(left + width + 20, height, "".join(parts), "Coverage of every estimand by certificate")
+    said = f"One row for each of {len(shown)} certificates, a dot for each estimand, from 80 to 100 percent."
+    return svg(left + width + 20, height, "".join(parts), "Coverage of every estimand by certificate", said)
 
 
 def against_n(loaded: Loaded) -> str:
@@ -196,7 +203,8 @@ def against_n(loaded: Loaded) -> str:
         parts.append(f'<polyline points="{path}" fill="none" stroke="{GOOD}"/>')
         parts += [f'<circle cx="{x(n):.1f}" cy="{y(v):.1f}" r="3" fill="{GOOD}"/>' for n, v in points]
         parts.append(text(x(points[-1][0]) + 7, y(points[-1][1]) + 4, name))
-    return svg(left + width + 190, height, "".join(parts), "Coverage against the number of subjects")
+    said = "; ".join(f"{k}: " + ", ".join(f"{100 * v:.1f}% at {n}" for n, v in points) for k, points in lines.items())
+    return svg(left + width + 190, height, "".join(parts), "Coverage against the number of subjects", said)
 
 
 def intervals(estimator: str, name: str, n: int, row: int) -> tuple[FloatArray, str, float]:
@@ -230,33 +238,37 @@ def zip_picture(numbers: FloatArray, words: str, value: float) -> str:
     covered = float(np.mean((low <= value) & (value <= high)))
     below = f"{100 * covered:.1f}% of {len(order)} cover; dashed: 5% from the top"
     parts.append(text(left, bottom + 14, below, fill=MUTED))
-    return svg(left + width + 20, int(bottom + 24), "".join(parts), words)
+    return svg(left + width + 20, int(bottom + 24), "".join(parts), words, below)
 
 
 STYLE = (
     "body{font-family:system-ui,sans-serif;color:#1f2328;max-width:1280px;margin:2rem auto;padding:0 1rem;"
     "line-height:1.45}"
     "table{border-collapse:collapse;font-size:.78rem}td,th{padding:.15rem .4rem;border-bottom:1px solid #e1e4e8;"
-    "text-align:left;vertical-align:top}.wide{overflow-x:auto}svg{max-width:100%;height:auto}details{margin:.3rem 0}"
+    "text-align:left;vertical-align:top}tbody th{font-weight:400}caption{text-align:left;color:#57606a}"
+    ".skip{position:absolute;left:-99rem}.skip:focus{left:1rem;background:#fff;padding:.3rem}"
+    ".wide{overflow-x:auto}svg{max-width:100%;height:auto}details{margin:.3rem 0}"
     "code{background:#f4f5f7;padding:.1rem .3rem}.row{display:flex;flex-wrap:wrap;gap:1rem}"
 )
 
 
 def page(loaded: Loaded, agreement: Path) -> str:
     """The whole report; `agreement` is the list of comparisons with other software."""
-    summary = html_table(HEADER, [summary_row(c, f) for c, f in loaded])
+    summary = html_table(HEADER, [summary_row(c, f) for c, f in loaded], "Certificates")
     zips = "".join(zip_picture(*intervals(*z)) for z in ZIPS)
     made = ", ".join(f"{k} {v}" for k, v in versions().items())
     details = "".join(detail(c, f) for c, f in loaded)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>kapstats: validation</title>'
-        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head><body><main>'
-        "<h1>Validation: what the estimators do when the truth is known</h1>"
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head><body>'
+        '<a class="skip" href="#main">Skip to the content</a>'
+        "<header><h1>Validation: what the estimators do when the truth is known</h1>"
         "<p>Each certificate draws trials from a scenario, analyses each, and compares with the true value, which comes"
         " from closed forms and potential outcomes, never from an estimator. A certificate fails when bias exceeds 0.05"
         " empirical standard errors, or the error rate of the interval exceeds the promised one by a tenth, beyond"
         " three Monte-Carlo errors (more where many estimands are looked at: Bonferroni). Negative controls are methods"
         " in use that must fail. Seed 1 throughout.</p>"
+        '</header><main id="main">'
         f"<h2>Summary</h2>{summary}<h2>Coverage</h2>{coverage_picture(loaded)}"
         "<p>Blue: passes. Red: fails. Values below 80% are drawn at 80%.</p>"
         f"<h2>Coverage against n</h2>{against_n(loaded)}"

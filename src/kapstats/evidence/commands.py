@@ -18,7 +18,7 @@ from kapstats.evidence import gallery
 from kapstats.evidence.audit import audit
 from kapstats.evidence.checks import lines
 from kapstats.evidence.fingerprint import fingerprint
-from kapstats.evidence.gallery.page import STYLE, svg, write_page
+from kapstats.evidence.gallery.page import render_page, render_svg, scrolled, write_page
 from kapstats.evidence.meta_analysis import meta_analysis
 from kapstats.evidence.pack import write_pack
 from kapstats.evidence.reconstruct import reconstruct_ipd
@@ -319,11 +319,10 @@ def _write(found: Estimates, out: str | Path | None, title: str, figure: bool = 
         return
     path = Path(out)
     if path.suffix.lower() == ".html":
-        head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        said = "" if len(found) else f"<p>{html.escape(found.meta['sentence'])}</p>"
-        drawn = svg(found.plot().figure) if figure else ""
-        body = f"<h1>{html.escape(title)}</h1>{said}{found.to_html() if len(found) else ''}{drawn}"
-        path.write_text(f"{head}<style>{STYLE}</style><body>{body}</body></html>", encoding="utf-8")
+        sentence = found.meta["sentence"]
+        drawn = render_svg(found.plot().figure, title, sentence, "figure") if figure else ""
+        body = scrolled(found.to_html(), title) if len(found) else f"<p>{html.escape(sentence)}</p>"
+        path.write_text(render_page(title, "", body + drawn), encoding="utf-8")
         return
     frame = found.frame.copy()
     for name in frame.columns:

@@ -11,7 +11,7 @@ import pandas as pd
 from kapstats.errors import DataError
 from kapstats.estimates import Estimates
 from kapstats.evidence.gallery.entry import Reproduction
-from kapstats.evidence.gallery.page import STYLE, section
+from kapstats.evidence.gallery.page import render_page, scrolled, section
 
 
 def write_pack(
@@ -52,11 +52,11 @@ def write_pack(
     """
     path, parts, rows = Path(path), list[str](), list[pd.DataFrame]()
     if audit is not None:
-        shown = audit.to_html() if len(audit) else ""
+        shown = scrolled(audit.to_html(), "Audit") if len(audit) else ""
         parts.append(f"<section><h2>Audit</h2><p>{html.escape(audit.meta['sentence'])}</p>{shown}</section>")
         rows.append(_named(audit.frame, "audit", ""))
     for name, found in (fingerprints or {}).items():
-        shown = found.to_html() if len(found) else ""
+        shown = scrolled(found.to_html(), f"Method of {name}") if len(found) else ""
         said = html.escape(found.meta["sentence"])
         parts.append(f"<section><h2>Method of {html.escape(name)}</h2><p>{said}</p>{shown}</section>")
         rows.append(_named(found.frame, "fingerprint", name))
@@ -65,9 +65,7 @@ def write_pack(
         rows.append(_named(result.to_frame(), "reproduction", result.entry.name))
     if not parts:
         raise DataError("write_pack: give audit=, fingerprints= or reproductions=.")
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-    body = f"<h1>{html.escape(title)}</h1>{''.join(parts)}"
-    path.write_text(f"{head}<style>{STYLE}</style><body>{body}</body></html>", encoding="utf-8")
+    path.write_text(render_page(title, "", "".join(parts)), encoding="utf-8")
     table = pd.concat(rows, ignore_index=True)
     for name in table.columns:
         table[name] = table[name].map(_quoted)
