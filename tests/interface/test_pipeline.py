@@ -105,6 +105,14 @@ BROKEN = [
     (SMALL + '[[documents]]\nformats = ["rtf"]\n', r"line 11: documents has to be a table"),
     (SMALL + 'conf_type = "loglog"\n', r"line 11: conf_type = 'loglog'\. Did you mean 'log-log'\?"),
     (SMALL + 'ties = "effron"\n', r"line 11: ties = 'effron'\. Did you mean 'efron'\?"),
+    (SMALL + "times = [nan]\n", r"line 11: times = nan: expected a finite number"),
+    (SMALL + "times = [7, -1]\n", r"line 11: times = \(7\.0, -1\.0\): times after the start"),
+    (SMALL + "times = 0\n", r"line 11: times = \(0\.0,\): times after the start"),
+    (SMALL + "tau = inf\n", r"line 11: tau = inf: expected a finite number"),
+    (SMALL + "tau = 0\n", r"line 11: tau = 0\.0: a time after the start"),
+    (SMALL + 'dataset = "../etc"\n', r"line 11: dataset = '\.\./etc': ADaM datasets have names with ad first"),
+    (SMALL.replace("survival", "incidence").replace("formula", "# formula").replace("show", "# show") +
+     "min_percent = 300\n", r"line 11: min_percent = 300\.0: a percentage"),
     ("[study\n", r"not valid TOML.*line 1"),
 ]  # fmt: skip
 

@@ -6,10 +6,11 @@ Whatever is misspelt is an error that names the line and the nearest valid name.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,17 @@ DOCUMENTS: dict[str, tuple[str, ...]] = {
     "formats": ("rtf", "docx", "latex"),
     "orientation": ("landscape", "portrait"),
 }
+#: key, what its value has to satisfy, and what is said where it does not
+LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("dataset", lambda name: re.fullmatch(r"[aA][dD]\w*", name) is not None, "ADaM datasets have names with ad first"),
+    ("page_rows", lambda rows: rows >= 0, "a number of rows, or 0"),
+    ("times", lambda times: min(times) >= 0 < max(times), "times after the start, in the unit of the analysis"),
+    ("tau", lambda tau: tau > 0, "a time after the start"),
+    ("figure_terms", lambda terms: terms >= 1, "a number of terms, 1 or more"),
+    ("session", lambda session: session >= 1, "the number of a session, 1 or more"),
+    ("limit", lambda limit: limit >= 0, "a number of records, or 0 for all"),
+    ("min_percent", lambda percent: 0 <= percent <= 100, "a percentage"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +208,10 @@ def _checked(made: Any, i: int, lines: Lines) -> Any:
         raise lines.error(
             ("analysis", i, "name"), f"name = {made.name!r}: letters, digits, - and _ only; it names files."
         )
-    if made.page_rows < 0:
-        raise lines.error(("analysis", i, "page_rows"), f"page_rows = {made.page_rows}: a number of rows, or 0.")
+    for key, allowed, said in LIMITS:
+        value = getattr(made, key, None)
+        if value not in (None, ()) and not allowed(value):
+            raise lines.error(("analysis", i, key), f"{key} = {value!r}: {said}.")
     return made
 
 
@@ -240,6 +254,8 @@ def _convert(value: Any, hint: Any, where: tuple[str, int, str], lines: Lines) -
         item = typing.get_args(options[0])[0]
         values = value if isinstance(value, list) else [value]
         return tuple(_convert(v, item, where, lines) for v in values)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise lines.error(where, f"{where[2]} = {value!r}: expected a finite number.")
     if float in options and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) not in options:
