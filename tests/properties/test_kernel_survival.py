@@ -17,6 +17,7 @@ from kapstats.kernels import (
     product_limit,
     weighted_logrank,
 )
+from kapstats.kernels import parametric_survival as ml
 from kapstats.kernels.multistate import occupation
 from kapstats.kernels.npmle import permutation_test
 from kapstats.kernels.risk_sets import risk_sets
@@ -264,3 +265,37 @@ def test_every_stratum_begins_with_everybody_free_of_the_event():
     strata, group = np.array([0, 0, 0, 1, 1, 1, 2, 2]), np.arange(8) % 2
     counts = weighted_logrank.group_counts(risk_sets(time, event, strata=strata), group, 2)
     np.testing.assert_allclose(counts.before, [1, 2 / 3, 1, 1, 1 / 2])
+
+
+SPLINES = {f"spline {scale}": (ml.spline(scale), [0.2, 1.3]) for scale in ("hazard", "odds", "normal")}
+FAMILIES = SPLINES | {
+    "weibull": (ml.WEIBULL, [0.4, -0.2]),
+    "lognormal": (ml.LOGNORMAL, [0.4, -0.2]),
+    "loglogistic": (ml.LOGLOGISTIC, [0.4, -0.2]),
+    "gompertz": (ml.GOMPERTZ, [-1.0, 0.3]),
+    "gompertz that levels off": (ml.GOMPERTZ, [-1.0, -0.3]),
+    "generalised gamma": (ml.GENERALISED_GAMMA, [0.4, -0.2, 0.7]),
+    "generalised gamma below zero": (ml.GENERALISED_GAMMA, [0.4, -0.2, -0.5]),
+    "cured": (ml.cured(ml.LOGNORMAL), [0.4, -0.2, 0.6]),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_density_is_the_slope_of_its_survival_and_jets_hold_the_derivatives(name):
+    family, at = FAMILIES[name]
+    t, h = np.array([0.3, 1.0, 2.5, 6.0]), 1e-4
+
+    def jet(what, t, at):
+        values = [np.full(len(t), v) for v in at]
+        if name.startswith("spline"):
+            values[0] = at[0] + 1.3 * np.log(t)
+        return what(jets.variables(values), t)
+
+    slope = (np.exp(jet(family.log_survival, t + h, at).v) - np.exp(jet(family.log_survival, t - h, at).v)) / (2 * h)
+    np.testing.assert_allclose(np.exp(jet(family.log_density, t, at).v), -slope, rtol=1e-6)
+    for what in (family.log_survival, family.log_density):
+        found = jet(what, t, at)
+        for j, step in enumerate(h * np.eye(len(at))):
+            up, down = jet(what, t, at + step), jet(what, t, at - step)
+            np.testing.assert_allclose(found.g[j], (up.v - down.v) / (2 * h), rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(found.h[j], (up.g - down.g) / (2 * h), rtol=1e-4, atol=1e-6)
