@@ -31,7 +31,9 @@ from typing import Any, NamedTuple
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 ROOT = Path(__file__).resolve().parents[1]
 KERNELS = ROOT / "src" / "kapstats" / "kernels"
-TESTS = ["tests/reference", "tests/properties", "tests/published/test_reconstruct.py"]
+TESTS = [
+    "tests/reference", "tests/properties", "tests/published/test_reconstruct.py", "tests/truth/test_safety_truth.py",
+]  # fmt: skip
 TURNED: dict[type, type] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.MatMult: ast.Mult,
     ast.FloorDiv: ast.Div, ast.Mod: ast.FloorDiv, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,

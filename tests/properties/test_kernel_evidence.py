@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from kapstats.kernels import meta, network, small_studies
+from kapstats.kernels import meta, meta_mixed, network, small_studies
 
 
 @pytest.mark.parametrize("ties", [(4, 0), (0, 3), (4, 3)])
@@ -54,3 +54,19 @@ def test_the_error_of_tau2_of_equally_precise_studies_is_that_of_a_normal_varian
     y, v = np.array([0.1, 0.5, -0.2, 0.9, 0.3]), np.full(5, 0.05)
     assert meta.se_tau2(y, v, 0.15, "ml") == pytest.approx(0.2 * np.sqrt(2 / 5), rel=1e-12)
     assert meta.se_tau2(y, v, 0.15, "reml") == pytest.approx(0.2 * np.sqrt(2 / 4), rel=1e-12)
+
+
+def test_likelihoods_of_studies_hold_their_derivatives():
+    a, n1, c, n2 = (np.array(v, dtype=float) for v in ([3, 0, 7], [20, 15, 31], [5, 1, 2], [22, 14, 30]))
+    theta, h = np.array([[-0.4, 0.3, 1.2]] * 3), 1e-5
+    for kind in (
+        meta_mixed.binomial(a, a + c + 1, np.log(n1 / n2)),
+        meta_mixed.hypergeometric(a, n1, c, n2),
+        meta_mixed._two_binomials(a, n1, c, n2, np.array([-1.0, -2.0, -0.5])),
+    ):
+        value, first, second = kind.at(theta)
+        up, down = kind.at(theta + h), kind.at(theta - h)
+        np.testing.assert_allclose(first, (up[0] - down[0]) / (2 * h), rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(second, (up[1] - down[1]) / (2 * h), rtol=1e-6, atol=1e-8)
+        assert (second < 0).all()
+        assert value.shape == (3, 3)

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from kapstats.kernels.block_arrow import inverse_triangle
+from kapstats.kernels.count_regression import count_regression
 from kapstats.kernels.covariance import STRUCTURES, Structure, sigma_of
 from kapstats.kernels.covariance_work import natural, neutral, unit
 from kapstats.kernels.dense_components import Component, derivatives
 from kapstats.kernels.downdating import _broyden
+from kapstats.kernels.gee import LEAST, _towards_none
 from kapstats.kernels.gee import _independent as independent
 from kapstats.kernels.gibbs import Draws, Prior, inverse_wishart, sample
 from kapstats.kernels.glmm_fit import separated
@@ -258,3 +260,24 @@ def test_statistics_of_a_resampled_trial_are_those_of_the_trial_written_out():
             gram = drawn.gram[b][drawn.pairs[0] == own]
             np.testing.assert_allclose(gram, written.gram[0][written.pairs[0] == k], rtol=1e-12, atol=1e-12)
         assert drawn.count[b].sum() == len(again)
+
+
+def test_a_correlation_that_is_none_is_drawn_just_far_enough_back():
+    alpha = np.array([[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]])
+    back = _towards_none(alpha, None)
+    assert np.linalg.eigvalsh(back)[0] == pytest.approx(LEAST, rel=1e-6)
+    np.testing.assert_allclose(np.diag(back), 1.0)
+    off = ~np.eye(3, dtype=bool)
+    shrunk = back[off] / alpha[off]
+    np.testing.assert_allclose(shrunk, shrunk[0])
+    fine = 0.5 * np.eye(3) + 0.5
+    np.testing.assert_array_equal(_towards_none(fine, None), fine)
+
+
+def test_counts_that_vary_less_than_poisson_have_no_negative_binomial():
+    X = np.column_stack([np.ones(40), np.arange(40) % 2])
+    y = np.where(X[:, 1] == 1, 5.0, 3.0)
+    found = count_regression(y, X, np.zeros(40), negative_binomial=True)
+    assert not found.converged
+    np.testing.assert_allclose(found.coef, np.log([3.0, 5 / 3]), rtol=1e-6)
+    assert count_regression(y, X, np.zeros(40)).converged

@@ -8,6 +8,7 @@ from scipy.stats import kruskal, rankdata
 
 from kapstats.kernels import (
     aalen_johansen,
+    cox_exact,
     cox_newton,
     cox_residuals,
     fine_gray,
@@ -299,3 +300,16 @@ def test_a_density_is_the_slope_of_its_survival_and_jets_hold_the_derivatives(na
             up, down = jet(what, t, at + step), jet(what, t, at - step)
             np.testing.assert_allclose(found.g[j], (up.v - down.v) / (2 * h), rtol=1e-5, atol=1e-7)
             np.testing.assert_allclose(found.h[j], (up.g - down.g) / (2 * h), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("likelihood", [cox_exact.discrete, cox_exact.marginal])
+def test_a_coefficient_beyond_all_numbers_has_no_likelihood(likelihood):
+    rng = np.random.default_rng(3)
+    data = cox_newton.cox_data(
+        risk_sets(np.ceil(rng.exponential(3.0, 12)), rng.random(12) < 0.8), rng.normal(size=(12, 1))
+    )
+    assert np.isfinite(likelihood(data, np.array([0.4])).loglik)
+    with np.errstate(over="ignore", invalid="ignore"):
+        far = likelihood(data, np.array([np.inf]))
+    assert far.loglik == -np.inf
+    assert np.isnan(far.score).all()

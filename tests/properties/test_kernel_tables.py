@@ -13,6 +13,7 @@ from kapstats.kernels import (
     poisson,
     score_intervals,
     skewed_scores,
+    stratified_tables,
     trend,
     two_proportions,
 )
@@ -177,3 +178,54 @@ def test_step_down_z_is_that_of_mantel_and_haenszel_in_every_stratum():
     assert (adjusted >= raw).all()
     again = max_t.step_down_max_t(event, treated, stratum, np.random.default_rng(1), 400, batch=400)
     np.testing.assert_array_equal(again[0], z)
+
+
+def row(*values):
+    return np.array([values], dtype=float)
+
+
+@pytest.mark.parametrize("events", [(0, 0), (3, 1), (12, 15)])
+def test_one_stratum_is_the_table_alone(events):
+    """With nobody or everybody having the event too, where the strata's own widths are zero."""
+    x1, x2 = events
+    cells = (row(x1), row(12.0), row(x2), row(15.0))
+    alone = tuple(c[0] for c in cells)
+    np.testing.assert_allclose(stratified_tables.newcombe(*cells, 0.025), two_proportions.newcombe(*alone, 0.025))
+    for kind, limits in (("risk", score_intervals.ratio_limits), ("odds", score_intervals.odds_limits)):
+        np.testing.assert_allclose(
+            stratified_tables.score_ratio_limits(*cells, 0.025, kind), limits(*alone, 0.025), rtol=1e-8
+        )
+    low, high = stratified_tables.score_difference_limits(*cells, 0.025)
+    np.testing.assert_allclose((low, high), score_intervals.difference_limits(*alone, 0.025), atol=1e-9)
+    _, low, high = stratified_tables.iterative_difference(*cells, 0.025)
+    np.testing.assert_allclose((low, high), score_intervals.difference_limits(*alone, 0.025), atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["risk", "odds"])
+def test_a_stratum_of_one_arm_says_nothing(kind):
+    """Neither do its events make a ratio of zero or infinity possible that the others exclude."""
+    with_it = (row(0, 4), row(9, 5), row(3, 0), row(10, 0))
+    without = tuple(c[:, :1] for c in with_it)
+    for cells in (with_it, without):
+        assert stratified_tables.score_ratio_limits(*cells, 0.025, kind)[0] == 0.0
+    np.testing.assert_allclose(
+        stratified_tables.score_ratio_limits(*with_it, 0.025, kind),
+        stratified_tables.score_ratio_limits(*without, 0.025, kind),
+        rtol=1e-9,
+    )
+
+
+@pytest.mark.parametrize("kind", ["pearson", "yates", "n-1"])
+def test_chi_square_without_or_with_nothing_but_events_is_no_number(kind):
+    x1, x2 = np.array([0.0, 8.0, 2.0]), np.array([0.0, 9.0, 5.0])
+    statistic, p = two_proportions.chi_square(x1, np.full(3, 8.0), x2, np.full(3, 9.0), kind)
+    assert np.isnan(statistic[:2]).all()
+    assert np.isnan(p[:2]).all()
+    assert np.isfinite([statistic[2], p[2]]).all()
+
+
+def test_trend_is_the_binomial_one_unless_asked():
+    x, n, s = np.array([1.0, 3, 6]), np.array([10.0, 11, 12]), np.array([0.0, 1, 2])
+    plain, permuted = trend.cochran_armitage(x, n, s), trend.cochran_armitage(x, n, s, permutation=True)
+    assert permuted.z / plain.z == pytest.approx(np.sqrt(32 / 33))
+    assert permuted.departure == pytest.approx(plain.departure)
