@@ -245,7 +245,8 @@ class Mutation:
             if not code.co_filename.startswith(home):
                 return None
             if code not in known_lines:
-                every = {line for _, _, line in code.co_lines() if line} - {code.co_firstlineno}
+                head = set() if code.co_name == "<lambda>" else {code.co_firstlineno}
+                every = {line for _, _, line in code.co_lines() if line} - head
                 known_lines[code] = every, set()
             every, seen = known_lines[code]
             return None if every <= seen else lines_of

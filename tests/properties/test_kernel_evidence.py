@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from kapstats.kernels import meta, meta_mixed, network, small_studies
+from kapstats.kernels import meta, meta_mixed, network, reconstruction, small_studies
 
 
 @pytest.mark.parametrize("ties", [(4, 0), (0, 3), (4, 3)])
@@ -70,3 +70,19 @@ def test_likelihoods_of_studies_hold_their_derivatives():
         np.testing.assert_allclose(second, (up[1] - down[1]) / (2 * h), rtol=1e-6, atol=1e-8)
         assert (second < 0).all()
         assert value.shape == (3, 3)
+
+
+def test_proportions_beyond_their_range_are_nothing_or_all():
+    n = np.array([20.0, 20.0])
+    np.testing.assert_allclose(meta.as_proportion(np.array([-0.2, 1.7]), n, "arcsine"), [0.0, 1.0])
+    np.testing.assert_allclose(meta.as_proportion(np.array([-0.2, 1.7]), n, "freeman-tukey"), [0.0, 1.0], atol=1e-12)
+    for measure in ("raw", "log", "logit", "arcsine", "freeman-tukey"):
+        y, _ = meta.one_proportion(np.array([3.0, 17.0]), n, measure)
+        np.testing.assert_allclose(meta.as_proportion(y, n, measure), [0.15, 0.85], rtol=1e-9)
+
+
+def test_an_interval_in_which_nobody_is_left_gives_no_events():
+    t, s = np.array([1.0, 2.0]), np.array([0.5, 0.0])
+    (left, drawn), events, _ = reconstruction._interval(t, s, (1, 1.0), 0.0, 3.0, 0)
+    assert events.tolist() in ([1, 0], [0, 1])
+    assert (left, drawn) == (0, 0.0)

@@ -12,10 +12,12 @@ from kapstats.kernels import (
     cox_newton,
     cox_residuals,
     fine_gray,
+    frailty,
     group_sequential,
     hazard_smoothing,
     jets,
     product_limit,
+    restricted_mean,
     weighted_logrank,
 )
 from kapstats.kernels import parametric_survival as ml
@@ -313,3 +315,44 @@ def test_a_coefficient_beyond_all_numbers_has_no_likelihood(likelihood):
         far = likelihood(data, np.array([np.inf]))
     assert far.loglik == -np.inf
     assert np.isnan(far.score).all()
+
+
+def test_state_occupation_starts_with_the_error_of_a_share():
+    """Nothing has happened yet: sqrt(p (1 - p) / n) of the 3 in 10 who begin in the first state."""
+    n = 10
+    start, stop = np.zeros(n), np.r_[5.0, np.full(n - 1, 1.0)]
+    origin, target = np.r_[np.zeros(3, int), np.ones(7, int)], np.full(n, -1)
+    found = occupation(start, stop, origin, target, np.arange(n), 2)
+    np.testing.assert_allclose(found.initial, [0.3, 0.7])
+    np.testing.assert_allclose(found.std_error[0], np.sqrt(0.3 * 0.7 / n))
+
+
+@pytest.mark.parametrize("kind", ["gamma", "gaussian"])
+def test_the_second_variance_of_a_frailty_model_is_below_the_first_and_meets_it_without_frailty(kind):
+    rng = np.random.default_rng(4)
+    n = 80
+    X = rng.normal(size=(n, 2)) @ np.array([[1.0, 0.6], [0.0, 0.8]])
+    data = cox_newton.cox_data(risk_sets(rng.exponential(np.exp(X[:, 0])), rng.random(n) < 0.8), X)
+    model = frailty.frailty_data(data, np.arange(n) // 4, 20, kind, False)
+    for theta in (0.5, 1e-6):
+        found = frailty.penalised(model, theta, np.zeros(22))
+        between = np.linalg.eigvalsh(found.V - found.V2)
+        assert between.min() > -1e-12
+        if theta < 1e-3:
+            np.testing.assert_allclose(found.V2, found.V, rtol=1e-3)
+        np.testing.assert_allclose(found.V2, found.V2.T, rtol=1e-9)
+
+
+def test_restricted_means_of_three_groups_are_their_own():
+    """With an indicator of every group as design, regression is estimation group by group, censoring curve included."""
+    rng = np.random.default_rng(6)
+    time, event, group = rng.exponential(5.0, 90), rng.random(90) < 0.7, np.arange(90) % 3
+    X = np.eye(3)[group]
+    whole = restricted_mean.mean_regression(time, event, X, group, 3, 4.0, "identity")
+    for g in range(3):
+        own = group == g
+        one = restricted_mean.mean_regression(
+            time[own], event[own], np.ones((own.sum(), 1)), np.zeros(own.sum(), int), 1, 4.0, "identity"
+        )
+        np.testing.assert_allclose([whole.b[g], whole.V[g, g]], [one.b[0], one.V[0, 0]], rtol=1e-9)
+    np.testing.assert_allclose(whole.V - np.diag(np.diag(whole.V)), 0.0, atol=1e-12)

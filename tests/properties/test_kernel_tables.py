@@ -12,6 +12,7 @@ from kapstats.kernels import (
     one_proportion,
     poisson,
     score_intervals,
+    shift,
     skewed_scores,
     stratified_tables,
     trend,
@@ -229,3 +230,23 @@ def test_trend_is_the_binomial_one_unless_asked():
     plain, permuted = trend.cochran_armitage(x, n, s), trend.cochran_armitage(x, n, s, permutation=True)
     assert permuted.z / plain.z == pytest.approx(np.sqrt(32 / 33))
     assert permuted.departure == pytest.approx(plain.departure)
+
+
+def test_the_shift_of_very_small_samples_lies_between_the_smallest_and_largest_difference():
+    """4 against 4: P(U = 0) = 1/70 is below 2.5 %, and the lower limit is the first of the sorted differences."""
+    x, y = np.array([5.1, 6.3, 8.2, 9.9]), np.array([1.2, 2.5, 3.1, 4.4])
+    found = shift.hodges_lehmann(x, y)
+    differences = np.sort((x[:, None] - y[None, :]).ravel())
+    assert found.exact
+    assert (found.low, found.high) == (differences[0], differences[-1])
+    assert found.p_value == pytest.approx(2 / 70)
+    many = np.arange(50.0)
+    assert not shift.hodges_lehmann(many, many + 0.5).exact
+    assert shift.hodges_lehmann(many[:49], many[:49] + 0.5).exact
+
+
+def test_nobody_gives_no_limits():
+    low, high = skewed_scores.proportion_limits(np.array([0.0, 0.0]), np.array([0.0, 5.0]), 0.025)
+    assert np.isnan([low[0], high[0]]).all()
+    assert low[1] == 0.0
+    assert 0 < high[1] < 1

@@ -166,7 +166,7 @@ def test_batch_equals_single_fits(seed: int) -> None:
     y[rng.random(y.shape) < 0.15] = np.nan
     y[:, :, 0] = np.where(np.isnan(y).all(2), 0.0, y[:, :, 0])
     rows = np.eye(2 * m)[m:]
-    for df, block in (("kenward-roger", None), ("satterthwaite", None), ("satterthwaite", arm)):
+    for df, block in (("kenward-roger", None), ("satterthwaite", None), ("satterthwaite", arm), ("normal", None)):
         batch = fit_replicates(x, y, rows, structure="toeph", df=df, chunk=3, block=block)
         assert batch.converged.all()
         subjects = "ID" if block is None else "A / ID"
@@ -382,11 +382,12 @@ def test_offset_is_taken_off_and_put_back(data: pd.DataFrame) -> None:
     np.testing.assert_allclose(shifted.predict()["estimate"], plain.predict()["estimate"] + data["O"], rtol=1e-9)
 
 
-def test_cluster_of_subjects(data: pd.DataFrame) -> None:
+@pytest.mark.parametrize("kind", ["CR0", "CR1", "CR2", "CR3"])
+def test_cluster_of_subjects(data: pd.DataFrame, kind: str) -> None:
     sites = data.assign(SITE=data["USUBJID"].rank(method="dense").astype(int) % 12)
-    by_site = ks.mmrm(FORMULA, sites, vcov="CR2", cluster="SITE")
-    own = ks.mmrm(FORMULA, sites, vcov="CR2", cluster="USUBJID")
-    subject = ks.mmrm(FORMULA, sites, vcov="CR2")
+    by_site = ks.mmrm(FORMULA, sites, vcov=kind, cluster="SITE")
+    own = ks.mmrm(FORMULA, sites, vcov=kind, cluster="USUBJID")
+    subject = ks.mmrm(FORMULA, sites, vcov=kind)
     a, b, c = (f.coefficients.frame for f in (by_site, own, subject))
     np.testing.assert_allclose(b[["std_error", "df"]], c[["std_error", "df"]], rtol=1e-8)
     assert (a["df"] < b["df"]).mean() > 0.9
