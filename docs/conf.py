@@ -30,10 +30,15 @@ html_extra_path = ["validation.html", "_extra"]
 
 
 def setup(app):  # type: ignore[no-untyped-def]
-    """The headings of the contents at the left get the level that the theme leaves out."""
+    """Outputs under the code of the tutorial and the how-to pages; headings of the contents get their level."""
+
+    def outputs(app, name, source):  # type: ignore[no-untyped-def]
+        if name == "tutorial" or name.startswith("how-to/"):
+            source[0] = docs_pages.with_outputs(source[0])
 
     def level(app, page, template, context, doctree):  # type: ignore[no-untyped-def]
         tree = context.get("furo_navigation_tree", "")
         context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
 
+    app.connect("source-read", outputs)
     app.connect("html-page-context", level, priority=900)

@@ -6,14 +6,21 @@ gallery of reproduced results becomes one HTML file beside the validation report
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import re
+import tempfile
+import textwrap
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+BLOCK = re.compile(r"^```(?:\{code-block\} )?python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 #: part of the library -> heading in the reference
 HEADINGS = {
     "data": "Data",
@@ -56,6 +63,32 @@ def reference() -> str:
         groups[HEADINGS.get(part, HEADINGS["estimates"])].append(line)
     lines = (f"## {heading}\n\n```{{eval-rst}}\n" + "\n".join(own) + "\n```" for heading, own in groups.items())
     return "\n\n".join(lines) + "\n"
+
+
+def with_outputs(text: str) -> str:
+    """A page in which every block of Python is followed by what it prints; they run in order, in one namespace."""
+    names: dict[str, Any] = {"__name__": "__page__"}
+    here = os.getcwd()
+
+    def shown(block: re.Match[str]) -> str:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exec(compile(block[1], "page", "exec"), names)
+        said = "\n".join(_wrapped(line) for line in printed.getvalue().rstrip().split("\n"))
+        return block[0] + (f"\n\n```{{code-block}} text\n:class: output\n\n{said}\n```" if said else "")
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            return BLOCK.sub(shown, text)
+        finally:
+            os.chdir(here)
+
+
+def _wrapped(line: str) -> str:
+    """A long line of prose broken; a row of a table, which has gaps, is left alone."""
+    return line if "  " in line else textwrap.fill(line, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def page(notebook: dict[str, Any]) -> str:

@@ -54,6 +54,18 @@ def test_every_public_name_is_in_the_reference(monkeypatch):
     assert {name.rsplit(".", 1)[1] for name in listed} == set(kapstats._EXPORTS)
 
 
+def test_a_page_shows_what_its_blocks_print(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    pages = importlib.import_module("docs_pages")
+    text = "a\n\n```python\nx = 2\n```\n\nb\n\n```python\nprint(x + 1)\nprint('word ' * 30)\n```\n\nc\n"
+    shown = pages.with_outputs(text)
+    assert shown.count(":class: output") == 1
+    assert "print('word ' * 30)\n```\n\n```{code-block} text\n:class: output\n\n3\nword" in shown
+    assert max(map(len, shown.split("\n"))) <= 100
+    with pytest.raises(ZeroDivisionError):
+        pages.with_outputs("```python\n1 / 0\n```\n")
+
+
 def test_a_notebook_becomes_a_page(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     pages = importlib.import_module("docs_pages")

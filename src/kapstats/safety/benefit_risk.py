@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats import estimates, frames
+from kapstats.data.conventions import in_words
 from kapstats.data.trial import is_yes
 from kapstats.errors import DataError
 from kapstats.estimates import Estimates
@@ -94,7 +95,7 @@ def _meta(ae: Incidence, term: str | None, source: str, method: str, level: floa
     return estimates.meta(
         method=method,
         level=level,
-        title=f"Benefit against {harm} by {ae.by}",
+        title=f"Benefit against {harm} by {in_words(ae.by)}",
         sentence="; ".join([f"Risk differences: {method}", f"harm: {harm}", source, *ae.records.notes]),
         warnings=ae.warnings,
         data=ae.records.fingerprint(),

@@ -10,6 +10,7 @@ import pandas as pd
 
 from kapstats import estimates
 from kapstats._types import FloatArray
+from kapstats.data.conventions import in_words
 from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
 from kapstats.inference import multiplicity
@@ -153,7 +154,7 @@ def _meta(
         side=side,
         adjustment=adjust,
         scale=pairs.MEASURES[measure].scale,
-        title=f"Adverse events: {words} by {ae.by}",
+        title=f"Adverse events: {words} by {in_words(ae.by)}",
         sentence=sentence,
         warnings=ae.warnings,
         data=ae.records.fingerprint(),

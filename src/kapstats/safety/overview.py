@@ -9,7 +9,7 @@ import pandas as pd
 
 from kapstats import estimates
 from kapstats._types import BoolArray
-from kapstats.data.conventions import capitals
+from kapstats.data.conventions import capitals, in_words
 from kapstats.data.trial import is_yes
 from kapstats.errors import choose
 from kapstats.estimates import Estimates
@@ -55,7 +55,7 @@ def overview(ae: Incidence, *, method: str = "miettinen-nurminen", level: float 
     description = estimates.meta(
         method=method,
         level=level,
-        title=f"Overview of adverse events by {ae.by}",
+        title=f"Overview of adverse events by {in_words(ae.by)}",
         sentence="; ".join(["Subjects counted once per row", said, *ae.records.notes]),
         warnings=ae.warnings,
         data=ae.records.fingerprint(),

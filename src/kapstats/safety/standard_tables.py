@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import BoolArray
-from kapstats.data.conventions import capitals
+from kapstats.data.conventions import capitals, in_words
 from kapstats.data.trial import is_yes
 from kapstats.errors import DataError, choose
 from kapstats.safety import layout, overview, rows
@@ -77,7 +77,7 @@ def standard_tables(
     tables = {"overview": _overview(ae, method, level, digits)}
     for name in LISTED:
         tables[name] = _listed(ae, name, sort, method, level, digits)
-    title = f"Adverse events in at least {min_percent:g}% of a group, by {ae.by}"
+    title = f"Adverse events in at least {min_percent:g}% of a group, by {in_words(ae.by)}"
     tables["common"] = ae.table(min_percent, sort, comparison=True, title=title, **options)
     return tables
 
@@ -100,7 +100,7 @@ def only(ae: Incidence, kind: str) -> Incidence:
         raise DataError(f"ADAE cannot tell which events are {kind}: its variables are not there, or all missing.")
     kept = ae.records.keep(mask, f"{kind} only: {int(mask.sum())} records")
     sentence = f"{ae.meta.get('sentence', '')}; {kept.notes[-1]}"
-    said = {"title": f"Adverse events, {kind}, by {ae.by}", "any": f"Any {kind} event", "sentence": sentence}
+    said = {"title": f"Adverse events, {kind}, by {in_words(ae.by)}", "any": f"Any {kind} event", "sentence": sentence}
     if kind == "any event":
         said = {}
     frame = count(kept, ae.terms, ae.groups)
@@ -110,7 +110,7 @@ def only(ae: Incidence, kind: str) -> Incidence:
 def _listed(ae: Incidence, name: str, sort: str, method: str, level: float, digits: int) -> Table:
     """The subjects of ADSL first, then the records of ADAE by term, whichever of the two there is."""
     kind, title = LISTED[name]
-    title = f"{title} by {ae.by}"
+    title = f"{title} by {in_words(ae.by)}"
     flagged, source = _subjects(ae, name)
     head = [] if flagged is None else [_flagged(ae, flagged, source, method, level, digits)]
     said = () if flagged is not None or name == "serious" else (f"ADSL does not say ({source}).",)
