@@ -67,7 +67,7 @@ def reference() -> str:
 
 def with_outputs(text: str) -> str:
     """A page in which every block of Python is followed by what it prints; they run in order, in one namespace."""
-    names: dict[str, Any] = {"__name__": "__page__"}
+    names: dict[str, Any] = {"__name__": "__page__", "print": _apart}
     here = os.getcwd()
 
     def shown(block: re.Match[str]) -> str:
@@ -84,6 +84,13 @@ def with_outputs(text: str) -> str:
             return BLOCK.sub(shown, text)
         finally:
             os.chdir(here)
+
+
+def _apart(*values: Any, **how: Any) -> None:
+    """`print`, with an empty line after what has more than one."""
+    said = io.StringIO()
+    print(*values, file=said, **how)
+    print(said.getvalue(), end="\n" * (said.getvalue().count("\n") > 1))
 
 
 def _wrapped(line: str) -> str:
