@@ -236,12 +236,13 @@ HEADERS = {
     "contrast": "Contrast",
     "conf_low": "Lower limit",
     "conf_high": "Upper limit",
+    "rule_of_three": "Rule of three",
 }
 
 
 def _float(value: float, name: str, decimals: int) -> str:
     """A number column as text; columns that are not estimates keep their shortest form (times, visit numbers)."""
-    if name in NUMERIC or name.startswith("num_") or value != value:
+    if name in (*NUMERIC, *HEADERS) or name.startswith("num_") or value != value:
         return number(value, decimals)
     return f"{value:g}" if abs(value) < 1e6 else number(value, 0)
 
