@@ -39,15 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(parsed.call(parsed))
     except KapstatsError as error:
-        print(f"kapstats {parsed.command}: {error}", file=sys.stderr)
-        return BAD
+        return _failed(parsed, error, str(error))
     except BrokenPipeError:
         sys.stderr.close()
         return FINE
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        print(f"kapstats {parsed.command}: {place}{error.strerror or error}.", file=sys.stderr)
-        return BAD
+        return _failed(parsed, error, f"{place}{error.strerror or error}.")
     except KeyboardInterrupt:
         print("\nkapstats: interrupted; nothing was changed.", file=sys.stderr)
         return 130
@@ -55,8 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("KAPSTATS_DEBUG"):
             raise
         said = f"unexpected {type(error).__name__}: {error}. Nothing was written. This should have been told better"
-        print(f"kapstats {parsed.command}: {said}; KAPSTATS_DEBUG=1 shows where it happened.", file=sys.stderr)
-        return BAD
+        return _failed(parsed, error, f"{said}; KAPSTATS_DEBUG=1 shows where it happened.")
+
+
+def _failed(parsed: argparse.Namespace, error: Exception, said: str) -> int:
+    """The error in words on standard error, and as JSON on standard output where the command was asked for JSON."""
+    print(f"kapstats {parsed.command}: {said}", file=sys.stderr)
+    if getattr(parsed, "json", False):
+        say_json({"error": type(error).__name__, "message": said})
+    return BAD
 
 
 class _Parser(argparse.ArgumentParser):

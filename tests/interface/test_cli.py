@@ -48,6 +48,17 @@ def test_run_writes_and_says(adam: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert [f["name"] for f in manifest["files"]] == ["adsl.csv", "adtte.csv"]
 
 
+def test_an_error_is_json_too_where_json_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for asked in (["run", str(tmp_path / "none.toml")], ["check", str(tmp_path / "none")], ["pool", "none.csv"]):
+        assert main([*asked, "--json"]) == 2
+        said = capsys.readouterr()
+        found = json.loads(said.out)
+        assert found["error"] in ("DataError", "FormulaError", "FileNotFoundError")
+        assert f"{asked[0]}: {found['message']}" in said.err
+        assert main(asked) == 2
+        assert capsys.readouterr().out == ""
+
+
 def test_run_as_json(adam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["run", str(tmp_path / "plan.toml"), "--data", str(adam), "--out", str(tmp_path / "out"), "--json"])
     said = json.loads(capsys.readouterr().out)
