@@ -86,3 +86,14 @@ def test_an_interval_in_which_nobody_is_left_gives_no_events():
     (left, drawn), events, _ = reconstruction._interval(t, s, (1, 1.0), 0.0, 3.0, 0)
     assert events.tolist() in ([1, 0], [0, 1])
     assert (left, drawn) == (0, 0.0)
+
+
+def test_more_events_than_leave_are_taken_away_the_last_first():
+    """Three leave in the first interval, in which the clicks put five events; the second holds what it can."""
+    t, s = np.array([1.0, 2.0, 3.0, 6.0]), np.array([0.9, 0.8, 0.5, 0.4])
+    table = reconstruction._Table(t, s, np.array([0.0, 5.0]), np.array([10, 7]), np.array([0, 0, 0, 1]))
+    begun = reconstruction.Patients(np.array([1.0, 2.0, 3.0, 3.0, 3.0, 6.0]), np.array([5.5, 7.0]), 0.0, 0.0)
+    x = table.start(begun)
+    assert x[:-1].tolist() == [1, 1, 1, 1]
+    assert (table.censored(x[:-1]) >= 0).all()
+    assert x[-1] == 1

@@ -356,3 +356,15 @@ def test_restricted_means_of_three_groups_are_their_own():
         )
         np.testing.assert_allclose([whole.b[g], whole.V[g, g]], [one.b[0], one.V[0, 0]], rtol=1e-9)
     np.testing.assert_allclose(whole.V - np.diag(np.diag(whole.V)), 0.0, atol=1e-12)
+
+
+def test_coefficients_without_information_left_are_named_and_no_others():
+    """Two directions have lost theirs, each along its own coordinate; a third is as it was."""
+    first, last = np.diag([4.0, 2.0, 3.0]), np.diag([4e-12, 2e-10, 3.0])
+    free, span = np.ones(3, bool), np.array([1.0, 2.0, 0.0])
+    assert cox_newton.flat_directions(first, last, span, free).tolist() == [True, True, False]
+    assert not cox_newton.flat_directions(first, first, span, free).any()
+    assert not cox_newton.flat_directions(first, last, None, free).any()
+    turned = np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0], [0.0, 0.0, 1.0]]) / np.sqrt([2.0, 2.0, 1.0])
+    along_both = turned @ np.diag([4e-12, 2.0, 3.0]) @ turned.T  # what is lost is the sum of the two
+    assert cox_newton.flat_directions(np.eye(3), along_both, np.ones(3), free).tolist() == [True, True, False]

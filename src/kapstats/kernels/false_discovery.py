@@ -10,12 +10,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 def benjamini_hochberg(p: FloatArray) -> FloatArray:
-    """Step-up adjusted p values, min over j >= i of m p_(j)/j (Benjamini & Hochberg 1995)."""
-    return np.minimum(_step_up(p), 1.0)
-
-
-def _step_up(p: FloatArray) -> FloatArray:
-    """min over j >= i of m p_(j)/j, not cut at 1."""
+    """Step-up adjusted p values, min over j >= i of m p_(j)/j (Benjamini & Hochberg 1995): at most the largest p."""
     m = p.size
     order = np.argsort(p)[::-1]
     out = np.empty(m)
@@ -85,7 +80,7 @@ def group_benjamini_hochberg(p: FloatArray, group: IntArray) -> FloatArray:
         return np.ones_like(p)
     with np.errstate(divide="ignore", invalid="ignore"):
         weighted = np.where(share < 1, p * share / (1 - share), np.inf)
-    return np.minimum(_step_up(weighted) * (1 - share.mean()), 1.0)
+    return np.minimum(benjamini_hochberg(weighted) * (1 - share.mean()), 1.0)
 
 
 def _null_share(p: FloatArray) -> float:
