@@ -281,3 +281,13 @@ def test_counts_that_vary_less_than_poisson_have_no_negative_binomial():
     assert not found.converged
     np.testing.assert_allclose(found.coef, np.log([3.0, 5 / 3]), rtol=1e-6)
     assert count_regression(y, X, np.zeros(40)).converged
+
+
+def test_visits_at_one_place_are_a_start_like_any_other():
+    """A spatial structure whose distances are all zero has no median distance; its working parameters stay finite."""
+    name = next(n for n in STRUCTURES if n.startswith("sp"))
+    shape = Structure(name, 3, np.arange(2), np.zeros((2, 3, 3)))
+    with np.errstate(all="raise"):
+        assert np.isfinite(neutral(shape)).all()
+    apart = np.tile(np.abs(np.subtract.outer(np.arange(3.0), np.arange(3.0))), (2, 1, 1))
+    assert np.isfinite(neutral(Structure(name, 3, np.arange(2), apart))).all()

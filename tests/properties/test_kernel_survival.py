@@ -270,8 +270,10 @@ def test_every_stratum_begins_with_everybody_free_of_the_event():
     np.testing.assert_allclose(counts.before, [1, 2 / 3, 1, 1, 1 / 2])
 
 
-SPLINES = {f"spline {scale}": (ml.spline(scale), [0.2, 1.3]) for scale in ("hazard", "odds", "normal")}
-FAMILIES = SPLINES | {
+FAMILIES = {
+    "spline hazard": (None, [0.2, 1.3]),
+    "spline odds": (None, [0.2, 1.3]),
+    "spline normal": (None, [0.2, 1.3]),
     "weibull": (ml.WEIBULL, [0.4, -0.2]),
     "lognormal": (ml.LOGNORMAL, [0.4, -0.2]),
     "loglogistic": (ml.LOGLOGISTIC, [0.4, -0.2]),
@@ -286,6 +288,7 @@ FAMILIES = SPLINES | {
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_density_is_the_slope_of_its_survival_and_jets_hold_the_derivatives(name):
     family, at = FAMILIES[name]
+    family = family or ml.spline(name.split()[1])
     t, h = np.array([0.3, 1.0, 2.5, 6.0]), 1e-4
 
     def jet(what, t, at):
