@@ -89,10 +89,13 @@ def in_words(name: str) -> str:
 
     Examples
     --------
-    >>> in_words("ROUTE"), in_words("TRT01A"), in_words("CLINIC")
-    ('route', 'actual treatment', 'CLINIC')
+    >>> in_words("ROUTE"), in_words("TRT01A"), in_words("MADRSBL"), in_words("Clinic")
+    ('route', 'actual treatment', 'MADRS at baseline', 'Clinic')
     """
-    return LABELS[name].lower() if name in LABELS and not name.startswith("MADRS") else name
+    words = LABELS.get(name)
+    if words is None:
+        return name
+    return words if words[:2].isupper() else words[0].lower() + words[1:]
 
 
 def is_text(name: str) -> bool:
