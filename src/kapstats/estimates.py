@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from kapstats._types import FloatArray
 from kapstats.errors import DataError, FormulaError
 from kapstats.table import Table, interval, number, p_value
 
+T = TypeVar("T")
 SHOWN = 60  # rows of a long result that its repr shows
 NUMERIC = ("estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high")
 #: columns on the scale of the estimate, beside it
@@ -79,6 +80,89 @@ def _version(name: str) -> str:
         return "not installed"
 
 
+class Description(dict[str, Any]):
+    """The description of a result: a dictionary that can be read and merged (``{**meta, ...}``), not changed.
+
+    Examples
+    --------
+    >>> about = Description(method="wald")
+    >>> {**about, "level": 0.9}, about["method"]
+    ({'method': 'wald', 'level': 0.9}, 'wald')
+    >>> about["method"] = "score"
+    Traceback (most recent call last):
+    TypeError: the description of a result cannot be changed; make a new one with {**meta, ...}
+    """
+
+    def _refused(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("the description of a result cannot be changed; make a new one with {**meta, ...}")
+
+    __setitem__ = __delitem__ = __ior__ = _refused
+    update = pop = popitem = clear = setdefault = _refused
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
+
+
+class _Sealed:
+    """A stored table or description that callers can read but not change."""
+
+    def __init__(self, name: str) -> None:
+        self.slot = f"_{name}"
+
+    def __get__(self, result: Any, owner: type | None = None) -> Any:
+        if result is None:
+            raise AttributeError(self.slot)  # for a dataclass: a field without a default
+        kept = result.__dict__[self.slot]
+        return _copied(kept) if isinstance(kept, pd.DataFrame) else _read_only(kept)
+
+    def __set__(self, result: Any, value: Any) -> None:
+        result.__dict__[self.slot] = Description(value) if isinstance(value, Mapping) else value
+
+
+def _read_only(value: Any) -> Any:
+    """A view of an array that cannot be written to; anything else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    view = value.view()
+    view.flags.writeable = False
+    return view
+
+
+def _copied(frame: pd.DataFrame) -> pd.DataFrame:
+    """A copy that shares nothing a caller could change; pandas 3 copies when written to."""
+    return frame.copy(deep=not _COPY_ON_WRITE)
+
+
+_COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3
+
+
+def sealed(result: type[T]) -> type[T]:
+    """A frozen dataclass whose tables, `meta` and `vcov` cannot be changed from outside either."""
+    for each in fields(result):  # type: ignore[arg-type]
+        if each.name in ("meta", "vcov") or each.type == "pd.DataFrame":
+            setattr(result, each.name, _Sealed(each.name))
+    return result
+
+
+def stored(result: Any) -> pd.DataFrame:
+    """The table of a sealed result itself, without the copy; never change it."""
+    frame: pd.DataFrame = result.__dict__["_frame"]
+    return frame
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The figure of a result, stated by the verb that made it.
+
+    kind : a name of ``report.figures.choose.KINDS``; "none" where nothing can be drawn
+    options : arguments of that figure: ``strata`` of curves, ``x`` and ``group`` of a profile, ``label`` of a forest
+    """
+
+    kind: str = "forest"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@sealed
 @dataclass(frozen=True)
 class Estimates:
     """A table of estimates with their covariance and description.
@@ -88,6 +172,7 @@ class Estimates:
     frame : identifying columns, then ``estimate std_error df statistic p_value conf_low conf_high`` where they apply
     meta : method, level, side, adjustment, scale, conventions, warnings, data fingerprint, versions
     vcov : (rows, rows) covariance of the estimates, or None
+    picture : the figure that ``plot()`` draws
 
     Examples
     --------
@@ -100,22 +185,23 @@ class Estimates:
     frame: pd.DataFrame
     meta: dict[str, Any] = field(default_factory=dict)
     vcov: FloatArray | None = None
+    picture: Picture = Picture()
 
     def to_frame(self) -> Any:
         """The rows as a new table of the caller's kind (pandas, polars or pyarrow)."""
         return frames.restore(self.frame, self.meta.get("frame_kind", "pandas"))
 
     def __getitem__(self, column: str) -> pd.Series:
-        frames.require(self.frame, [column], "result")
-        return self.frame[column].copy()
+        frames.require(stored(self), [column], "result")
+        return stored(self)[column].copy()
 
     def __len__(self) -> int:
-        return len(self.frame)
+        return len(stored(self))
 
     @property
     def columns(self) -> list[str]:
         """Column names in order."""
-        return list(self.frame.columns)
+        return list(stored(self).columns)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -124,13 +210,13 @@ class Estimates:
 
     def filter(self, **values: Any) -> Estimates:
         """The rows where each named column equals the value (or is one of a list of values)."""
-        frames.require(self.frame, values, "result")
-        keep = np.ones(len(self.frame), dtype=bool)
+        frames.require(stored(self), values, "result")
+        keep = np.ones(len(self), dtype=bool)
         for column, value in values.items():
             allowed = list(value) if isinstance(value, (list, tuple, set)) else [value]
-            keep &= self.frame[column].isin(allowed).to_numpy()
+            keep &= stored(self)[column].isin(allowed).to_numpy()
         vcov = None if self.vcov is None else self.vcov[np.ix_(keep, keep)]
-        return replace(self, frame=self.frame.loc[keep].reset_index(drop=True), vcov=vcov)
+        return replace(self, frame=stored(self).loc[keep].reset_index(drop=True), vcov=vcov)
 
     def exponentiate(self) -> Estimates:
         """Estimates and limits of a log scale on the natural scale (ratios); std_error by the delta method."""

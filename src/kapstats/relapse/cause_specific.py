@@ -12,7 +12,7 @@ import pandas as pd
 from kapstats import estimates
 from kapstats._types import FrameLike
 from kapstats.errors import FormulaError, choose
-from kapstats.estimates import Estimates
+from kapstats.estimates import Estimates, sealed
 from kapstats.kernels import absolute_risk as ar
 from kapstats.kernels.product_limit import limits
 from kapstats.relapse.regression import (
@@ -28,6 +28,7 @@ from kapstats.relapse.surv_data import SurvData, check_convention, unpack
 
 
 @shown_as("hazard_ratios")
+@sealed
 @dataclass(frozen=True)
 class CauseSpecificFit:
     """Cox models of every cause on the same rows; `fits` by cause, in the order of `causes`."""

@@ -12,7 +12,7 @@ import pandas as pd
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import DataError, FormulaError, choose, first_ids, warn
-from kapstats.estimates import Curve, Estimates
+from kapstats.estimates import Curve, Estimates, sealed, stored
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import aalen_johansen as aj
 from kapstats.kernels.product_limit import CONF_TYPES, limits
@@ -34,6 +34,7 @@ VARIANCES = ("infinitesimal-jackknife", "aalen")
 
 
 @shown_as("estimates")
+@sealed
 @dataclass(frozen=True)
 class CumulativeIncidence:
     """Aalen-Johansen curves by group.
@@ -49,12 +50,12 @@ class CumulativeIncidence:
 
     def to_frame(self) -> Any:
         """Stratum columns, cause time n_risk n_event n_censor estimate std_error conf_low conf_high."""
-        return frames.restore(self.frame, self.meta["frame_kind"])
+        return frames.restore(stored(self), self.meta["frame_kind"])
 
     @property
     def estimates(self) -> Estimates:
         """The curves as `Estimates`."""
-        return Estimates(self.frame, self.meta)
+        return Estimates(stored(self), self.meta)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -66,7 +67,7 @@ class CumulativeIncidence:
         t = np.sort(checked_times(times))
         parts = []
         keys = [*self.groups.frame.columns, "cause"]
-        for _, rows in self.frame.groupby(keys, sort=False, observed=True):
+        for _, rows in stored(self).groupby(keys, sort=False, observed=True):
             behind = np.searchsorted(rows["time"].to_numpy(float), t, side="right") - 1
             picked = rows.iloc[np.maximum(behind, 0)].reset_index(drop=True).assign(time=t)
             for column in ("estimate", "std_error", "conf_low", "conf_high"):
@@ -99,7 +100,7 @@ class CumulativeIncidence:
             return self._plot_stacked(ax, options)
         from kapstats.report.figures.cumulative_incidence import cumulative_incidence as draw
 
-        rows = self.frame.loc[(self.frame["cause"] == self.causes[0]).to_numpy()]
+        rows = stored(self).loc[(stored(self)["cause"] == self.causes[0]).to_numpy()]
         strata = list(self.groups.frame.columns)
         return draw(rows, strata=strata, risk_table=risk_table, level=self.meta["level"], ax=ax, **options)
 
@@ -110,7 +111,7 @@ class CumulativeIncidence:
             raise FormulaError("plot(stacked=True) needs every cause: cumulative_incidence(..., cause=None).")
         names = self.groups.frame.astype(str).agg(", ".join, axis=1) if len(self.groups.frame.columns) else ["All"]
         n = {name: round(float(c.n_risk.max())) for name, c in zip(names, self.curves, strict=True)}
-        return draw(self.frame, strata=list(self.groups.frame.columns), n=n, ax=ax, **options)
+        return draw(stored(self), strata=list(self.groups.frame.columns), n=n, ax=ax, **options)
 
     def explain(self) -> str:
         """The methods paragraph."""

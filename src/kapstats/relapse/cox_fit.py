@@ -13,7 +13,7 @@ from scipy.special import chdtrc
 from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, FrameLike
 from kapstats.errors import FormulaError, choose
-from kapstats.estimates import Estimates
+from kapstats.estimates import Estimates, sealed
 from kapstats.formula.design import Design
 from kapstats.inference.intervals import with_inference
 from kapstats.kernels import cox_residuals as cr
@@ -28,6 +28,7 @@ TRANSFORMS = ("km", "rank", "identity", "log")
 
 
 @shown_as("summary")
+@sealed
 @dataclass(frozen=True)
 class CoxFit:
     """A Cox proportional-hazards fit.

@@ -12,7 +12,7 @@ import pandas as pd
 from kapstats import estimates
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import ConvergenceError, FormulaError, choose
-from kapstats.estimates import Curve, Estimates
+from kapstats.estimates import Curve, Estimates, sealed, stored
 from kapstats.kernels import fine_gray as fg
 from kapstats.relapse.competing import cause_code
 from kapstats.relapse.regression import (
@@ -36,6 +36,7 @@ WEIGHTINGS = ("crr", "ipcw", "finegray")
 
 
 @shown_as("hazard_ratios")
+@sealed
 @dataclass(frozen=True)
 class FineGrayFit:
     """A fitted subdistribution-hazards model; `kernel` holds the arrays."""
@@ -89,7 +90,7 @@ class FineGrayFit:
     def predict(self, newdata: Any = None, times: Sequence[float] | None = None) -> Estimates:
         """Cumulative incidence 1 - exp(-H0(t) exp(x'b)) for the rows of `newdata` (default: at the covariate means)."""
         t = self.kernel.event_time if times is None else np.asarray(times, float)
-        rows, X = predictor_rows(self.covariates, self.frame, newdata)
+        rows, X = predictor_rows(self.covariates, stored(self), newdata)
         risk = 1.0 - np.exp(-np.exp(X @ self.kernel.coef)[:, None] * self.baseline()(t))
         frame = identifying(rows, t).assign(estimate=risk.ravel())
         return Estimates(frame, {**self.meta, "title": "Predicted cumulative incidence", "scale": "identity"})

@@ -12,7 +12,7 @@ import pandas as pd
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import ConvergenceError, FormulaError, choose
-from kapstats.estimates import Curve, Estimates
+from kapstats.estimates import Curve, Estimates, sealed, stored
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import npmle
 from kapstats.relapse.regression import (
@@ -34,6 +34,7 @@ BOUNDS = ("estimate", "conf_low", "conf_high")
 
 
 @shown_as("median")
+@sealed
 @dataclass(frozen=True)
 class Turnbull:
     """Nonparametric maximum likelihood curves of interval-censored times, by group.
@@ -50,12 +51,12 @@ class Turnbull:
 
     def to_frame(self) -> Any:
         """Stratum columns, left right mass estimate (S after the interval) conf_low conf_high."""
-        return frames.restore(self.frame, self.meta["frame_kind"])
+        return frames.restore(stored(self), self.meta["frame_kind"])
 
     @property
     def estimates(self) -> Estimates:
         """The intervals with mass as `Estimates`."""
-        return Estimates(self.frame, self.meta)
+        return Estimates(stored(self), self.meta)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -155,7 +156,7 @@ class Turnbull:
         """The curves with the intervals inside which they are not determined."""
         from kapstats.report.figures.turnbull import turnbull as draw
 
-        seen = self.frame.loc[np.isfinite(self.frame["right"].to_numpy(float))]
+        seen = stored(self).loc[np.isfinite(stored(self)["right"].to_numpy(float))]
         strata = self.groups.frame
         names = strata.astype(str).agg(", ".join, axis=1) if len(strata.columns) else ["All"]
         n = dict(zip(names, np.bincount(self.groups.codes).tolist(), strict=True))

@@ -11,7 +11,7 @@ import numpy as np
 from kapstats import estimates
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import ConvergenceError, DataError, choose, warn
-from kapstats.estimates import Curve, Estimates
+from kapstats.estimates import Curve, Estimates, sealed
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import interval_ph as ph
 from kapstats.relapse.regression import (
@@ -34,6 +34,7 @@ MODELS = ("semiparametric", "grouped", "spline", "weibull", "exponential", "gomp
 
 
 @shown_as("hazard_ratios")
+@sealed
 @dataclass(frozen=True)
 class IntervalCoxFit:
     """A semi-parametric proportional-hazards fit to interval-censored times."""

@@ -14,7 +14,7 @@ from scipy.special import chdtri, ndtr
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import FormulaError, choose
-from kapstats.estimates import Curve, Estimates
+from kapstats.estimates import Curve, Estimates, sealed, stored
 from kapstats.inference.intervals import check_level, wald, with_inference
 from kapstats.kernels import product_limit as pl
 from kapstats.kernels.risk_sets import risk_sets
@@ -37,6 +37,7 @@ BEFORE = {"estimate": 1.0, "std_error": 0.0, "conf_low": 1.0, "conf_high": 1.0}
 
 
 @shown_as("median")
+@sealed
 @dataclass(frozen=True)
 class KaplanMeier:
     """Survival curves by group.
@@ -51,12 +52,12 @@ class KaplanMeier:
 
     def to_frame(self) -> Any:
         """Stratum columns, time n_risk n_event n_censor estimate std_error conf_low conf_high, as the caller's kind."""
-        return frames.restore(self.frame, self.meta["frame_kind"])
+        return frames.restore(stored(self), self.meta["frame_kind"])
 
     @property
     def estimates(self) -> Estimates:
         """The curves as `Estimates`."""
-        return Estimates(self.frame, self.meta)
+        return Estimates(stored(self), self.meta)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -75,7 +76,7 @@ class KaplanMeier:
 
     def curve(self, group: int = 0, column: str = "estimate") -> Curve:
         """One curve as a right-continuous step function of time; S is 1 before its first step."""
-        part = self.frame.loc[self._rows(group)]
+        part = stored(self).loc[self._rows(group)]
         return Curve(part["time"].to_numpy(float), part[column].to_numpy(float))
 
     def hazard(self) -> Estimates:
@@ -86,7 +87,7 @@ class KaplanMeier:
             spread = np.exp(z * se / h)
             limits = {"conf_low": np.where(h > 0, h / spread, 0.0), "conf_high": np.where(h > 0, h * spread, np.nan)}
         keep = [*self.groups.frame.columns, "time", "n_risk", "n_event", "n_censor"]
-        frame = self.frame[keep].assign(estimate=h, std_error=se, **limits)
+        frame = stored(self)[keep].assign(estimate=h, std_error=se, **limits)
         return Estimates(frame, {**self.meta, "title": "Cumulative hazard", "method": "Nelson-Aalen, log limits"})
 
     def median(self) -> Estimates:
@@ -105,7 +106,7 @@ class KaplanMeier:
             raise FormulaError(f"quantile({q}): a share lies above 0 and at most 1, such as 0.5.")
         rows = []
         for g, p in itertools.product(range(len(self.groups)), shares):
-            part = self.frame.loc[self._rows(g)]
+            part = stored(self).loc[self._rows(g)]
             time, curves = part["time"].to_numpy(float), [part[c].to_numpy(float) for c in LIMITS]
             pairs = [pl.by_height(time, c) if self.meta["convention"] == "R" else (time, c) for c in curves]
             at = [pl.crossing(t, c, p) for t, c in pairs]
@@ -155,7 +156,7 @@ class KaplanMeier:
         """
         zero, rows = self._reference(ref), []
         for g in (i for i in range(len(self.groups)) if i != zero):
-            one, two = (self.frame.loc[self._rows(i)] for i in (g, zero))
+            one, two = (stored(self).loc[self._rows(i)] for i in (g, zero))
             low, high = _su_wei(one, two, 1.0 - q, float(chdtri(1, 1 - self.level)))
             medians = [pl.crossing(p["time"].to_numpy(float), p["estimate"].to_numpy(float), q) for p in (one, two)]
             cells = dict(zip(LIMITS, (medians[0] - medians[1], low, high), strict=True))
@@ -201,7 +202,7 @@ class KaplanMeier:
         from kapstats.report.figures.kaplan_meier import kaplan_meier as draw
 
         strata = list(self.groups.frame.columns)
-        return draw(self.frame, strata=strata, risk_table=risk_table, level=self.level, ax=ax, **options)
+        return draw(stored(self), strata=strata, risk_table=risk_table, level=self.level, ax=ax, **options)
 
     def _rows(self, group: int) -> slice:
         start = self.meta["group_start"]
@@ -224,7 +225,7 @@ class KaplanMeier:
         return self.groups.names.index(choose(str(ref), self.groups.names, "ref"))
 
     def _at_one(self, group: int, times: FloatArray) -> pd.DataFrame:
-        part = self.frame.loc[self._rows(group)]
+        part = stored(self).loc[self._rows(group)]
         grid = part["time"].to_numpy(float)
         behind = np.searchsorted(grid, times, side="right")
         risk = np.append(part["n_risk"].to_numpy(float), 0.0)[np.searchsorted(grid, times, side="left")]
@@ -234,7 +235,7 @@ class KaplanMeier:
         return pd.DataFrame({**key, "time": times, "n_risk": risk, "n_event": np.diff(total, prepend=0.0), **values})
 
     def _cumulative(self, group: int, times: FloatArray) -> pd.DataFrame:
-        part = self.frame.loc[self._rows(group)]
+        part = stored(self).loc[self._rows(group)]
         behind = np.searchsorted(part["time"].to_numpy(float), times, side="right")
         sums = {c: np.append(0.0, np.cumsum(part[c].to_numpy(float)))[behind] for c in ("n_event", "n_censor")}
         return pd.DataFrame(sums)

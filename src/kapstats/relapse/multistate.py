@@ -13,13 +13,14 @@ from scipy.special import ndtri
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import DataError, FormulaError, choose, first_ids
-from kapstats.estimates import Estimates
+from kapstats.estimates import Estimates, sealed, stored
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.multistate import Occupation, occupation
 from kapstats.relapse.regression import refuse_terms
 from kapstats.relapse.surv_data import Groups, SurvData, group_rows, group_terms, unpack
 
 
+@sealed
 @dataclass(frozen=True)
 class StateOccupation:
     """Probabilities of being in each state, by group and time; `episodes`: who was in which state from when to when."""
@@ -33,12 +34,12 @@ class StateOccupation:
 
     def to_frame(self) -> Any:
         """Stratum columns, state time n_risk estimate std_error conf_low conf_high."""
-        return frames.restore(self.frame, self.meta["frame_kind"])
+        return frames.restore(stored(self), self.meta["frame_kind"])
 
     @property
     def estimates(self) -> Estimates:
         """The rows as `Estimates`."""
-        return Estimates(self.frame, self.meta)
+        return Estimates(stored(self), self.meta)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -81,7 +82,7 @@ class StateOccupation:
             return self._plot_swimmer(ax, options)
         from kapstats.report.figures.cumulative_incidence import cumulative_incidence as draw
 
-        first = self.frame
+        first = stored(self)
         for name, value in (self.groups.frame.iloc[0].to_dict() if len(self.groups) > 1 else {}).items():
             first = first.loc[(first[name] == value).to_numpy()]
         begin = dict(zip(map(str, self.states), map(float, self.curves[0].initial), strict=True))
@@ -102,7 +103,7 @@ class StateOccupation:
         return f"{self.meta['sentence']}. State probabilities by Aalen and Johansen (Scand J Stat 1978; 5: 141-150)."
 
     def __str__(self) -> str:
-        return self.at(self.frame["time"].max()).to_text()
+        return self.at(stored(self)["time"].max()).to_text()
 
     __repr__ = __str__
 

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from kapstats._types import FloatArray
 from kapstats.errors import FormulaError, choose
-from kapstats.estimates import Estimates
+from kapstats.estimates import Estimates, sealed
 from kapstats.kernels import jets
 from kapstats.kernels import parametric_survival as ml
 from kapstats.relapse.parametric_layout import AFT, BOTH, PH, Layout, scale_strata
@@ -29,6 +29,7 @@ from kapstats.relapse.surv_data import SurvData
 
 
 @shown_as("coefficients")
+@sealed
 @dataclass(frozen=True)
 class ParametricFit:
     """A fitted parametric survival model on the scale of its distribution (AFT: log time; PH: log hazard)."""

@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import ConvergenceError, DataError, FormulaError, choose, first_ids
-from kapstats.estimates import Curve, Estimates
+from kapstats.estimates import Curve, Estimates, sealed, stored
 from kapstats.formula.split import Surv, parse
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.count_regression import CountFit, count_regression
@@ -196,6 +196,7 @@ def _titled(fit: Any, model: str, surv: SurvData, id: str) -> Any:
 
 
 @shown_as("rate_ratios")
+@sealed
 @dataclass(frozen=True)
 class CountModel:
     """A fitted count regression."""
@@ -287,6 +288,7 @@ def _counts(
 
 
 @shown_as("estimates")
+@sealed
 @dataclass(frozen=True)
 class MeanCumulativeFunction:
     """Expected number of events per subject over time, by group."""
@@ -299,12 +301,12 @@ class MeanCumulativeFunction:
 
     def to_frame(self) -> Any:
         """Stratum columns, time n_risk n_event estimate std_error conf_low conf_high."""
-        return frames.restore(self.frame, self.meta["frame_kind"])
+        return frames.restore(stored(self), self.meta["frame_kind"])
 
     @property
     def estimates(self) -> Estimates:
         """The rows as `Estimates`."""
-        return Estimates(self.frame, self.meta)
+        return Estimates(stored(self), self.meta)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -339,7 +341,7 @@ class MeanCumulativeFunction:
         from kapstats.report.figures.cumulative_incidence import cumulative_incidence as draw
 
         options = {"ylabel": "Expected events per subject", "level": self.meta["level"], **options}
-        return draw(self.frame, strata=list(self.groups.frame.columns), ax=ax, **options)
+        return draw(stored(self), strata=list(self.groups.frame.columns), ax=ax, **options)
 
     def explain(self) -> str:
         """The methods paragraph."""

@@ -13,7 +13,7 @@ from kapstats import estimates, frames
 from kapstats._types import FrameLike, IntArray
 from kapstats.data.conventions import in_words
 from kapstats.errors import FormulaError, choose
-from kapstats.estimates import Estimates
+from kapstats.estimates import Estimates, sealed, stored
 from kapstats.kernels.distinct_counts import distinct_counts
 from kapstats.safety import records as collecting
 from kapstats.safety.records import Records
@@ -30,6 +30,7 @@ LEVELS = {
 }
 
 
+@sealed
 @dataclass(frozen=True, repr=False)
 class Incidence:
     """Counts of adverse events by term and group, and what can be asked of them.
@@ -72,11 +73,11 @@ class Incidence:
 
     def to_frame(self) -> Any:
         """The counts, long, as a new table of the caller's kind."""
-        return frames.restore(self.frame, self.records.kind)
+        return frames.restore(stored(self), self.records.kind)
 
     def to_ard(self) -> Any:
         """Analysis results data: one row per statistic."""
-        return Estimates(self.frame, self.meta).to_ard()
+        return Estimates(stored(self), self.meta).to_ard()
 
     def table(self, min_percent: float = 0.0, sort: str = "descending", **options: Any) -> Table:
         """n (%) by term and group, with differences if ``comparison=True``; see `kapstats.safety.layout.layout`."""
