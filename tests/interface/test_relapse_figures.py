@@ -80,7 +80,7 @@ def test_hazard_figures_draw_the_frame() -> None:
     for ax, frame in pairs:
         drawn = [list(line.get_ydata()) for line in ax.lines[:2]]
         assert drawn == [frame.query(f"arm == {a}")["estimate"].tolist() for a in (0, 1)]
-        assert ax.get_ylabel() == "Hazard, per day (95% CI)"
+        assert ax.get_ylabel() == "Hazard (95% CI)"
 
 
 @pytest.mark.parametrize("kind", ["cox", "weibull"])

@@ -181,5 +181,9 @@ def test_states_start_where_their_subjects_do(data):
     from kapstats.report.figures import style
 
     ax = FITS["states"](data).plot(ax=style.blank(6, 4))
-    starts = [float(line.get_ydata()[0]) for line in ax.lines if line.get_drawstyle() == "steps-post"]
-    assert starts == [1.0, 0.0, 0.0]
+    panels = ax.child_axes
+    assert [panel.get_title(loc="left") for panel in panels] == ["placebo", "kap"]
+    for panel in panels:
+        starts = [float(line.get_ydata()[0]) for line in panel.lines if line.get_drawstyle() == "steps-post"]
+        assert starts == [1.0, 0.0, 0.0]
+        assert panel.get_ylim()[1] >= 1.0

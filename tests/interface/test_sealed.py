@@ -21,16 +21,20 @@ def results():
         "cumulative_incidence": ks.cumulative_incidence("Surv(AVAL, STATUS) ~ TRT01P", status),
         "fine_gray": ks.fine_gray("Surv(AVAL, STATUS) ~ TRT01P", status).coefficients,
         "cox": ks.cox("Surv(AVAL, EVENT) ~ TRT01P", time).coefficients,
-        "mean_cumulative_function": ks.mean_cumulative_function("Surv(START, AVAL, EVENT) ~ TRT01P", time.assign(START=0.0), id="USUBJID"),
+        "mean_cumulative_function": ks.mean_cumulative_function(
+            "Surv(START, AVAL, EVENT) ~ TRT01P", time.assign(START=0.0), id="USUBJID"
+        ),
         "incidence": ks.incidence(trial, by="TRT01A"),
         "risk_difference": ks.risk_difference(3, 20, 1, 20),
         "rmst": ks.rmst("Surv(AVAL, EVENT) ~ TRT01P", time),
     }
 
 
-NAMES = (
-    "ancova kaplan_meier cumulative_incidence fine_gray cox mean_cumulative_function incidence risk_difference rmst"
-).split()
+
+NAMES = [
+    "ancova", "kaplan_meier", "cumulative_incidence", "fine_gray", "cox", "mean_cumulative_function", "incidence",
+    "risk_difference", "rmst",
+]  # fmt: skip
 
 
 def text_of(result):

@@ -21,7 +21,7 @@ import pandas as pd
 
 from kapstats._types import BoolArray, FloatArray
 from kapstats.errors import FormulaError, choose, nearest, warn
-from kapstats.estimates import Estimates
+from kapstats.estimates import Estimates, Picture
 from kapstats.formula.design import Design, level_text
 from kapstats.formula.grid import reference_grid
 from kapstats.inference import multiplicity
@@ -105,6 +105,14 @@ class LSMeans(Estimates):
     """LS means, with their contrasts one call away."""
 
     source: Source | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Means of two factors are drawn as profiles: a line per level of the first over the levels of the second."""
+        keys = [] if self.source is None else [*self.source.factors, *self.source.by]
+        if len(keys) == 2 and self.picture == Picture():
+            words = {"identity": "", "log": ", log scale", "logit": ", log odds"}.get(str(self.meta.get("scale")), "")
+            options = {"group": keys[0], "x": keys[1], "ylabel": f"Least-squares mean{words}"}
+            object.__setattr__(self, "picture", Picture("profile", options))
 
     def filter(self, **values: Any) -> LSMeans:
         """The rows where each named column equals the value (or is one of a list of values)."""

@@ -13,7 +13,6 @@ import kapstats as ks
 from kapstats import frames
 from kapstats.data.trial import Trial
 from kapstats.errors import DataError, nearest
-from kapstats.estimates import Estimates
 from kapstats.formula import split
 from kapstats.pipeline.kinds import Survival
 from kapstats.pipeline.select import Rows, select
@@ -96,7 +95,7 @@ def _strata(plan: Survival) -> list[str]:
 
 
 def _times(plan: Survival, km: Any) -> list[float]:
-    return list(plan.times) or nice_times(float(km.to_frame()["time"].max()))
+    return list(plan.times) or nice_times(float(km.to_frame()["time"].max()), unit=plan.unit)
 
 
 def _curves(plan: Survival, trial: Trial, km: Any) -> list[Result]:
@@ -106,7 +105,7 @@ def _curves(plan: Survival, trial: Trial, km: Any) -> list[Result]:
     keys = {**({strata[0]: "TRT01P"} if len(strata) == 1 else {}), "time": "time"}
     shown = with_truth(trial, "relapse_free", at.frame, keys) if len(keys) == 2 else at.frame
     table = _survival_table(plan, km.median().frame, shown, strata)
-    curve = Estimates(km.frame, dict(km.meta))
+    curve = km.estimates
     return [Result("curve", curve), Result("medians", km.median()), Result("survival", replace(at, frame=shown), table)]
 
 

@@ -13,12 +13,13 @@ import pandas as pd
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import DataError, FormulaError
-from kapstats.estimates import Estimates
+from kapstats.estimates import Estimates, Picture
 from kapstats.formula.expressions import evaluate
 from kapstats.inference.intervals import with_inference
 from kapstats.kernels import cox_residuals as cr
 from kapstats.kernels.cox_newton import hazard, relative_risk
 from kapstats.kernels.product_limit import limits
+from kapstats.relapse.regression import row_names
 
 if TYPE_CHECKING:
     from kapstats.relapse.cox_fit import CoxFit
@@ -33,15 +34,6 @@ class AdjustedSurvival(Estimates):
 
     differences: Estimates | None = None
 
-    def plot(self, ax: Any = None, **options: Any) -> Any:
-        """The standardised curves."""
-        from kapstats.report.figures.kaplan_meier import kaplan_meier as draw
-
-        filled = self.frame.assign(n_censor=0, n_risk=0, n_event=0)
-        return draw(
-            filled, strata=[self.frame.columns[0]], risk_table=False, level=self.meta["level"], ax=ax, **options
-        )
-
 
 def baseline_hazard(fit: CoxFit, *, centered: bool) -> Estimates:
     """Cumulative hazard per stratum and event time for all covariates zero, or at their means."""
@@ -53,7 +45,9 @@ def baseline_hazard(fit: CoxFit, *, centered: bool) -> Estimates:
     strata = fit.surv.strata.frame.iloc[sets.stratum].reset_index(drop=True)
     frame = strata.assign(time=sets.time, estimate=value[0], std_error=se[0])
     where = "means" if centered else "zero"
-    return Estimates(frame, {**fit.meta, "title": f"Cumulative baseline hazard, covariates at {where}"})
+    meta = {**fit.meta, "title": f"Cumulative baseline hazard, covariates at {where}"}
+    options = {"strata": list(strata.columns), "ylabel": "Cumulative hazard", "percent": False}
+    return Estimates(frame, meta, picture=Picture("cumulative_incidence", options))
 
 
 def predicted_survival(fit: CoxFit, newdata: FrameLike, times: Sequence[float] | None, conf_type: str) -> Estimates:
@@ -73,7 +67,8 @@ def predicted_survival(fit: CoxFit, newdata: FrameLike, times: Sequence[float] |
     frame = pd.DataFrame({"row": np.repeat(np.arange(n), k), "time": np.tile(t, n)})
     columns = {"estimate": S, "std_error": S * se_H, "conf_low": low, "conf_high": high}
     frame = frame.assign(**{name: values.ravel() for name, values in columns.items()})
-    return Estimates(frame, {**fit.meta, "title": "Predicted survival", "scale": "natural", "conf_type": conf_type})
+    meta = {**fit.meta, "title": "Predicted survival", "scale": "identity", "conf_type": conf_type}
+    return Estimates(frame, meta, picture=Picture("kaplan_meier", {"strata": ["row"], "names": row_names(new)}))
 
 
 def standardised_survival(
@@ -97,7 +92,7 @@ def standardised_survival(
     t = _times(fit, times)
     _small_enough(fit, len(fit.surv), t)
     means, influence = zip(*(_standardised(fit, by, value, t) for value in wanted), strict=True)
-    meta = {**fit.meta, "title": f"Survival standardised over {len(fit.surv)} rows", "scale": "natural"}
+    meta = {**fit.meta, "title": f"Survival standardised over {len(fit.surv)} rows", "scale": "identity"}
     meta |= {"method": fit.meta["method"] + "; g-formula, influence-function variance", "conf_type": conf_type}
     rows = []
     for value, S, psi in zip(wanted, means, influence, strict=True):
@@ -110,8 +105,9 @@ def standardised_survival(
     differences = None
     if compared:
         frame = pd.concat(compared, ignore_index=True)
-        differences = Estimates(frame, {**meta, "title": "Differences in standardised survival"})
-    return AdjustedSurvival(pd.concat(rows, ignore_index=True), meta, differences=differences)
+        differences = Estimates(frame, {**meta, "title": "Differences in standardised survival", "scale": "identity"})
+    curves = Picture("kaplan_meier", {"strata": [by]})
+    return AdjustedSurvival(pd.concat(rows, ignore_index=True), meta, picture=curves, differences=differences)
 
 
 def _levels(fit: CoxFit, by: str) -> list[Any]:

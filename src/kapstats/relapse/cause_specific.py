@@ -21,6 +21,7 @@ from kapstats.relapse.regression import (
     identifying,
     natural,
     newdata_frame,
+    predicted,
     refuse_terms,
     shown_as,
 )
@@ -84,7 +85,8 @@ class CauseSpecificFit:
         low, high = limits(risk.ravel(), error.ravel(), self.meta["level"], "log-log")
         columns = {"estimate": risk.ravel(), "std_error": error.ravel(), "conf_low": low, "conf_high": high}
         frame = identifying(rows, t).assign(**columns)
-        return Estimates(frame, {**self.meta, "title": f"Risk of cause {self.causes[first]}", "scale": "identity"})
+        meta = {**self.meta, "title": f"Risk of cause {self.causes[first]}", "scale": "identity"}
+        return Estimates(frame, meta, picture=predicted("cumulative_incidence", rows))
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """A forest of the hazard ratios, one panel per cause."""

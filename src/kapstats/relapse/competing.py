@@ -12,7 +12,7 @@ import pandas as pd
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import DataError, FormulaError, choose, first_ids, warn
-from kapstats.estimates import Curve, Estimates, sealed, stored
+from kapstats.estimates import Curve, Estimates, Picture, sealed, stored
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import aalen_johansen as aj
 from kapstats.kernels.product_limit import CONF_TYPES, limits
@@ -55,7 +55,8 @@ class CumulativeIncidence:
     @property
     def estimates(self) -> Estimates:
         """The curves as `Estimates`."""
-        return Estimates(stored(self), self.meta)
+        options = {"strata": list(self.groups.frame.columns), "panel": ["cause"]}
+        return Estimates(stored(self), self.meta, picture=Picture("cumulative_incidence", options))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -95,14 +96,10 @@ class CumulativeIncidence:
         return Estimates(pd.DataFrame(rows), {**self.meta, "title": title, "method": "area under Aalen-Johansen"})
 
     def plot(self, ax: Any = None, risk_table: bool = True, *, stacked: bool = False, **options: Any) -> Any:
-        """The curves of the first cause with bands and numbers at risk; `stacked`: every cause, a panel a group."""
+        """The curves with bands and numbers at risk, a panel for every cause; `stacked`: a panel for every group."""
         if stacked:
             return self._plot_stacked(ax, options)
-        from kapstats.report.figures.cumulative_incidence import cumulative_incidence as draw
-
-        rows = stored(self).loc[(stored(self)["cause"] == self.causes[0]).to_numpy()]
-        strata = list(self.groups.frame.columns)
-        return draw(rows, strata=strata, risk_table=risk_table, level=self.meta["level"], ax=ax, **options)
+        return self.estimates.plot(ax=ax, risk_table=risk_table, **options)
 
     def _plot_stacked(self, ax: Any, options: dict[str, Any]) -> Any:
         from kapstats.report.figures.stacked_incidence import stacked_incidence as draw

@@ -38,7 +38,7 @@ def concordance(fit: CoxFit) -> Estimates:
     frame = pd.DataFrame({"quantity": ["concordance"]})
     frame = with_inference(frame, np.array([c]), np.array([np.sqrt(np.sum(influence**2))]), level=fit.level, null=0.5)
     counts = {"concordant": better, "discordant": worse, "tied_risk": tied}
-    return Estimates(frame, {**fit.meta, "title": "Concordance", "scale": "natural", "counts": counts})
+    return Estimates(frame, {**fit.meta, "title": "Concordance", "scale": "identity", "counts": counts})
 
 
 def _pairs(fit: CoxFit, lp: FloatArray, w: FloatArray) -> tuple[float, float, float, FloatArray, FloatArray]:

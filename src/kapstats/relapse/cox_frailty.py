@@ -86,4 +86,4 @@ def _theta(found: fr.FrailtyFit, level: float, distribution: str, meta: dict[str
         }
     )
     of = "frailty" if distribution == "gamma" else "log frailty"
-    return Estimates(frame, {**meta, "title": f"Variance of the {of}", "level": level, "scale": "natural"})
+    return Estimates(frame, {**meta, "title": f"Variance of the {of}", "level": level, "scale": "identity"})

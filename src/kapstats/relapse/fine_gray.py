@@ -21,6 +21,7 @@ from kapstats.relapse.regression import (
     covariates,
     identifying,
     natural,
+    predicted,
     predictor_rows,
     refuse_terms,
     shown_as,
@@ -93,7 +94,8 @@ class FineGrayFit:
         rows, X = predictor_rows(self.covariates, stored(self), newdata)
         risk = 1.0 - np.exp(-np.exp(X @ self.kernel.coef)[:, None] * self.baseline()(t))
         frame = identifying(rows, t).assign(estimate=risk.ravel())
-        return Estimates(frame, {**self.meta, "title": "Predicted cumulative incidence", "scale": "identity"})
+        meta = {**self.meta, "title": "Predicted cumulative incidence", "scale": "identity"}
+        return Estimates(frame, meta, picture=predicted("cumulative_incidence", rows))
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """A forest of the subdistribution hazard ratios."""

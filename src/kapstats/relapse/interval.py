@@ -12,7 +12,7 @@ import pandas as pd
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import ConvergenceError, FormulaError, choose
-from kapstats.estimates import Curve, Estimates, sealed, stored
+from kapstats.estimates import Curve, Estimates, Picture, sealed, stored
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import npmle
 from kapstats.relapse.regression import (
@@ -56,7 +56,10 @@ class Turnbull:
     @property
     def estimates(self) -> Estimates:
         """The intervals with mass as `Estimates`."""
-        return Estimates(stored(self), self.meta)
+        names = self.groups.frame.astype(str).agg(", ".join, axis=1) if len(self.groups.frame.columns) else ["All"]
+        n = dict(zip(names, np.bincount(self.groups.codes).tolist(), strict=True))
+        picture = Picture("turnbull", {"strata": list(self.groups.frame.columns), "n": n})
+        return Estimates(stored(self), self.meta, picture=picture)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -154,13 +157,7 @@ class Turnbull:
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """The curves with the intervals inside which they are not determined."""
-        from kapstats.report.figures.turnbull import turnbull as draw
-
-        seen = stored(self).loc[np.isfinite(stored(self)["right"].to_numpy(float))]
-        strata = self.groups.frame
-        names = strata.astype(str).agg(", ".join, axis=1) if len(strata.columns) else ["All"]
-        n = dict(zip(names, np.bincount(self.groups.codes).tolist(), strict=True))
-        return draw(seen, strata=list(strata.columns), n=n, ax=ax, **options)
+        return self.estimates.plot(ax=ax, **options)
 
     def explain(self) -> str:
         """The methods paragraph."""

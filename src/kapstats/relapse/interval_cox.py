@@ -20,6 +20,7 @@ from kapstats.relapse.regression import (
     covariates,
     identifying,
     natural,
+    predicted,
     predictor_rows,
     refuse_terms,
     shown_as,
@@ -94,7 +95,8 @@ class IntervalCoxFit:
         rows, X = predictor_rows(self.covariates, self.surv.frame, newdata)
         S = np.exp(-np.exp(X @ self.kernel.coef)[:, None] * self.baseline()(t))
         frame = identifying(rows, t).assign(estimate=S.ravel())
-        return Estimates(frame, {**self.meta, "title": "Predicted survival", "scale": "identity"})
+        meta = {**self.meta, "title": "Predicted survival", "scale": "identity"}
+        return Estimates(frame, meta, picture=predicted("kaplan_meier", rows))
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """A forest of the hazard ratios."""

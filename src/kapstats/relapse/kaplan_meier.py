@@ -14,7 +14,7 @@ from scipy.special import chdtri, ndtr
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import FormulaError, choose
-from kapstats.estimates import Curve, Estimates, sealed, stored
+from kapstats.estimates import Curve, Estimates, Picture, sealed, stored
 from kapstats.inference.intervals import check_level, wald, with_inference
 from kapstats.kernels import product_limit as pl
 from kapstats.kernels.risk_sets import risk_sets
@@ -57,7 +57,11 @@ class KaplanMeier:
     @property
     def estimates(self) -> Estimates:
         """The curves as `Estimates`."""
-        return Estimates(stored(self), self.meta)
+        return Estimates(stored(self), self.meta, picture=Picture("kaplan_meier", {"strata": self._strata}))
+
+    @property
+    def _strata(self) -> list[str]:
+        return list(self.groups.frame.columns)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -88,7 +92,9 @@ class KaplanMeier:
             limits = {"conf_low": np.where(h > 0, h / spread, 0.0), "conf_high": np.where(h > 0, h * spread, np.nan)}
         keep = [*self.groups.frame.columns, "time", "n_risk", "n_event", "n_censor"]
         frame = stored(self)[keep].assign(estimate=h, std_error=se, **limits)
-        return Estimates(frame, {**self.meta, "title": "Cumulative hazard", "method": "Nelson-Aalen, log limits"})
+        meta = {**self.meta, "title": "Cumulative hazard", "method": "Nelson-Aalen, log limits"}
+        options = {"strata": self._strata, "ylabel": "Cumulative hazard", "percent": False}
+        return Estimates(frame, meta, picture=Picture("cumulative_incidence", options))
 
     def median(self) -> Estimates:
         """Median time to the event by group with Brookmeyer-Crowley limits."""
@@ -199,10 +205,7 @@ class KaplanMeier:
         """The curves with bands, censoring marks and the numbers at risk; kind="hazard": the smoothed hazard."""
         if choose(kind, ("survival", "hazard"), "kind") == "hazard":
             return self.smoothed_hazard(bandwidth=options.pop("bandwidth", None)).plot(ax=ax, **options)
-        from kapstats.report.figures.kaplan_meier import kaplan_meier as draw
-
-        strata = list(self.groups.frame.columns)
-        return draw(stored(self), strata=strata, risk_table=risk_table, level=self.level, ax=ax, **options)
+        return self.estimates.plot(ax=ax, risk_table=risk_table, **options)
 
     def _rows(self, group: int) -> slice:
         start = self.meta["group_start"]

@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import DataError, FormulaError, choose, first_ids
-from kapstats.estimates import Estimates, sealed, stored
+from kapstats.estimates import Estimates, Picture, sealed, stored
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.multistate import Occupation, occupation
 from kapstats.relapse.regression import refuse_terms
@@ -39,7 +39,15 @@ class StateOccupation:
     @property
     def estimates(self) -> Estimates:
         """The rows as `Estimates`."""
-        return Estimates(stored(self), self.meta)
+        panels = self.groups.frame.astype(str).agg(", ".join, axis=1) if len(self.groups.frame.columns) else ["All"]
+        begin = {
+            (panel, str(state)): float(p)
+            for panel, found in zip(panels, self.curves, strict=True)
+            for state, p in zip(self.states, found.initial, strict=True)
+        }
+        options = {"strata": ["state"], "panel": list(self.groups.frame.columns), "before": begin,
+                   "ylabel": "Probability of the state", "risk_table": False}  # fmt: skip
+        return Estimates(stored(self), self.meta, picture=Picture("cumulative_incidence", options))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -77,17 +85,10 @@ class StateOccupation:
         return Estimates(pd.DataFrame(rows), {**self.meta, "title": f"Mean time in state up to {tau:g}"})
 
     def plot(self, ax: Any = None, *, kind: str = "probability", **options: Any) -> Any:
-        """Step curves of every state of the first group; kind="swimmer": the `episodes` of every subject as a lane."""
+        """Step curves of every state, a panel for every group; kind="swimmer": the `episodes` of each subject."""
         if choose(kind, ("probability", "swimmer"), "kind") == "swimmer":
             return self._plot_swimmer(ax, options)
-        from kapstats.report.figures.cumulative_incidence import cumulative_incidence as draw
-
-        first = stored(self)
-        for name, value in (self.groups.frame.iloc[0].to_dict() if len(self.groups) > 1 else {}).items():
-            first = first.loc[(first[name] == value).to_numpy()]
-        begin = dict(zip(map(str, self.states), map(float, self.curves[0].initial), strict=True))
-        options = {"ylabel": "Probability of the state", "risk_table": False, "before": begin, **options}
-        return draw(first, strata=["state"], level=self.meta["level"], ax=ax, **options)
+        return self.estimates.plot(ax=ax, **options)
 
     def _plot_swimmer(self, ax: Any, options: dict[str, Any]) -> Any:
         from kapstats.report.figures.swimmer import swimmer

@@ -22,6 +22,7 @@ from kapstats.relapse.regression import (
     identifying,
     natural,
     newdata_frame,
+    predicted,
     shown_as,
     spread,
 )
@@ -158,18 +159,17 @@ class ParametricFit:
             bounds = [np.exp(-bounds[0]), np.exp(-bounds[2]), np.exp(-bounds[1])]
         columns = dict(zip(("estimate", "conf_low", "conf_high"), bounds, strict=True))
         frame = identifying(rows, t).assign(**columns)
-        return Estimates(frame, {**self.meta, "title": f"Predicted {type}", "scale": "identity"})
+        meta = {**self.meta, "title": f"Predicted {type}", "scale": "identity"}
+        kind = {"survival": "kaplan_meier", "hazard": "hazard"}.get(type, "cumulative_incidence")
+        words = {"ylabel": "Cumulative hazard", "percent": False} if type == "cumulative-hazard" else {}
+        return Estimates(frame, meta, picture=predicted(kind, rows, **words))
 
     def _plot_hazard(self, newdata: Any, ax: Any, options: dict[str, Any]) -> Any:
-        from kapstats.report.figures.hazard import hazard as draw
-
         if newdata is None:
             raise FormulaError("plot(kind='hazard'): newdata holds the rows whose hazards are drawn.")
         end = float(self._default_times()[-1])
         times = options.pop("times", np.linspace(end / 200.0, end, 200).tolist())
-        found = self.predict(newdata, type="hazard", times=times)
-        keys = [c for c in found.columns if c not in ("time", "estimate", "conf_low", "conf_high")]
-        return draw(found.frame, strata=keys, level=self.meta["level"], ax=ax, **options)
+        return self.predict(newdata, type="hazard", times=times).plot(ax=ax, **options)
 
     def _default_times(self) -> FloatArray:
         right = self.surv.right if self.surv.right is not None else self.surv.time

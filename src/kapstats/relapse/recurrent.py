@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import ConvergenceError, DataError, FormulaError, choose, first_ids
-from kapstats.estimates import Curve, Estimates, sealed, stored
+from kapstats.estimates import Curve, Estimates, Picture, sealed, stored
 from kapstats.formula.split import Surv, parse
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.count_regression import CountFit, count_regression
@@ -306,7 +306,8 @@ class MeanCumulativeFunction:
     @property
     def estimates(self) -> Estimates:
         """The rows as `Estimates`."""
-        return Estimates(stored(self), self.meta)
+        options = {"strata": list(self.groups.frame.columns), "ylabel": "Expected events per subject"}
+        return Estimates(stored(self), self.meta, picture=Picture("cumulative_incidence", options))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -338,10 +339,7 @@ class MeanCumulativeFunction:
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """Step curves with bands."""
-        from kapstats.report.figures.cumulative_incidence import cumulative_incidence as draw
-
-        options = {"ylabel": "Expected events per subject", "level": self.meta["level"], **options}
-        return draw(stored(self), strata=list(self.groups.frame.columns), ax=ax, **options)
+        return self.estimates.plot(ax=ax, **options)
 
     def explain(self) -> str:
         """The methods paragraph."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from kapstats._types import BoolArray, FloatArray
 from kapstats.errors import DataError, FormulaError, warn
-from kapstats.estimates import Estimates
+from kapstats.estimates import Estimates, Picture
 from kapstats.formula.design import Design, build
 from kapstats.inference.intervals import wald, with_inference
 from kapstats.relapse.surv_data import SurvData
@@ -154,6 +154,23 @@ def predictor_rows(covariates: Covariates, used: pd.DataFrame, newdata: Any) -> 
         return pd.DataFrame({"covariates": ["at their means"]}), covariates.X.mean(0, keepdims=True)
     rows = newdata_frame(newdata, used)
     return rows, covariates.new(rows)
+
+
+def predicted(kind: str, rows: pd.DataFrame, **options: Any) -> Picture:
+    """The figure of curves predicted for `rows`: one curve a row, named by the columns in which the rows differ."""
+    return Picture(kind, {"strata": _differing(rows), **options})
+
+
+def row_names(rows: pd.DataFrame) -> dict[str, str]:
+    """What to call each row by its position: the values in which the rows differ."""
+    names = rows[_differing(rows)].astype(str).agg(", ".join, axis=1)
+    return dict(zip(map(str, range(len(rows))), names, strict=True))
+
+
+def _differing(rows: pd.DataFrame) -> list[str]:
+    """The columns in which the rows differ, the first column where they do not."""
+    differ = [c for c in rows.columns if len(rows) > 1 and rows[c].astype(str).nunique() > 1]
+    return differ or list(rows.columns[:1])
 
 
 def identifying(new: pd.DataFrame, times: FloatArray) -> pd.DataFrame:

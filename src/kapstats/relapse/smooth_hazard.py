@@ -12,9 +12,10 @@ from scipy.special import ndtri
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import FormulaError
-from kapstats.estimates import Estimates
+from kapstats.estimates import Estimates, Picture
 from kapstats.kernels import cox_residuals as cr
 from kapstats.kernels.hazard_smoothing import weights
+from kapstats.relapse.regression import predicted
 
 if TYPE_CHECKING:
     from kapstats.relapse.cox_fit import CoxFit
@@ -40,7 +41,8 @@ def smoothed_hazard(km: KaplanMeier, times: Sequence[float] | None, bandwidth: f
         W = weights(at, time[part["n_event"].to_numpy(float) > 0], min(b, last), last)
         columns = _limits(W @ (d / n), np.sqrt(W**2 @ (d / n**2)), km.level)
         parts.append(pd.DataFrame({**{k: [v] * len(at) for k, v in km._key(g).items()}, "time": at, **columns}))
-    return Estimates(pd.concat(parts, ignore_index=True), _meta(km.meta, b, "Nelson-Aalen estimate"))
+    picture = Picture("hazard", {"strata": list(km.groups.frame.columns)})
+    return Estimates(pd.concat(parts, ignore_index=True), _meta(km.meta, b, "Nelson-Aalen estimate"), picture=picture)
 
 
 def smoothed_cox_hazard(
@@ -67,7 +69,8 @@ def smoothed_cox_hazard(
         se = scale * np.sqrt(W**2 @ variance + np.einsum("ti,ij,tj->t", q, V, q))
         key = {c: [new[c].iloc[i]] * len(t) for c in new.columns}
         parts.append(pd.DataFrame({**key, "time": t, **_limits(scale * h, se, fit.level)}))
-    return Estimates(pd.concat(parts, ignore_index=True), _meta(fit.meta, b, "baseline hazard of the Cox model"))
+    meta = _meta(fit.meta, b, "baseline hazard of the Cox model")
+    return Estimates(pd.concat(parts, ignore_index=True), meta, picture=predicted("hazard", new))
 
 
 def _end(parts: Sequence[pd.DataFrame]) -> float:
@@ -96,5 +99,5 @@ def _limits(value: FloatArray, se: FloatArray, level: float) -> dict[str, FloatA
 
 def _meta(meta: dict[str, Any], bandwidth: float, of: str) -> dict[str, Any]:
     method = f"{of} smoothed by Epanechnikov's kernel, bandwidth {bandwidth:g}, corrected edges, log limits"
-    return {**meta, "title": "Hazard over time", "method": method, "figure": "hazard", "scale": "identity",
+    return {**meta, "title": "Hazard over time", "method": method, "scale": "identity",
             "bandwidth": bandwidth}  # fmt: skip

@@ -11,7 +11,7 @@ from scipy.special import ndtr, ndtri
 from kapstats import frames
 from kapstats._types import FrameLike
 from kapstats.errors import DataError, FormulaError, first_ids
-from kapstats.estimates import Estimates, meta
+from kapstats.estimates import Estimates, Picture, meta
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.one_proportion import wilson
 from kapstats.response.estimand import bounds
@@ -53,7 +53,8 @@ def missing_patterns(
     said = f"{len(seen)} subjects, {len(visits)} visits, {gone} of {cells} planned values missing ({gone / cells:.1%})."
     return Estimates(
         frame, meta(method="patterns of missing values", level=None, title="Missing values", sentence=said,
-                    figure="dropout", visits=visits),
+                    visits=visits),
+        picture=Picture("dropout", {"visits": visits}),
     )  # fmt: skip
 
 
@@ -107,8 +108,8 @@ def dropout_reasons(
     frame = pd.DataFrame(rows, columns=[arm, visit, "reason", "n", "N", "percent"])
     said = f"{int(left.sum())} of {len(seen)} subjects left for good before {visits[-1]}; cumulative, % of the arm."
     return Estimates(
-        frame, meta(method="reasons for leaving", level=None, title="Reasons for leaving", sentence=said,
-                    figure="dropout_reasons"),
+        frame, meta(method="reasons for leaving", level=None, title="Reasons for leaving", sentence=said),
+        picture=Picture("dropout_reasons"),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats.errors import FormulaError, nearest
-from kapstats.estimates import Estimates
+from kapstats.estimates import Estimates, Picture
 from kapstats.response.imputation import Imputations
 from kapstats.response.imputation_analysis import Analysis
 from kapstats.response.imputation_delta import shift_of
@@ -88,8 +88,9 @@ def _described(table: pd.DataFrame, result: Estimates, title: str) -> Estimates:
         tipping[name] = (_first_inside(rows), _crossing(rows))
     first, crossing = tipping[names[0]]
     said = "; ".join(_said(name, *pair) for name, pair in tipping.items()) + "."
-    more = {"title": title, "tipping_point": first, "crossing": crossing, "tipping": tipping, "figure": "tipping_point"}
-    return Estimates(table, {**result.meta, **more, "sentence": f"{result.meta['sentence']} {said}"})
+    more = {"title": title, "tipping_point": first, "crossing": crossing, "tipping": tipping}
+    described = {**result.meta, **more, "sentence": f"{result.meta['sentence']} {said}"}
+    return Estimates(table, described, picture=Picture("tipping_point"))
 
 
 def _first_inside(rows: pd.DataFrame) -> float | None:

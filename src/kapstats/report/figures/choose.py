@@ -1,10 +1,8 @@
-"""The figure that fits a result: by what it says of itself, else by its columns."""
+"""The figure of a result: what the result says of itself, never a guess from its columns or numbers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from kapstats.errors import FormulaError, choose
 
@@ -12,55 +10,36 @@ if TYPE_CHECKING:
     from kapstats.estimates import Estimates
 
 KINDS = (
-    "forest", "profile", "kaplan_meier", "cumulative_incidence", "course", "volcano", "hazard", "funnel",
-    "tipping_point", "dropout", "dropout_reasons",
+    "forest", "profile", "kaplan_meier", "cumulative_incidence", "turnbull", "hazard", "course", "volcano", "funnel",
+    "tipping_point", "dropout", "dropout_reasons", "none",
 )  # fmt: skip
 
 
-def kind(estimates: Estimates) -> str:
-    """The name of the figure for `estimates`."""
-    stated = estimates.meta.get("figure")
-    if stated:
-        return choose(str(stated), KINDS, "figure")
-    columns = set(estimates.columns)
-    if {"time", "n_risk", "estimate"} <= columns:
-        return "kaplan_meier" if estimates.frame["estimate"].iloc[0] >= 0.5 else "cumulative_incidence"
-    keys = estimates.columns[: estimates.columns.index("estimate")] if "estimate" in columns else []
-    crossed = len(keys) == 2 and len(estimates) == np.prod([estimates.frame[k].nunique() for k in keys])
-    return (
-        "profile"
-        if crossed and keys[0] not in ("contrast", "term") and estimates.frame[keys[1]].nunique() > 1
-        else "forest"
-    )
-
-
 def draw(estimates: Estimates, ax: Any = None, *, figure: str | None = None, **options: Any) -> Any:
-    """Draw `estimates` as the figure that fits (or as `figure`, one of KINDS) and return the axes."""
-    name = kind(estimates) if figure is None else choose(figure, KINDS, "figure")
+    """Draw `estimates` as the figure it states (or as `figure`, one of KINDS) and return the axes."""
+    name = estimates.picture.kind if figure is None else choose(figure, KINDS, "figure")
+    stated = dict(estimates.picture.options) if name == estimates.picture.kind else {}
+    if name == "none":
+        raise FormulaError(f"plot: {estimates.meta.get('title') or 'this result'} has no figure; print it as a table.")
+    if name == "profile" and estimates.frame[stated["x"]].nunique() < 2:
+        name, stated = "forest", {}  # one visit has no course
     if name == "forest":
         from kapstats.report.figures import forest
 
-        return forest.forest_of(estimates, ax=ax, **options)
+        return forest.forest_of(estimates, ax=ax, **(stated | options))
     module = __import__(f"kapstats.report.figures.{name}", fromlist=[name])
-    return getattr(module, name)(estimates.frame, ax=ax, **(_defaults(estimates, name) | options))
+    return getattr(module, name)(estimates.frame, ax=ax, **(_told(estimates, name) | stated | options))
 
 
-def _defaults(estimates: Estimates, name: str) -> dict[str, Any]:
-    """Grouping columns and level, read off the result."""
-    frame = estimates.frame
+def _told(estimates: Estimates, name: str) -> dict[str, Any]:
+    """What the figure needs of the description: the level, the words of the axis, the column of terms."""
     if name in ("dropout", "dropout_reasons"):
-        return {"visits": estimates.meta["visits"]} if name == "dropout" else {}
-    stop = "time" if name in ("kaplan_meier", "cumulative_incidence", "hazard") else "estimate"
-    keys = list(frame.columns[: list(frame.columns).index(stop)])
+        return {}
+    if name == "volcano":
+        return {"term": estimates.columns[0]}
     level = {"level": estimates.meta.get("level") or 0.95}
-    if name == "tipping_point":
-        return level
     if name == "funnel":
         if estimates.meta.get("scale") in ("natural", "ratio"):
-            raise FormulaError("funnel: standard errors stand on the log scale; plot before exponentiate().")
-        return {**level, "xlabel": estimates.meta.get("forest", {}).get("xlabel", "Effect")}
-    if stop == "time":
-        return {"strata": keys, **level}
-    if name == "volcano":
-        return {"term": keys[0]}
-    return {"group": keys[0], "x": keys[1], **level}
+            raise FormulaError("funnel: standard errors are on the log scale; plot before exponentiate().")
+        return {**level, "xlabel": estimates.picture.options.get("xlabel", "Effect")}
+    return level

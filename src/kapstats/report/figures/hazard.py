@@ -10,7 +10,7 @@ import pandas as pd
 
 from kapstats.report.figures import style
 from kapstats.report.figures.kaplan_meier import groups
-from kapstats.report.figures.steps import bars, nice_times, step_of
+from kapstats.report.figures.steps import bars, nice_times, step_of, time_label
 
 
 @style.house
@@ -19,7 +19,7 @@ def hazard(
     *,
     strata: Sequence[str] = (),
     steps: bool = False,
-    unit: str = "days",
+    unit: str = "",
     ylabel: str = "Hazard",
     level: float = 0.95,
     ax: Any = None,
@@ -46,12 +46,13 @@ def hazard(
             ax.fill_between(time, rows["conf_low"].to_numpy(float), rows["conf_high"].to_numpy(float),
                             step="post" if steps else None, color=look.colour, alpha=0.14, lw=0)  # fmt: skip
     if known and len(curves) > 3:
-        bars(ax, {g: step_of(rows, np.nan) for g, rows in curves.items()}, nice_times(end)[1:], looks, end)
-    ax.set_xticks(nice_times(end))
+        bars(ax, {g: step_of(rows, np.nan) for g, rows in curves.items()}, nice_times(end, unit=unit)[1:], looks, end)
+    ax.set_xticks(nice_times(end, unit=unit))
     ax.grid(visible=False, axis="x")
-    ax.set_xlabel(f"Time ({unit})")
+    ax.set_xlabel(time_label(unit))
     ci = f" ({100 * level:g}% CI)" if known else ""
-    ax.set_ylabel(f"{ylabel}, per {unit.removesuffix('s')}{ci}")
+    per = f", per {unit.removesuffix('s')}" if unit else ""
+    ax.set_ylabel(f"{ylabel}{per}{ci}")
     if len(curves) > 1:
         ends = {g: (float(r["time"].max()), min(float(r["estimate"].iloc[-1]), top)) for g, r in curves.items()}
         style.end_labels(ax, ends, looks)

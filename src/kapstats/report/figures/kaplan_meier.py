@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kapstats.errors import FormulaError
+from kapstats.estimates import Curve
 from kapstats.kernels.product_limit import crossing
 from kapstats.report.figures import style
-from kapstats.report.figures.steps import Step, bars, nice_times, step_of
+from kapstats.report.figures.steps import bars, nice_times, stairs, step_of, time_label
+
+#: curves that one figure can hold apart
+MOST = 20
 
 
 @style.house
@@ -18,9 +23,10 @@ def kaplan_meier(
     frame: pd.DataFrame,
     *,
     strata: Sequence[str] = (),
+    names: Mapping[str, str] | None = None,
     risk_table: bool = True,
     times: Sequence[float] | None = None,
-    unit: str = "days",
+    unit: str = "",
     ylabel: str = "Probability without event",
     level: float = 0.95,
     medians: bool = True,
@@ -32,7 +38,12 @@ def kaplan_meier(
     Parameters
     ----------
     frame : as of ``ks.kaplan_meier(...).to_frame()``: `strata`, ``time n_risk n_event n_censor estimate conf_low
-        conf_high``, one row per distinct time
+        conf_high``, one row per distinct time; the counts may be missing (predicted or standardised curves)
+    strata, names : columns whose values tell the curves apart, and what to call them where not by these values
+    risk_table : the numbers at risk below the axis, where the frame has them
+    unit : unit of time, for the label of the axis and its ticks
+    ylabel : label of the vertical axis; the confidence level is added
+    level : confidence level of the limits
     times : where the number at risk is printed and, with more than three curves, where the intervals are drawn;
         about six round times when not given
     medians : dotted lines from the height of one half down to where each of up to three curves reaches it
@@ -42,39 +53,53 @@ def kaplan_meier(
     -------
     matplotlib axes
     """
-    curves = groups(frame, strata)
+    curves = {(names or {}).get(g, g): rows for g, rows in groups(frame, strata).items()}
     looks = style.marks(curves)
     ax = style.axes(ax, 6.4, 3.8)
     end = float(frame["time"].max())
-    shown = list(times) if times is not None else nice_times(end)
+    shown = list(times) if times is not None else nice_times(end, unit=unit)
     ax.set_xlim(-0.01 * end, end * 1.01)
     ax.set_ylim(-0.02, 1.03)
     steps = {g: step_of(rows, 1.0) for g, rows in curves.items()}
     for g, rows in curves.items():
-        _curve(ax, rows, steps[g], looks[g], band=len(curves) <= 3, end=end)
+        stairs(ax, steps[g], looks[g], band=len(curves) <= 3 and "conf_low" in rows)
+        if "n_censor" in rows:
+            _censored(ax, rows, steps[g].value, looks[g])
     if medians and len(curves) <= 3:
         _medians(ax, curves, looks)
     if truth is not None:
         _crosses(ax, groups(truth, strata), list(curves), end)
-    if len(curves) > 3:
+    if len(curves) > 3 and "conf_low" in frame:
         bars(ax, steps, [t for t in shown if t > 0], looks, end)
-    _axis(ax, shown, f"Time ({unit})", f"{ylabel} ({100 * level:g}% CI)")
+    ci = f" ({100 * level:g}% CI)" if "conf_low" in frame else ""
+    _axis(ax, shown, time_label(unit), f"{ylabel}{ci}")
     if len(curves) > 1:
         style.end_labels(
             ax, {g: (float(r["time"].max()), float(r["estimate"].iloc[-1])) for g, r in curves.items()}, looks
         )
-    if risk_table:
+    if risk_table and "n_risk" in frame:
         rows = {g: [at_risk(r, t) for t in shown] for g, r in curves.items()}
         style.rows_below(ax, shown, rows, looks, title="At risk", start=44)
     return ax
 
 
 def groups(frame: pd.DataFrame, strata: Sequence[str]) -> dict[Any, pd.DataFrame]:
-    """The rows of every curve, keyed by its label, in order of appearance."""
-    if not strata:
-        return {"All": frame.sort_values("time")}
-    label = frame[list(strata)].astype(str).agg(", ".join, axis=1)
-    return {g: frame[label == g].sort_values("time") for g in dict.fromkeys(label)}
+    """The rows of every curve by time, keyed by its label, in order of appearance; refuses what nobody can read."""
+    found = {g: rows.sort_values("time") for g, rows in parts(frame, strata).items()}
+    if len(found) > MOST:
+        raise FormulaError(
+            f"plot: {len(found)} curves cannot be told apart; draw at most {MOST}: choose rows with "
+            "result.filter(...), or predict for fewer rows of newdata."
+        )
+    return found
+
+
+def parts(frame: pd.DataFrame, columns: Sequence[str]) -> dict[Any, pd.DataFrame]:
+    """The rows of every combination of `columns`, keyed by its label, in order of appearance."""
+    if not columns:
+        return {"All": frame}
+    label = frame[list(columns)].astype(str).agg(", ".join, axis=1)
+    return {g: frame[label == g] for g in dict.fromkeys(label)}
 
 
 def at_risk(rows: pd.DataFrame, time: float) -> int:
@@ -90,14 +115,9 @@ def at_risk(rows: pd.DataFrame, time: float) -> int:
     return int(later.iloc[0]) if len(later) else 0
 
 
-def _curve(ax: Any, rows: pd.DataFrame, step: Step, look: style.Mark, *, band: bool, end: float) -> None:
-    times = np.concatenate([[0.0], rows["time"].to_numpy(dtype=float)])
-    ax.plot(times, step.value(times), drawstyle="steps-post", color=look.colour, ls=look.dashes, lw=1.7)
-    if band:
-        low, high = step.limits(times)
-        ax.fill_between(times, low, high, step="post", color=look.colour, alpha=0.14, lw=0)
-    censored = rows.loc[rows["n_censor"] > 0, "time"].to_numpy(dtype=float)
-    ax.plot(censored, step.value(censored), ls="", marker="|", ms=6, mew=1.0, color=look.colour)
+def _censored(ax: Any, rows: pd.DataFrame, curve: Curve, look: style.Mark) -> None:
+    times = rows.loc[rows["n_censor"] > 0, "time"].to_numpy(dtype=float)
+    ax.plot(times, curve(times), ls="", marker="|", ms=6, mew=1.0, color=look.colour)
 
 
 def _medians(ax: Any, curves: Mapping[Any, pd.DataFrame], looks: Mapping[Any, style.Mark]) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from kapstats.report.figures import style
 from kapstats.report.figures.kaplan_meier import groups
-from kapstats.report.figures.steps import nice_times, step_of
+from kapstats.report.figures.steps import nice_times, step_of, time_label
 
 #: fills of the causes from the bottom, colour-blind safe and apart in grey
 FILLS = ("#B3543D", "#7A8FA6", "#D9B44A", "#5E8C6A", "#9C7BB0")
@@ -24,7 +24,7 @@ def stacked_incidence(
     strata: Sequence[str] = (),
     n: Mapping[Any, int] | None = None,
     names: Mapping[Any, str] | None = None,
-    unit: str = "days",
+    unit: str = "",
     free: str = "no event",
     ax: Any = None,
 ) -> Any:
@@ -89,10 +89,10 @@ def _axis(ax: Any, end: float, unit: str, *, first: bool) -> None:
 
     ax.set_xlim(0, end)
     ax.set_ylim(0, 1)
-    ax.set_xticks(nice_times(end, about=3))
+    ax.set_xticks(nice_times(end, about=3, unit=unit))
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.grid(visible=False)
-    ax.set_xlabel(f"Time ({unit})")
+    ax.set_xlabel(time_label(unit))
     if first:
         ax.set_ylabel("Share of subjects")
     else:

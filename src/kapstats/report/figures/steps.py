@@ -1,4 +1,4 @@
-"""Step curves on an axis: values and limits at any time, intervals at chosen times, round tick times."""
+"""Step curves on an axis: lines and bands, intervals at chosen times, round tick times, the label of time."""
 
 from __future__ import annotations
 
@@ -35,6 +35,22 @@ def step_of(rows: pd.DataFrame, before: float) -> Step:
     return Step(*(Curve(time, values, before) for values in columns))
 
 
+def stairs(ax: Any, step: Step, look: Mark, *, band: bool) -> None:
+    """The curve from its value before time 0 on, with its band: every level reaches to the next time."""
+    start, line = step.value.before, step.value
+    xs, ys = np.concatenate([[0.0], line.time]), np.concatenate([[start], line.value])
+    ax.plot(xs, ys, drawstyle="steps-post", color=look.colour, ls=look.dashes, lw=1.7)
+    if band:
+        ax.fill_between(*_corners(step.low), _corners(step.high)[1], color=look.colour, alpha=0.14, lw=0)
+
+
+def _corners(curve: Curve) -> tuple[FloatArray, FloatArray]:
+    """The corners of a step curve, written out: a limit that ends in NaN is filled up to where it ends."""
+    times = np.concatenate([[0.0], curve.time])
+    values = np.concatenate([[curve.before], curve.value])
+    return np.repeat(times, 2)[1:], np.repeat(values, 2)[:-1]
+
+
 def bars(ax: Any, steps: dict[Any, Step], times: Sequence[float], looks: dict[Any, Mark], end: float) -> None:
     """Confidence intervals of every curve at `times`, side by side: many bands on top of each other say nothing."""
     shift = end * 0.011
@@ -47,19 +63,36 @@ def bars(ax: Any, steps: dict[Any, Step], times: Sequence[float], looks: dict[An
         ax.plot(xs, y, ls="", marker=look.marker, ms=4, color=look.colour)
 
 
-def nice_times(end: float, about: int = 6) -> list[float]:
-    """About `about` round times from 0 to `end`; multiples of 7 where the end is a number of weeks.
+#: steps between ticks that people count in, by the unit of time; beyond the last, round numbers
+COUNTED = {"day": (7.0, 14.0, 28.0, 56.0, 84.0, 168.0, 336.0), "month": (3.0, 6.0, 12.0, 24.0, 60.0)}
+
+
+def time_label(unit: str) -> str:
+    """The label of a time axis; the unit where it was stated.
 
     Examples
     --------
-    >>> nice_times(84), nice_times(0.9)
-    ([0.0, 14.0, 28.0, 42.0, 56.0, 70.0, 84.0], [0.0, 0.2, 0.4, 0.6, 0.8])
+    >>> time_label("days"), time_label("")
+    ('Time (days)', 'Time')
+    """
+    return f"Time ({unit})" if unit else "Time"
+
+
+def nice_times(end: float, about: int = 6, unit: str = "") -> list[float]:
+    """About `about` round times from 0 to `end`; days are counted in weeks where `end` is a number of weeks, months
+    in quarters and years.
+
+    Examples
+    --------
+    >>> nice_times(84, unit="days"), nice_times(84), nice_times(36, unit="months")
+    ([0.0, 14.0, 28.0, 42.0, 56.0, 70.0, 84.0], [0.0, 20.0, 40.0, 60.0, 80.0], [0.0, 6.0, 12.0, 18.0, 24.0, 30.0, 36.0])
     """
     if end <= 0:
         return [0.0]
     power = 10.0 ** np.floor(np.log10(end / about))
-    choices = [m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0)]
-    if end >= 28 and abs(end / 7 - round(end / 7)) < 1e-9:
-        choices = [7.0, 14.0, 28.0, 56.0, 84.0, 168.0, 336.0] if end < 2000 else choices
+    choices: Sequence[float] = [m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0)]
+    counted = COUNTED.get(unit.lower().removesuffix("s"), ())
+    if counted and 4 * counted[0] <= end < 6 * counted[-1] and (end / counted[0]) % 1 < 1e-9:
+        choices = counted
     step = min(choices, key=lambda c: abs(end / c - about))
     return [float(round(step * k, 10)) for k in range(int(end / step + 1e-9) + 1)]

@@ -83,20 +83,46 @@ RC: dict[str, Any] = {
 
 
 def house(draw: Callable[P, R]) -> Callable[P, R]:
-    """`draw(..., ax=None)` with the house style switched on while it runs."""
+    """`draw(..., ax=None)` with the house style switched on while it runs; a figure of its own gets room for all."""
 
     @functools.wraps(draw)
     def styled(*args: P.args, **kwargs: P.kwargs) -> R:
         import matplotlib
 
-        if kwargs.get("ax") is None:
+        own = kwargs.get("ax") is None
+        if own:
             from matplotlib import pyplot
 
             pyplot.draw_if_interactive()  # loads the backend here: it sets rcParams that must outlive the context
         with matplotlib.rc_context(RC):
-            return draw(*args, **kwargs)
+            ax = draw(*args, **kwargs)
+            if own:
+                make_room(ax.figure)  # type: ignore[attr-defined]
+            return ax
 
     return styled
+
+
+def make_room(figure: Any, pad: float = 0.08) -> None:
+    """Enlarge `figure` so that a plain ``savefig`` shows all that is drawn, tables below the axes and labels beside
+    them included; the axes keep their size.
+
+    pad : inches around everything
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = figure.canvas if hasattr(figure.canvas, "get_renderer") else FigureCanvasAgg(figure)
+    box = figure.get_tightbbox(canvas.get_renderer())  # inches
+    width, height = figure.get_size_inches()
+    x0, y0 = min(box.x0 - pad, 0.0), min(box.y0 - pad, 0.0)
+    x1, y1 = max(box.x1 + pad, width), max(box.y1 + pad, height)
+    places = [(ax, ax.get_position(original=True)) for ax in figure.axes if ax.get_axes_locator() is None]
+    figure.set_size_inches(x1 - x0, y1 - y0)
+    for ax, place in places:
+        left, bottom = place.x0 * width - x0, place.y0 * height - y0
+        ax.set_position(
+            [left / (x1 - x0), bottom / (y1 - y0), place.width * width / (x1 - x0), place.height * height / (y1 - y0)]
+        )
 
 
 def route(label: object) -> str | None:

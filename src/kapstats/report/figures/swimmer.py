@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from kapstats.report.figures import style
-from kapstats.report.figures.steps import nice_times
+from kapstats.report.figures.steps import nice_times, time_label
 
 #: colour of a state by what its name means: a bad state is never the green of a good one
 MEANINGS = (
@@ -27,7 +27,7 @@ def swimmer(
     subject: str = "USUBJID",
     group: str | None = None,
     most: int = 60,
-    unit: str = "days",
+    unit: str = "",
     colours: Mapping[Any, str] | None = None,
     ax: Any = None,
 ) -> Any:
@@ -58,7 +58,7 @@ def swimmer(
             ax.plot([row["stop"]], [y], ls="", ms=3.8, clip_on=False, **look)
     ax.set_xlim(0, 1.02 * end)
     ax.set_ylim(len(lanes) - 0.3, -0.7)
-    _axis(ax, frame, group, lanes, subject, nice_times(end), f"Time ({unit}); an arrow: still followed")
+    _axis(ax, frame, group, lanes, subject, nice_times(end, unit=unit), f"{time_label(unit)}; an arrow: still followed")
     ax.set_ylabel(shown)
     _legend(ax, states, resting, looks, paint)
     return ax

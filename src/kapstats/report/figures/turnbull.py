@@ -10,7 +10,7 @@ import pandas as pd
 
 from kapstats.report.figures import style
 from kapstats.report.figures.kaplan_meier import groups
-from kapstats.report.figures.steps import nice_times
+from kapstats.report.figures.steps import nice_times, time_label
 
 
 @style.house
@@ -18,7 +18,7 @@ def turnbull(
     frame: pd.DataFrame,
     *,
     strata: Sequence[str] = (),
-    unit: str = "days",
+    unit: str = "",
     ylabel: str = "Probability without event",
     level: float = 0.95,
     n: Mapping[Any, int] | None = None,
@@ -32,16 +32,16 @@ def turnbull(
         span the curve may fall anywhere: it is drawn as a shaded box between its heights before and after
     n : subjects per curve, printed under the axis
     """
+    frame = frame[np.isfinite(frame["right"].to_numpy(dtype=float))]  # mass beyond the last time is not drawn
     curves = groups(frame.assign(time=frame["right"]), strata)
     looks = style.marks(curves)
     ax = style.axes(ax, 6.4, 3.6)
-    finite = frame["right"][np.isfinite(frame["right"])]
-    end = float(max(finite.max() if len(finite) else 0.0, frame["left"].max()))
+    end = float(max(frame["right"].max(), frame["left"].max()))
     ends = {g: (end, _curve(ax, rows, looks[g], end)) for g, rows in curves.items()}
     ax.set_xlim(-0.01 * end, 1.01 * end)
     ax.set_ylim(-0.02, 1.03)
     known = "conf_low" in frame and frame["conf_low"].notna().any()
-    _axis(ax, nice_times(end), f"Time ({unit})", ylabel + (f" ({100 * level:g}% CI)" if known else ""))
+    _axis(ax, nice_times(end, unit=unit), time_label(unit), ylabel + (f" ({100 * level:g}% CI)" if known else ""))
     if len(curves) > 1:
         style.end_labels(ax, ends, looks)
     if n:
