@@ -272,7 +272,7 @@ def flat_directions(first: FloatArray, last: FloatArray, span: FloatArray | None
         inner = np.linalg.solve(root, np.linalg.solve(root, after).T)
         values, vectors = np.linalg.eigh((inner + inner.T) / 2.0)
     except np.linalg.LinAlgError:
-        return infinite
+        return free.copy()
     directions = np.abs(np.linalg.solve(root.T, vectors[:, values < VANISHED]))
     if directions.size:
         infinite[free] = (directions > 0.1 * directions.max(axis=0)).any(axis=1)
@@ -325,10 +325,13 @@ def fit(data: CoxData, start: FloatArray | None = None, free: BoolArray | None =
     return maximise(lambda b: evaluate(data, b), start, free=free, span=data.span)
 
 
-def independent(info: FloatArray, tolerance: float = 1e-9) -> BoolArray:
-    """Columns (p,) that are not linear combinations of earlier ones, by sweeping the information matrix in order."""
+def independent(info: FloatArray, tolerance: float = 1e-9, size: FloatArray | None = None) -> BoolArray:
+    """Columns (p,) that are not linear combinations of earlier ones, by sweeping the information matrix in order.
+
+    size (p,) is what the diagonal is compared with: itself, or the summands whose difference it is.
+    """
     work, kept = info.copy(), np.zeros(len(info), bool)
-    original = np.diag(info).copy()
+    original = np.diag(info).copy() if size is None else size
     for j in range(len(info)):
         if original[j] > 0 and work[j, j] > tolerance * original[j]:
             kept[j] = True

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from scipy.special import chdtri
 
 from kapstats.kernels.cox_newton import CoxData, Evaluation, Maximum, evaluate, hazard, maximise, relative_risk
+from kapstats.kernels.cox_separation import Supremum, separation, take
+from kapstats.kernels.cox_separation import likelihood as partial
 
 FloatArray = npt.NDArray[np.float64]
 Likelihood = Callable[[FloatArray], Evaluation]
@@ -63,20 +65,49 @@ def third_moment_trace(data: CoxData, b: FloatArray, V: FloatArray) -> FloatArra
 def profile_limits(
     likelihood: Likelihood, best: Maximum, j: int, level: float, span: FloatArray
 ) -> tuple[float, float]:
-    """Values of coefficient j where twice the drop of the profile log-likelihood is the chi-square quantile.
+    """Values of coefficient j where twice the drop of the profile log-likelihood is the chi-square quantile."""
+    target = best.at.loglik - _drop(level)
+    return _limit(likelihood, best, j, -1.0, target, span), _limit(likelihood, best, j, 1.0, target, span)
 
-    A limit is infinite when the profile never falls that far (monotone likelihood).
+
+def separated_limits(data: CoxData, ties: str, top: Supremum, j: int, level: float) -> tuple[float, float]:
+    """Profile limits of coefficient j where the likelihood has a supremum only.
+
+    With coefficient j held, the others may still run to infinity: the profile is that of the likelihood stratified by
+    their direction. It never falls on the side to which j itself runs, and nowhere when that side is open.
     """
-    drop = 0.5 * float(chdtri(1, 1.0 - level))
-    target = best.at.loglik - drop
-    runaway = bool(best.infinite[j])
-    ends = []
-    for sign in (-1.0, 1.0):
-        if runaway and np.sign(best.b[j]) == sign:
-            ends.append(sign * np.inf)
-        else:
-            ends.append(_limit(likelihood, best, j, sign, target, span))
-    return ends[0], ends[1]
+    if np.isnan(top.b[j]):
+        return -np.inf, np.inf
+    limit = separation(data, ties, held=np.array([j]))
+    columns = np.ones(data.X.shape[1], bool) if limit is None else limit.kept.copy()
+    columns[j] = True
+    held = take(data if limit is None else limit.data, columns)
+    at, like, target = int(columns[:j].sum()), partial(held, ties), top.loglik - _drop(level)
+    if np.isfinite(top.b[j]):
+        best = maximise(like, np.zeros(int(columns.sum())), limit=500)
+        return _limit(like, best, at, -1.0, target, held.span), _limit(like, best, at, 1.0, target, held.span)
+    side = float(np.sign(top.b[j]))
+    best = _far_out(like, at, side, target, held.span)
+    end = _limit(like, best, at, -side, target, held.span)
+    return (end, np.inf) if side > 0 else (-np.inf, end)
+
+
+def _drop(level: float) -> float:
+    return 0.5 * float(chdtri(1, 1.0 - level))
+
+
+def _far_out(likelihood: Likelihood, j: int, side: float, target: float, span: FloatArray) -> Maximum:
+    """The maximum over the others where coefficient j, on its way to infinity, has reached the target."""
+    free = np.ones(len(span), bool)
+    free[j] = False
+    b = np.zeros(len(span))
+    for distance in (12.0, 24.0, 48.0, 96.0, 192.0, 384.0):
+        b[j] = side * distance / span[j]
+        best = maximise(likelihood, b, free=free, limit=500)
+        if best.at.loglik > target:
+            break
+        b = best.b.copy()
+    return replace(best, infinite=~free)
 
 
 def _limit(likelihood: Likelihood, best: Maximum, j: int, sign: float, target: float, span: FloatArray) -> float:

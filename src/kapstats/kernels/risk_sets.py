@@ -7,6 +7,7 @@ time is on the grid. The sum over every risk set is then one bincount and one re
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +22,17 @@ TIE_TOLERANCE = float(np.sqrt(np.finfo(float).eps))
 #: from this many rows on, rows of equal time may change places in the sort: a third of the cost
 QUICK_SORT_FROM = 50_000
 
+#: from this many strata on, sums within strata are made in steps of 1, 2, 4, ... points for all strata at once
+MANY_STRATA = 64
+
 
 @dataclass(frozen=True, slots=True)
 class RiskSets:
     """Grid (K points) and rows (n, sorted by stratum then time).
 
     order (n,) positions of the sorted rows in the input; event (n,); first, last (n,) grid range at risk;
-    time, stratum (K,); start (S + 1,) grid range of each stratum; delayed: True when some row enters late.
+    time, stratum (K,); start (S + 1,) grid range of each stratum; delayed: True when some row enters late;
+    leave, enter (n,): `last` and `first` with 0 for rows that are never at risk, and for rows that do not enter late.
     """
 
     order: IntArray
@@ -38,6 +43,8 @@ class RiskSets:
     stratum: IntArray
     start: IntArray
     delayed: bool
+    leave: IntArray
+    enter: IntArray
 
     @property
     def size(self) -> int:
@@ -47,10 +54,10 @@ class RiskSets:
         """Sum of `values` (n,) or (n, p), sorted rows, over every risk set: (K,) or (K, p); None counts rows."""
         if values is not None and values.ndim == 2:
             return np.stack([self.at_risk(values[:, j]) for j in range(values.shape[1])], axis=1)
-        left = np.bincount(self.last, values, self.size + 1).astype(float, copy=False)
-        if self.delayed or len(self.start) > 2:
-            left -= np.bincount(self.first, values, self.size + 1)
-        return np.cumsum(left[::-1])[::-1][1:]
+        left = np.bincount(self.leave, values, self.size + 1).astype(float, copy=False)
+        if self.delayed:
+            left -= np.bincount(self.enter, values, self.size + 1)
+        return within_strata(left[:0:-1], self.size - self.start[::-1])[::-1]
 
     def at_event(self, values: FloatArray | None = None) -> FloatArray:
         """Sum of `values` (m,) or (m, p), given for the event rows only, at every grid point."""
@@ -62,16 +69,34 @@ class RiskSets:
     def over_follow_up(self, increments: FloatArray) -> FloatArray:
         """For every sorted row the sum of `increments` (K,) or (K, p) over the grid points where it is at risk."""
         total = np.zeros((len(increments) + 1, *increments.shape[1:]))
-        np.cumsum(increments, axis=0, out=total[1:])
-        if not self.delayed and len(self.start) == 2:
-            return total[self.last]
-        return total[self.last] - total[self.first]
+        total[1:] = within_strata(increments, self.start)
+        return total[self.leave] - total[self.enter] if self.delayed else total[self.leave]
 
     def unsort(self, values: FloatArray) -> FloatArray:
         """Values of sorted rows, put back into the order of the input."""
         out = np.empty_like(values)
         out[self.order] = values
         return out
+
+
+def within_strata(values: FloatArray, start: IntArray) -> FloatArray:
+    """Running sums of `values` (K, ...) that begin anew at every `start` (S + 1,)."""
+    length = np.diff(start)
+    if len(length) == 1:
+        return np.cumsum(values, axis=0)
+    if len(length) <= MANY_STRATA:
+        out = np.empty(values.shape)
+        for a, b in itertools.pairwise(start):
+            np.cumsum(values[a:b], axis=0, out=out[a:b])
+        return out
+    out = np.array(values, dtype=float)
+    behind = np.arange(len(values)) - np.repeat(start[:-1], length)  # points of the stratum before this one
+    step = 1
+    while step <= behind.max(initial=0):
+        at = np.flatnonzero(behind >= step)
+        out[at] += out[at - step]
+        step *= 2
+    return out
 
 
 def merge_close(*times: FloatArray, tolerance: float = TIE_TOLERANCE) -> tuple[FloatArray, ...]:
@@ -127,7 +152,16 @@ def risk_sets(
     if delayed and entry is not None:
         first = _entered(entry[order], code, grid_time, start, n_strata)
         delayed = bool(np.any(first > start[code]))
-    return RiskSets(order, sorted_event, first, last, grid_time, grid_stratum, start, delayed)
+    leave, enter = (last, first) if n_strata == 1 and not delayed else _ends(first, last, start, grid_stratum)
+    return RiskSets(order, sorted_event, first, last, grid_time, grid_stratum, start, delayed, leave, enter)
+
+
+def _ends(first: IntArray, last: IntArray, start: IntArray, stratum: IntArray) -> tuple[IntArray, IntArray]:
+    """Where the sums of risk sets lose and gain each row; strata do not mix, so that small ones keep their digits."""
+    ever = first < last
+    late = np.zeros(len(first), bool)
+    late[ever] = first[ever] > start[stratum[first[ever]]]
+    return np.where(ever, last, 0), np.where(late, first, 0)
 
 
 def _entered(entry: FloatArray, code: IntArray, grid: FloatArray, start: IntArray, n_strata: int) -> IntArray:

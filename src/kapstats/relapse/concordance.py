@@ -25,7 +25,7 @@ def concordance(fit: CoxFit) -> Estimates:
     A pair is comparable when one row has the event while the other is at risk and stays event-free at that time.
     """
     sets = fit.data.sets
-    lp = relative_risk(fit.data, fit._b_used())[0]
+    lp = _risk_order(fit)
     w = np.ones(len(lp)) if fit.data.w is None else fit.data.w
     better, worse, tied, of_better, of_all = _pairs(fit, lp, w)
     total = better + worse + tied
@@ -39,6 +39,15 @@ def concordance(fit: CoxFit) -> Estimates:
     frame = with_inference(frame, np.array([c]), np.array([np.sqrt(np.sum(influence**2))]), level=fit.level, null=0.5)
     counts = {"concordant": better, "discordant": worse, "tied_risk": tied}
     return Estimates(frame, {**fit.meta, "title": "Concordance", "scale": "identity", "counts": counts})
+
+
+def _risk_order(fit: CoxFit) -> FloatArray:
+    """Linear predictor (n,) of the sorted rows; its rank where coefficients are infinite, which come first then."""
+    lp = relative_risk(fit.data, fit._b_used())[0]
+    if fit.limit is None:
+        return lp
+    pairs = np.column_stack([fit.limit.level, np.round(lp, 12)])
+    return np.unique(pairs, axis=0, return_inverse=True)[1].ravel().astype(float)
 
 
 def _pairs(fit: CoxFit, lp: FloatArray, w: FloatArray) -> tuple[float, float, float, FloatArray, FloatArray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from kapstats.formula.expressions import evaluate
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import cox_newton as cn
 from kapstats.kernels import cox_residuals as cr
+from kapstats.kernels import cox_separation as cs
 from kapstats.kernels.risk_sets import risk_sets
 from kapstats.relapse import cox_diagnosis as diagnosis
 from kapstats.relapse.cox_fit import CoxFit
@@ -171,46 +172,48 @@ def _fit(surv: SurvData, design: Design, plan: _Plan, robust: bool, meta: dict[s
     names = tuple(n for n, keep in zip(design.names, columns, strict=True) if keep)
     X, usable = design.X[:, columns], ~design.aliased[columns]
     full = _arrays(surv, X, plan.ties)
-    usable = usable & _informative(full, usable)
-    arrays = full if usable.all() else _arrays(surv, X[:, usable], plan.ties)
+    usable = cs.informative(full, plan.ties, usable)
+    arrays = cs.take(full, usable)
     likelihood = _likelihood(arrays, plan)
     null = likelihood(np.zeros(int(usable.sum())))
     frailty = None
     if surv.formula.frailty is None:
-        best = _maximum(arrays, likelihood, plan)
+        top = _supremum(arrays, likelihood, plan)
     else:
-        diagnosis.require_finite(surv, np.array(names)[usable], cn.fit(arrays).infinite)
-        arrays, best, frailty = _with_frailty(surv, arrays, plan, meta)
+        diagnosis.require_finite(surv, np.array(names)[usable], ~np.isfinite(cs.supremum(arrays, plan.ties).b))
+        arrays, top, frailty = _with_frailty(surv, arrays, plan, meta)
+    best = top.maximum
+    b = _spread(top.b, usable, np.nan)
     notes = [*design.warnings]
-    infinite = _spread(best.infinite, usable, False)
-    direction = _spread(best.b, usable, 0.0)
     found = [
         *filter(None, [single_levels(design)]),
         *diagnosis.empty_strata(surv),
         *diagnosis.aliased(names, ~usable),
-        *diagnosis.monotone(list(names), X, surv.event, direction, infinite),
+        *diagnosis.monotone(list(names), X, surv.event, b, usable),
     ]
     if frailty is not None and frailty.theta["estimate"].iloc[0] == 0:
         found.append("The variance of the frailty is estimated as 0: the groups differ no more than by chance.")
     notes += tuple(map(warn, found))
-    if not best.converged and not infinite.any():
+    if plan.penalty is None and frailty is None:
+        diagnosis.require_possible(surv, null.loglik, top.loglik)
+    if not best.converged:
         raise ConvergenceError(
             f"{surv.formula.text!r}: Newton stopped after {best.iterations} steps with decrement {best.decrement:.1e}. "
             "Rescale large covariates, or look for a column that nearly separates the events."
         )
-    b, naive = _with_infinite(best, usable)
+    naive = _covariance(top, b)
     if plan.penalty == "ridge":
         meta = {**meta, **_shrunk(best, arrays)}
-    V = _sandwich(surv, arrays, best, naive, usable) if robust else naive
-    interval = _profile(likelihood, best, usable, plan.level, arrays) if plan.conf == "profile" else None
+    V = _sandwich(surv, arrays, top, b) if robust else naive
+    interval = _profile(arrays, likelihood, top, usable, plan) if plan.conf == "profile" else None
     return CoxFit(
         surv=surv,
         design=design,
         names=names,
         usable=usable,
-        finite=~infinite,
+        finite=np.isfinite(b) | ~usable,
         data=arrays,
-        maximum=best,
+        maximum=best if top.limit is None else replace(best, b=cs.among(best.b, top.limit.kept)),
         b=b,
         V=V,
         naive=naive,
@@ -221,19 +224,21 @@ def _fit(surv: SurvData, design: Design, plan: _Plan, robust: bool, meta: dict[s
         meta={**meta, "warnings": tuple(notes)},
         interval=interval,
         frailty=frailty,
+        limit=top.limit,
     )
 
 
 def _with_frailty(
     surv: SurvData, data: cn.CoxData, plan: _Plan, meta: dict[str, Any]
-) -> tuple[cn.CoxData, cn.Maximum, Any]:
+) -> tuple[cn.CoxData, cs.Supremum, Any]:
     """Data with the frailties as offset, the coefficients as a maximum (log-likelihood integrated), the frailty."""
     from kapstats.relapse.cox_frailty import fit_frailty
 
     arrays, found, frailty = fit_frailty(surv, data, plan.frailty_method, plan.level, plan.convention, meta)
     inner, p = found.at.maximum, len(found.at.b)
     at = cn.Evaluation(found.at.integrated, np.zeros(p), inverse(found.at.V) if p else found.at.V)
-    return arrays, cn.Maximum(found.at.b, at, inner.iterations, 0.0, inner.converged, np.zeros(p, bool)), frailty
+    best = cn.Maximum(found.at.b, at, inner.iterations, 0.0, inner.converged, np.zeros(p, bool))
+    return arrays, cs.Supremum(best.b, at.loglik, best, None), frailty
 
 
 def _arrays(surv: SurvData, X: FloatArray, ties: str) -> cn.CoxData:
@@ -245,46 +250,23 @@ def _arrays(surv: SurvData, X: FloatArray, ties: str) -> cn.CoxData:
     return cn.cox_data(sets, X, surv.weights, offset, efron=ties == "efron")
 
 
-def _informative(data: cn.CoxData, usable: BoolArray) -> BoolArray:
-    """Columns that vary inside risk sets and are no combination of earlier ones there."""
-    if not len(usable):
-        return usable
-    start = cn.evaluate(data, np.zeros(len(usable))).information
-    varies = data.span > 0
-    start[~(usable & varies)] = 0.0
-    start[:, ~(usable & varies)] = 0.0
-    return cn.independent(start)
-
-
 def _likelihood(data: cn.CoxData, plan: _Plan) -> Any:
     """The function from b to log-likelihood, score and information."""
-    from kapstats.kernels import cox_exact, cox_penalty
+    from kapstats.kernels import cox_penalty
 
-    ties = plan.ties
     if plan.penalty == "ridge":
         return lambda b: cox_penalty.ridge(data, b, plan.ridge)
     if plan.penalty == "firth":
         return lambda b: cox_penalty.firth(data, b)
-    if ties == "exact":
-        return lambda b: cox_exact.discrete(data, b)
-    if ties == "kalbfleisch-prentice":
-        return lambda b: cox_exact.marginal(data, b)
-    return lambda b: cn.evaluate(data, b)
+    return cs.likelihood(data, plan.ties)
 
 
-def _maximum(data: cn.CoxData, likelihood: Any, plan: _Plan) -> cn.Maximum:
-    """The maximum; coordinates that run to infinity are set far out, and the others maximised there."""
-    p = data.X.shape[1]
-    if plan.penalty is None and plan.ties in ("efron", "breslow"):
-        best = cn.fit(data)
-    else:
-        span = None if plan.penalty else data.span
-        best = cn.maximise(likelihood, np.zeros(p), span=span, limit=500 if plan.penalty else 60)
-    if not best.infinite.any():
-        return best
-    far = best.b + np.where(best.infinite, np.sign(best.b) * 12.0 / np.where(data.span > 0, data.span, 1.0), 0.0)
-    rest = cn.maximise(likelihood, far, free=~best.infinite)
-    return cn.Maximum(rest.b, rest.at, best.iterations, rest.decrement, rest.converged, best.infinite, best.history)
+def _supremum(data: cn.CoxData, likelihood: Any, plan: _Plan) -> cs.Supremum:
+    """The supremum of the likelihood; a penalty gives it a maximum."""
+    if plan.penalty is None:
+        return cs.supremum(data, plan.ties)
+    best = cn.maximise(likelihood, np.zeros(data.X.shape[1]), limit=500)
+    return cs.Supremum(best.b, best.at.loglik, best, None)
 
 
 def _spread(values: Any, usable: BoolArray, empty: Any) -> Any:
@@ -294,14 +276,12 @@ def _spread(values: Any, usable: BoolArray, empty: Any) -> Any:
     return out
 
 
-def _with_infinite(best: cn.Maximum, usable: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """b and its model-based covariance over all columns: NaN where aliased; infinite b has NaN covariance."""
-    b = _spread(np.where(best.infinite, np.sign(best.b) * np.inf, best.b), usable, np.nan)
-    V = np.full((len(usable), len(usable)), np.nan)
-    at = np.flatnonzero(usable)[~best.infinite]
-    if len(at):
-        V[np.ix_(at, at)] = inverse(best.at.information[np.ix_(~best.infinite, ~best.infinite)])
-    return b, V
+def _covariance(top: cs.Supremum, b: FloatArray) -> FloatArray:
+    """Model-based covariance over all columns, NaN where b is not finite."""
+    finite = np.isfinite(top.b) if top.limit is None else np.isfinite(top.b)[top.limit.kept]
+    V = np.full((len(b), len(b)), np.nan)
+    V[np.ix_(np.isfinite(b), np.isfinite(b))] = inverse(top.maximum.at.information)[np.ix_(finite, finite)]
+    return V
 
 
 def _shrunk(best: cn.Maximum, data: cn.CoxData) -> dict[str, Any]:
@@ -327,17 +307,18 @@ def _robust_wanted(surv: SurvData, robust: bool | None, convention: str | None) 
     return surv.cluster is not None or (fractional and convention != "SAS")
 
 
-def _sandwich(surv: SurvData, data: cn.CoxData, best: cn.Maximum, naive: FloatArray, usable: BoolArray) -> FloatArray:
+def _sandwich(surv: SurvData, data: cn.CoxData, top: cs.Supremum, b: FloatArray) -> FloatArray:
     """Lin and Wei's D'D, D the (weighted, clustered) dfbetas."""
-    at = np.flatnonzero(usable)[~best.infinite]
-    scores = data.sets.unsort(cr.score_residuals(data, best.b))[:, ~best.infinite]
-    D = scores @ naive[np.ix_(at, at)]
+    best, finite = top.maximum, np.isfinite(top.b)
+    if top.limit is not None:
+        data, finite = top.limit.data, finite[top.limit.kept]
+    D = data.sets.unsort(cr.score_residuals(data, best.b)) @ inverse(best.at.information)[:, finite]
     if surv.weights is not None:
         D = D * surv.weights[:, None]
     if surv.cluster is not None:
         D = cr.cluster_sums(D, surv.cluster)
-    V = np.full_like(naive, np.nan)
-    V[np.ix_(at, at)] = D.T @ D
+    V = np.full((len(b), len(b)), np.nan)
+    V[np.ix_(np.isfinite(b), np.isfinite(b))] = D.T @ D
     return V
 
 
@@ -347,12 +328,15 @@ def _score_test(null: cn.Evaluation) -> float:
     return float(null.score @ cn.newton_step(null, np.ones(len(null.score), bool)))
 
 
-def _profile(likelihood: Any, best: cn.Maximum, usable: BoolArray, level: float, data: cn.CoxData) -> FloatArray:
-    from kapstats.kernels.cox_penalty import profile_limits
+def _profile(data: cn.CoxData, likelihood: Any, top: cs.Supremum, usable: BoolArray, plan: _Plan) -> FloatArray:
+    from kapstats.kernels.cox_penalty import profile_limits, separated_limits
 
     limits = np.full((len(usable), 2), np.nan)
     for j, at in enumerate(np.flatnonzero(usable)):
-        limits[at] = profile_limits(likelihood, best, j, level, data.span)
+        if top.limit is None:
+            limits[at] = profile_limits(likelihood, top.maximum, j, plan.level, data.span)
+        else:
+            limits[at] = separated_limits(data, plan.ties, top, j, plan.level)
     return limits
 
 

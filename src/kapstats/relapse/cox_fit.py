@@ -18,7 +18,7 @@ from kapstats.formula.design import Design
 from kapstats.inference.intervals import with_inference
 from kapstats.kernels import cox_residuals as cr
 from kapstats.kernels.cox_newton import CoxData, Maximum
-from kapstats.kernels.cox_newton import fit as fit_newton
+from kapstats.kernels.cox_separation import Limit, supremum, take
 from kapstats.relapse.regression import shown_as
 from kapstats.relapse.surv_data import SurvData
 
@@ -36,6 +36,7 @@ class CoxFit:
     surv : the rows used; design : columns of the formula (with an intercept that the model does not use)
     names : (p,) coefficients; usable : (p,) False where the column is aliased; finite : (p,) False where b is infinite
     data, maximum : sorted arrays and the maximum over the usable columns
+    limit : the likelihood at infinity, when some coefficient has no finite estimate
     b, V, naive : (p,) and (p, p), NaN where not estimable; V is the covariance reported, naive the model-based one
     interval : (p, 2) profile limits or None
     """
@@ -57,6 +58,7 @@ class CoxFit:
     meta: dict[str, Any]
     interval: FloatArray | None = None
     frailty: Any = None
+    limit: Limit | None = None
 
     # ------------------------------------------------------------------ numbers
 
@@ -92,7 +94,7 @@ class CoxFit:
 
     @property
     def loglik(self) -> float:
-        """Log partial likelihood (penalised when a penalty was asked for)."""
+        """Log partial likelihood (penalised when a penalty was asked for); its supremum where it has no maximum."""
         return self.maximum.at.loglik
 
     @property
@@ -178,7 +180,6 @@ class CoxFit:
 
     def anova(self) -> Estimates:
         """Likelihood-ratio tests of the terms added one after the other, in formula order (as R's anova of one fit)."""
-        self._needs_likelihood("anova")
         if self.frailty is not None or self.meta.get("penalty"):
             raise FormulaError(
                 "anova: sequential likelihood ratios need the plain partial likelihood. Refit without it."
@@ -187,7 +188,7 @@ class CoxFit:
         logliks, names, df = [self.loglik_null], [], []
         for name, columns in self._blocks(terms=True):
             free[columns] = True
-            logliks.append(fit_newton(self.data, np.zeros(len(free)), free.copy()).at.loglik)
+            logliks.append(supremum(take(self.data, free), self.ties).loglik)
             names.append(name)
             df.append(len(columns))
         statistic = 2.0 * np.diff(logliks)
