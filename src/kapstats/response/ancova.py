@@ -157,10 +157,10 @@ class AncovaFit:
 
     def anova(self, *, type: int = 3, df: str | None = None, vcov: str | None = None) -> Estimates:
         """F tests by model term, types II and III: `term num_df df statistic p_value`."""
-        gram = (self.design.X.T * self.weights) @ self.design.X
         return term_tests.anova(
-            self, self.design, self.used, gram, type=type, df=df, vcov=vcov, describe=self._meta(vcov)
-        )
+            self, self.design, self.used, type=type, df=df, vcov=vcov, root=np.linalg.inv(self.root),
+            describe=self._meta(vcov),
+        )  # fmt: skip
 
     def predict(
         self, newdata: FrameLike | None = None, *, interval: str | None = None, level: float = 0.95

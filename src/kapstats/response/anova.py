@@ -3,7 +3,9 @@
 Type III is found in the over-parametrised model, where every factor has a column per level, so that neither reference
 levels nor coding matter: among the estimable functions that involve a term and the terms that contain it, those
 orthogonal to the functions that involve the containing terms alone (SAS/STAT, The Four Types of Estimable Functions).
-Type II adjusts a term for all terms that do not contain it, with the unweighted X'X.
+Type II adjusts a term for all terms that do not contain it, with the unweighted X'X: L = X2'M1X, where X2 are the
+columns of the term and M1 takes away all columns of the terms that do not contain it. For a term that no other contains
+this is the type III hypothesis.
 """
 
 from __future__ import annotations
@@ -15,37 +17,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kapstats._types import FloatArray
+from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.errors import FormulaError
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, Term
 from kapstats.inference.contrasts import Joint, Model
 
 ROWS_PER_CELL = 8
+RANK = 1e-8  # share of a column's length that must be left beside others
 
 
 def anova(
     model: Model,
     design: Design,
     used: pd.DataFrame,
-    gram: FloatArray,
     *,
     type: int = 3,
     df: str | None = None,
     vcov: str | None = None,
     form: str = "deviation",
+    root: FloatArray | None = None,
     describe: Mapping[str, Any],
 ) -> Estimates:
     """One F test per model term in formula order, without the intercept.
 
     Parameters
     ----------
-    model : the fit; `design`, `used` its design and rows; `gram` (q, q) its unweighted X'X
+    model : the fit; `design`, `used` its design and rows
     type : 2 or 3
     df, vcov : methods, None for the model's default
-    form : see `hypotheses`
+    form, root : see `hypotheses`
     """
-    tests = [(term.name, _test(model, L, df, vcov)) for term, L in hypotheses(design, used, gram, type, form)]
+    tests = [(term.name, _test(model, L, df, vcov)) for term, L in hypotheses(design, used, type, form, root)]
     frame = pd.DataFrame(
         {
             "term": [name for name, _ in tests],
@@ -63,24 +66,32 @@ def _test(model: Model, L: FloatArray, df: str | None, vcov: str | None) -> Join
 
 
 def hypotheses(
-    design: Design, used: pd.DataFrame, gram: FloatArray, type: int = 3, form: str = "deviation"
+    design: Design, used: pd.DataFrame, type: int = 3, form: str = "deviation", root: FloatArray | None = None
 ) -> list[tuple[Term, FloatArray]]:
     """(term, L) with L (num_df, q) over all columns of the design; no rows where nothing of a term is estimable.
 
     form : rows of a hypothesis, on which only Satterthwaite's joint df depend: "deviation", levels against the mean of
-        levels (as R mmrm), or "reference" (as R lmerTest), one row per coefficient, under type II and in a model of one
-        term as the sequential (Doolittle) reduction of X'X leaves them
+        levels under type III and against the reference under type II (as R mmrm), or "reference" (as R lmerTest), one
+        row per coefficient, for a term that others contain under type II and in a model of one term as the sequential
+        (Doolittle) reduction of X'X leaves them
+    root : (kept, kept) with root'root the unweighted X'X of the columns that are kept; None takes it from `design.X`
     """
     if type not in (2, 3):
         raise FormulaError(f"type={type!r}: choose 2 or 3.")
     terms = [t for t in design.terms if t.factors]
-    if form == "reference" and (type == 2 or len(terms) == 1):
-        return [(t, _sequential(_type_two(design, t, gram), design, t)) for t in terms]
-    if type == 2:
-        return [(t, _plain_form(_unit_basis(_type_two(design, t, gram)), design, t)) for t in terms]
     full = _full_columns(design, used)
-    plain = [(t, _plain_form(_type_three(design, t, *full), design, t)) for t in terms]
-    return plain if form == "reference" else [(t, _turned(L, design, t)) for t, L in plain]
+    if root is None:
+        root = np.asarray(np.linalg.qr(design.X[:, ~design.aliased], mode="r"))
+    sequential = form == "reference" and len(terms) == 1
+    found = []
+    for term in terms:
+        contained = any(_contains(design, term, other) for other in terms)
+        if sequential or (type == 2 and contained):
+            found.append((term, _type_two(design, term, root, form == "reference", *full)))
+            continue
+        L = _plain_form(_type_three(design, term, *full), design, term)
+        found.append((term, _turned(L, design, term) if type == 3 and form == "deviation" else L))
+    return found
 
 
 def _turned(L: FloatArray, design: Design, term: Term) -> FloatArray:
@@ -163,13 +174,18 @@ def _representatives(design: Design, used: pd.DataFrame) -> pd.DataFrame:
     return rows if full else used
 
 
-def _type_three(design: Design, term: Term, functions: FloatArray, names: list[str], spans: list[Term]) -> FloatArray:
+def _roles(design: Design, term: Term, names: list[str], spans: list[Term]) -> tuple[BoolArray, BoolArray]:
+    """Columns of the over-parametrised model that belong to the term, and to terms that contain it."""
     own = next(s for s in spans if s.name == term.name)
-    mine = np.zeros(len(names), dtype=bool)
+    mine, containing = np.zeros(len(names), dtype=bool), np.zeros(len(names), dtype=bool)
     mine[own.start : own.stop] = True
-    containing = np.zeros(len(names), dtype=bool)
     for span in spans:
         containing[span.start : span.stop] |= _contains(design, own, span)
+    return mine, containing
+
+
+def _type_three(design: Design, term: Term, functions: FloatArray, names: list[str], spans: list[Term]) -> FloatArray:
+    mine, containing = _roles(design, term, names, spans)
     only = _null_rows(functions[:, ~(mine | containing)]) @ functions
     if not len(only):
         return np.zeros((0, len(design.names)))
@@ -179,6 +195,36 @@ def _type_three(design: Design, term: Term, functions: FloatArray, names: list[s
     basis = _row_basis(only)
     place = [names.index(name) for name in design.names]
     return basis[:, place]
+
+
+def _type_two(
+    design: Design, term: Term, root: FloatArray, sequential: bool,
+    functions: FloatArray, names: list[str], spans: list[Term],
+) -> FloatArray:  # fmt: skip
+    """A basis of the rows of X2'M1X; `sequential`: each coefficient after those of the term before it."""
+    mine, containing = _roles(design, term, names, spans)
+    X = root @ functions  # the inner products of the columns over all rows, in as many rows as the rank
+    scale = np.linalg.norm(X, axis=0)
+    scale[scale == 0] = 1.0
+    below = _row_basis((X / scale)[:, ~(mine | containing)].T)
+    swept = X / scale - below.T @ (below @ (X / scale))
+    swept[:, ~(mine | containing)] = 0.0
+    place = np.array([names.index(name) for name in design.names])
+    if sequential:
+        own = _independent_columns(swept, place[term.start : term.stop])
+        turned, upper = np.linalg.qr(swept[:, own])
+        return (turned.T @ swept * scale)[:, place] / (np.diag(upper) * scale[own])[:, None]
+    u, s, _ = np.linalg.svd(swept[:, mine], full_matrices=False)
+    return _plain_form(_unit_basis(((u[:, s > RANK].T @ swept) * scale)[:, place]), design, term)
+
+
+def _independent_columns(a: FloatArray, among: IntArray) -> IntArray:
+    """Those of the columns `among` that the ones before them do not span; columns have length 1 or less."""
+    chosen: list[int] = []
+    for j in among:
+        if np.linalg.svd(a[:, [*chosen, j]], compute_uv=False)[-1] > RANK:
+            chosen.append(int(j))
+    return np.array(chosen, dtype=np.intp)
 
 
 def _null_rows(a: FloatArray) -> FloatArray:
@@ -199,28 +245,3 @@ def _row_basis(a: FloatArray) -> FloatArray:
 def _unit_basis(rows: FloatArray) -> FloatArray:
     """A basis of rows whose lengths say nothing (products of columns in their own units)."""
     return _row_basis(rows / np.linalg.norm(rows, axis=1, keepdims=True)) if len(rows) else rows
-
-
-def _type_two(design: Design, term: Term, gram: FloatArray) -> FloatArray:
-    q = len(design.names)
-    kept = ~design.aliased
-    mine, higher = np.zeros(q, dtype=bool), np.zeros(q, dtype=bool)
-    mine[term.start : term.stop] = True
-    for other in design.terms:
-        higher[other.start : other.stop] |= _contains(design, term, other)
-    below = kept & ~mine & ~higher
-    scale = np.sqrt(np.where(np.diag(gram) > 0, np.diag(gram), 1.0))
-    unit = gram / np.outer(scale, scale)
-    swept = unit - unit[:, below] @ np.linalg.solve(unit[np.ix_(below, below)], unit[below])
-    rows = swept[mine & kept]
-    rows[:, ~(kept & (mine | higher))] = 0.0
-    return rows * scale * scale[mine & kept][:, None]
-
-
-def _sequential(rows: FloatArray, design: Design, term: Term) -> FloatArray:
-    """Each coefficient after those before it: the unit upper triangle of the term's own block of the swept X'X."""
-    own = np.arange(term.start, term.stop)[~design.aliased[term.start : term.stop]]
-    if not len(own):
-        return rows
-    upper = np.linalg.cholesky(rows[:, own]).T
-    return np.asarray(np.linalg.solve(upper.T, rows) / np.diag(upper)[:, None])

@@ -110,9 +110,8 @@ class GeeFit:
 
     def anova(self, *, type: int = 3, df: str | None = None, vcov: str | None = None) -> Estimates:
         """Wald F tests by model term, types II and III."""
-        gram = self.design.X.T @ self.design.X
         return term_tests.anova(
-            self, self.design, self.used, gram, type=type, df=df, vcov=vcov, describe=self._meta(vcov)
+            self, self.design, self.used, type=type, df=df, vcov=vcov, describe=self._meta(vcov)
         )
 
     @property

@@ -231,8 +231,7 @@ class GlmmFit:
 
     def anova(self, *, type: int = 3, df: str | None = None, vcov: str | None = None) -> Estimates:
         """Wald tests by model term, types II and III: `term num_df df statistic p_value`, df infinite."""
-        gram = self.design.X.T @ self.design.X
-        return term_tests.anova(self, self.design, self.used, gram, type=type, df=df, vcov=vcov, describe=self._meta())
+        return term_tests.anova(self, self.design, self.used, type=type, df=df, vcov=vcov, describe=self._meta())
 
     # ------------------------------------------------------------------ random effects and rows
 

@@ -202,9 +202,8 @@ class LmmFit:
 
     def anova(self, *, type: int = 3, df: str | None = None, vcov: str | None = None) -> Estimates:
         """F tests by model term, types II and III (SAS's hypotheses): `term num_df df statistic p_value`."""
-        gram = self.design.X.T @ self.design.X
         return term_tests.anova(
-            self, self.design, self.used, gram, type=type, df=df, vcov=vcov, form="reference", describe=self._meta(df)
+            self, self.design, self.used, type=type, df=df, vcov=vcov, form="reference", describe=self._meta(df)
         )
 
     # ------------------------------------------------------------------ random effects and rows

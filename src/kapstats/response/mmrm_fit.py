@@ -297,15 +297,10 @@ class MmrmFit:
         Estimates
             `term num_df df statistic p_value`, df being the denominator's; no row for the intercept.
         """
+        root = unweighted_root(self.state) if self.data is None else None
         return term_tests.anova(
-            self, self.design, self.used, self._gram(), type=type, df=df, vcov=vcov, describe=self._meta(df, vcov)
+            self, self.design, self.used, type=type, df=df, vcov=vcov, root=root, describe=self._meta(df, vcov)
         )
-
-    def _gram(self) -> FloatArray:
-        """X'X over the rows used, all columns."""
-        if self.data is not None:
-            return self.design.X.T @ self.design.X
-        return unweighted_gram(self.state)
 
     # ------------------------------------------------------------------ data-side questions
 
@@ -404,14 +399,10 @@ class MmrmFit:
         return {k: v for k, v in self.__dict__.items() if k != "_answers"}
 
 
-def unweighted_gram(state: State) -> FloatArray:
-    """X'X over all columns from summed statistics."""
-    kept = np.zeros((len(state.R), len(state.kept)))
-    kept[:, state.kept] = np.eye(len(state.R))
-    kept[:, ~state.kept] = state.alias_map
+def unweighted_root(state: State) -> FloatArray:
+    """A root of X'X of the columns kept, from summed statistics."""
     total = unpack(state.stats.gram[0, state.stats.pairs[1] == state.stats.pairs[2]].sum(axis=0))[:-1, :-1]
-    own = state.R.T @ total @ state.R
-    return np.asarray(kept.T @ own @ kept)
+    return np.asarray(np.linalg.cholesky(total).T @ state.R)
 
 
 def _warn_missing_df(found: Linear, df: str) -> None:
