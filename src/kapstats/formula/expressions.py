@@ -181,6 +181,17 @@ def _as_number(values: pd.Series, text: str) -> FloatArray:
     return values.to_numpy(dtype=float, na_value=np.nan)
 
 
+def offsets(terms: Iterable[str], frame: pd.DataFrame) -> FloatArray:
+    """Sum (n,) of the offsets of a formula, zero without one.
+
+    Examples
+    --------
+    >>> offsets(["x", "2 * x"], pd.DataFrame({"x": [1.0, 2.0]})).tolist()
+    [3.0, 6.0]
+    """
+    return np.asarray(np.sum([np.zeros(len(frame)), *(evaluate(term, frame) for term in terms)], axis=0))
+
+
 def complete_rows(frame: pd.DataFrame, expressions: Iterable[str]) -> tuple[IntArray, dict[str, int]]:
     """Positions of the rows in which no column of `expressions` is missing, and the missing count of each column.
 

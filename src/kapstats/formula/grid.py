@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import BoolArray, FloatArray
-from kapstats.errors import FormulaError, choose, nearest
-from kapstats.formula.design import Design
+from kapstats.errors import FormulaError, choose, first_ids, nearest, warn
+from kapstats.formula.design import Design, level_text
 
 WEIGHTS = ("equal", "proportional", "observed")
 ESTIMABLE_TOLERANCE = 1e-8
@@ -139,6 +139,19 @@ def _standardised(design: Design, used: pd.DataFrame, frame: pd.DataFrame, fixed
     for _, levels in frame.astype("object").iterrows():
         means.append(design.spec.matrix(base.assign(**levels.to_dict())).mean(axis=0))
     return np.array(means)
+
+
+def warn_without_data(design: Design, rows: pd.DataFrame, what: str) -> list[str]:
+    """Warn about `rows` for which the design has no estimate, naming their levels of the factors that are aliased."""
+    if not len(rows):
+        return []
+    terms = [t for t in design.terms if design.aliased[t.start : t.stop].any()]
+    columns = [design.spec.variables[v].column for t in terms for v in t.factors]
+    names = [c for c in dict.fromkeys(columns) if c] or list(design.factors)
+    seen = rows[names].drop_duplicates().itertuples(index=False)
+    cells = [f"({', '.join(f'{c} = {level_text(v)}' for c, v in zip(names, row, strict=True))})" for row in seen]
+    where = f": the rows of the fit cannot tell {first_ids(cells)}" if names else ""
+    return [warn(f"{len(rows)} {what} have no estimate{where}. They are missing (NE).")]
 
 
 def estimable(L: FloatArray, design: Design, tolerance: float = ESTIMABLE_TOLERANCE) -> BoolArray:

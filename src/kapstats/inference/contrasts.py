@@ -18,9 +18,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from kapstats._types import BoolArray, FloatArray
-from kapstats.errors import FormulaError, choose, nearest, warn
+from kapstats.errors import FormulaError, choose, first_ids, nearest, warn
 from kapstats.estimates import Estimates, Picture
 from kapstats.formula.design import Design, level_text
 from kapstats.formula.grid import reference_grid
@@ -67,6 +68,8 @@ class Source:
     """Where LS means came from: the model, the linear functions (rows, q), and the methods asked for.
 
     sampling : (rows, rows) covariance of the means over samples of covariates, None when the covariates are fixed
+    shift : added to every mean (the offset of the model)
+    bounds : "logit" or "log" for means inside (0, 1) or above 0: limits of that scale turned back, no test against 0
     """
 
     model: Model
@@ -76,6 +79,8 @@ class Source:
     df: str | None = None
     vcov: str | None = None
     sampling: FloatArray | None = None
+    shift: FloatArray | float = 0.0
+    bounds: str = ""
 
     def ask(self, weights: FloatArray) -> Linear:
         """Estimates of weights (k, rows) times the means.
@@ -83,6 +88,7 @@ class Source:
         With sampled covariates V = L Phi L' + S, and df (V / L Phi L')^2 times the model's, S taken as known.
         """
         found = self.model.linear(weights @ self.L, df=self.df, vcov=self.vcov)
+        found = replace(found, estimate=found.estimate + self._shifted(weights))
         if self.sampling is None:
             return found
         vcov = found.vcov + weights @ self.sampling @ weights.T
@@ -93,7 +99,14 @@ class Source:
     def of(self, weights: FloatArray, **changed: Any) -> Source:
         """The source of weighted means."""
         sampling = None if self.sampling is None else weights @ self.sampling @ weights.T
-        return replace(self, L=weights @ self.L, sampling=sampling, **changed)
+        averages = bool((weights >= 0).all() and np.allclose(weights.sum(axis=1), 1))
+        return replace(
+            self, L=weights @ self.L, sampling=sampling, shift=self._shifted(weights),
+            bounds=self.bounds if averages else "", **changed,
+        )  # fmt: skip
+
+    def _shifted(self, weights: FloatArray) -> FloatArray:
+        return np.asarray(weights @ np.broadcast_to(self.shift, len(self.L)))
 
 
 #: contrasts by name: one weight per level, or {level: weight}
@@ -189,6 +202,8 @@ def lsmeans(
     side: str = "two",
     sampling: FloatArray | None = None,
     population: pd.DataFrame | None = None,
+    offsets: FloatArray | None = None,
+    offset: float | None = None,
     describe: Mapping[str, Any],
 ) -> LSMeans:
     """LS means of `model` over the reference grid of `design`.
@@ -201,15 +216,19 @@ def lsmeans(
     df, vcov : methods, None for the model's default
     sampling : (rows, rows) covariance of the means over samples of covariates (see `Source`)
     population : rows over which weights="observed" averages, default `used`
+    offsets : (n,) the offset of each row used, None for a model without; `offset` the value at which the means stand,
+        default the mean of `offsets` (as R emmeans)
     describe : meta of the result (method, sentence, warnings ...)
     """
     asked, groups = names_of(specs), names_of(by)
     over = used if population is None else population
     grid = reference_grid(design, over, asked, by=groups, weights=weights, at=at)
-    source = Source(model, grid.L, tuple(asked), tuple(groups), df, vcov, sampling)
+    shift, told_of_offset = _offset(offsets, offset)
+    source = Source(model, grid.L, tuple(asked), tuple(groups), df, vcov, sampling, shift)
     title = f"LS means of {', '.join(asked)}" + (f" by {', '.join(groups)}" if groups else "")
     told = {"title": title, "weights": weights, "estimand": describe.get("estimand") or title}
-    return _answer(source, grid.frame, level, side, {**describe, **told})
+    told["conventions"] = (*describe.get("conventions", ()), *told_of_offset)
+    return answer(source, grid.frame, level, side, {**describe, **told})
 
 
 def names_of(columns: str | Sequence[str] | None) -> list[str]:
@@ -217,19 +236,48 @@ def names_of(columns: str | Sequence[str] | None) -> list[str]:
     return [] if columns is None else [columns] if isinstance(columns, str) else list(columns)
 
 
-def _answer(source: Source, frame: pd.DataFrame, level: float, side: str, describe: Mapping[str, Any]) -> LSMeans:
+def _offset(offsets: FloatArray | None, offset: float | None) -> tuple[float, tuple[str, ...]]:
+    """The offset of the means, and what the reader has to know of it."""
+    if offsets is None:
+        if offset is not None:
+            raise FormulaError("offset=: the model has no offset() term.")
+        return 0.0, ()
+    value = float(offsets.mean()) if offset is None else float(offset)
+    kind = "the mean offset of the rows used" if offset is None else "an offset"
+    return value, (f"Means at {kind}, {value:.6g}.",)
+
+
+def answer(source: Source, frame: pd.DataFrame, level: float, side: str, describe: Mapping[str, Any]) -> LSMeans:
+    """The table of the means of a source."""
     found = source.ask(np.eye(len(source.L)))
     table = with_inference(frame, found.estimate, found.std_error, found.df, level=level, side=side)
-    said = (*describe.get("warnings", ()), *_said(found, "LS means"))
+    if source.bounds:
+        table = table.assign(**_bounded(found, source.bounds, level, side))
+    said = (*describe.get("warnings", ()), *_said(found, "LS means", frame))
     return LSMeans(table, {**describe, "level": level, "side": side, "warnings": said}, found.vcov, source=source)
 
 
-def _said(found: Linear, what: str) -> list[str]:
+def _bounded(found: Linear, bounds: str, level: float, side: str) -> dict[str, Any]:
+    """Limits of the logit or log scale turned back; a mean of this kind is not tested against zero."""
+    m = found.estimate
+    turned, slope = (np.log(m / (1 - m)), m * (1 - m)) if bounds == "logit" else (np.log(m), m)
+    limits = wald(turned, found.std_error / slope, found.df, level=level, side=side)
+    back = special.expit if bounds == "logit" else np.exp
+    return {
+        "statistic": np.nan, "p_value": np.nan,
+        "conf_low": back(limits["conf_low"]), "conf_high": back(limits["conf_high"]),
+    }  # fmt: skip
+
+
+def _said(found: Linear, what: str, frame: pd.DataFrame) -> list[str]:
     """What the reader has to know of missing numbers; means that are not estimable are also warned about."""
     texts = []
-    lost = int(np.isnan(found.estimate).sum())
-    if lost:
-        texts.append(f"{lost} of {len(found.estimate)} {what} are not estimable: the design has no data to tell them.")
+    lost = np.flatnonzero(np.isnan(found.estimate))
+    if len(lost):
+        names = first_ids(" ".join(level_text(v) for v in frame.iloc[i]) for i in lost)
+        texts.append(
+            f"{len(lost)} of {len(found.estimate)} {what} are not estimable: the data do not determine them ({names})."
+        )
         warn(texts[0])
     blank = int((np.isnan(found.df) & np.isfinite(found.estimate)).sum())
     if blank:
@@ -282,7 +330,7 @@ def contrast(
     means_compared = len(means.frame) // (family.max() + 1) if method == "pairwise" else None
     columns = _adjusted(found, family, adjust, level, side, graph, null, means_compared)
     describe = {**means.meta, "level": level, "side": side, "adjustment": adjust, "null": null}
-    describe["warnings"] = tuple(dict.fromkeys([*means.meta.get("warnings", ()), *_said(found, "contrasts")]))
+    describe["warnings"] = tuple(dict.fromkeys([*means.meta.get("warnings", ()), *_said(found, "contrasts", frame)]))
     describe["conventions"] = (*means.meta.get("conventions", ()), _adjustment_note(adjust, np.bincount(family)))
     describe["title"] = f"Contrasts of {means.meta.get('title', 'LS means')}"
     return _scaled(Estimates(frame.assign(**columns), describe, found.vcov), standardize)
@@ -470,7 +518,7 @@ def combine(means: LSMeans, over: str, weights: str | Mapping[Any, float]) -> LS
     new = source.of(np.vstack(rows), factors=_without(source.factors, over), by=_without(source.by, over))
     label = weights if isinstance(weights, str) else "weighted sum"
     describe = {**means.meta, "title": f"{means.meta.get('title', 'LS means')}: {label} over {over}"}
-    return _answer(new, frame, means.meta.get("level", 0.95), means.meta.get("side", "two"), describe)
+    return answer(new, frame, means.meta.get("level", 0.95), means.meta.get("side", "two"), describe)
 
 
 def _without(columns: tuple[str, ...], over: str) -> tuple[str, ...]:

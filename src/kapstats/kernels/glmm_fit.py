@@ -275,30 +275,12 @@ def _inverse(H: Array, free: list[int]) -> Array:
     return out
 
 
+def covariance_within(fitted: GlmmFit, basis: Array) -> Array:
+    """Inverse curvature within the span of `basis` (parameters, k), zero along the directions outside it."""
+    curvature = basis.T @ np.nan_to_num(fitted.hessian) @ basis
+    return np.asarray(basis @ _inverse(curvature, list(range(len(curvature)))) @ basis.T)
+
+
 def unpack(problem: Problem, fitted: GlmmFit) -> Parameters:
     """The estimates as matrices and vectors."""
     return Parameters(fitted.T, fitted.beta, fitted.phi)
-
-
-def separated(X: Array, low: npt.NDArray[np.bool_], high: npt.NDArray[np.bool_]) -> Array | None:
-    """A direction d along which no likelihood contribution falls (so that no finite maximum exists), or None.
-
-    low, high (N,): rows whose response is at its least and greatest value (no event; all events). Konis (2007):
-    maximise sum s_i x_i'd over |d| <= 1 with s_i x_i'd >= 0 at the extremes and x_i'd = 0 elsewhere.
-    """
-    sign = high.astype(float) - low
-    edge = np.unique(sign[:, None][sign != 0] * X[sign != 0], axis=0)
-    middle = np.unique(X[sign == 0], axis=0)
-    if not len(edge):
-        return None
-    scale = np.maximum(np.abs(X).max(axis=0), 1e-300)
-    result = optimize.linprog(
-        -(edge / scale).sum(0),
-        A_ub=-edge / scale,
-        b_ub=np.zeros(len(edge)),
-        A_eq=middle / scale if len(middle) else None,
-        b_eq=np.zeros(len(middle)) if len(middle) else None,
-        bounds=(-1.0, 1.0),
-        method="highs",
-    )
-    return np.asarray(result.x / scale) if result.status == 0 and -result.fun > 1e-7 else None

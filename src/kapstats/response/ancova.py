@@ -16,7 +16,8 @@ from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, choose, first_ids, warn
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, build
-from kapstats.formula.expressions import columns_in, complete_rows, evaluate
+from kapstats.formula.expressions import columns_in, complete_rows, evaluate, offsets
+from kapstats.formula.grid import warn_without_data
 from kapstats.formula.split import Formula, parse
 from kapstats.inference import contrasts
 from kapstats.inference.contrasts import Joint, Linear, LSMeans
@@ -137,6 +138,10 @@ class AncovaFit:
         assert found is not None
         return found
 
+    @property
+    def _offsets(self) -> FloatArray | None:
+        return offsets(self.formula.offset, self.used) if self.formula.offset else None
+
     def lsmeans(
         self,
         specs: str | Sequence[str],
@@ -148,17 +153,18 @@ class AncovaFit:
         vcov: str | None = None,
         level: float = 0.95,
         side: str = "two",
+        offset: float | None = None,
     ) -> LSMeans:
         """Least-squares means over the reference grid; see `MmrmFit.lsmeans`. weights="observed" standardises."""
         return contrasts.lsmeans(
             self, self.design, self.used, specs, by=by, weights=weights, at=at, df=df, vcov=vcov, level=level,
-            side=side, describe=self._meta(vcov),
+            side=side, offsets=self._offsets, offset=offset, describe=self._meta(vcov),
         )  # fmt: skip
 
     def anova(self, *, type: int = 3, df: str | None = None, vcov: str | None = None) -> Estimates:
         """F tests by model term, types II and III: `term num_df df statistic p_value`."""
         return term_tests.anova(
-            self, self.design, self.used, type=type, df=df, vcov=vcov, root=np.linalg.inv(self.root),
+            self, self.design, self.used, type=type, df=df, vcov=vcov, root=linalg.inv(self.root),
             describe=self._meta(vcov),
         )  # fmt: skip
 
@@ -172,7 +178,8 @@ class AncovaFit:
         kept = complete_rows(frame, [*self.design.spec.columns, *self.formula.offset])[0]
         rows = frame.iloc[kept].reset_index(drop=True)
         found = self.linear(self.design.spec.matrix(rows))
-        estimate = found.estimate + _offset(self.formula, rows)
+        said = warn_without_data(self.design, rows.loc[np.isnan(found.estimate)], "predictions")
+        estimate = found.estimate + offsets(self.formula.offset, rows)
         variance = np.diag(found.vcov) + (self.sigma**2 if interval == "prediction" else 0.0)
         columns = {"estimate": estimate, "std_error": np.sqrt(variance)}
         if interval is not None:
@@ -180,7 +187,8 @@ class AncovaFit:
             columns |= {"df": found.df, "conf_low": limits["conf_low"], "conf_high": limits["conf_high"]}
         full = pd.DataFrame(np.nan, index=range(len(frame)), columns=list(columns))
         full.iloc[kept] = pd.DataFrame(columns).to_numpy()
-        return Estimates(full, self._meta(title="Predictions", level=level, interval=interval))
+        meta = self._meta(title="Predictions", level=level, interval=interval)
+        return Estimates(full, {**meta, "warnings": (*meta["warnings"], *said)})
 
     def residuals(self, kind: str = "response") -> pd.Series:
         """Residuals of the rows used: "response" or "pearson" (over the residual standard deviation)."""
@@ -252,7 +260,7 @@ class AncovaFit:
         choose(kind, ("residuals",), "kind")
         if ax is None:
             _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
-        fitted = self.y - self._residual + _offset(self.formula, self.used)
+        fitted = self.y - self._residual + offsets(self.formula.offset, self.used)
         ax.scatter(fitted, self.residuals("pearson"), s=8, alpha=0.5, color="0.35", linewidths=0)
         ax.axhline(0, color="0.6", linewidth=0.8)
         ax.set(xlabel=f"Fitted {self.formula.response}", ylabel="Pearson residual")
@@ -439,7 +447,7 @@ def _least_squares(
     order: Mapping[str, Sequence[Any]] | None, said: list[str],
 ) -> AncovaFit:  # fmt: skip
     design = build(parsed.fixed, used, order=order)
-    y = evaluate(str(parsed.response), used) - _offset(parsed, used)
+    y = evaluate(str(parsed.response), used) - offsets(parsed.offset, used)
     w = np.ones(len(y)) if weight_column is None else _checked_weights(used[weight_column])
     X = design.X[:, ~design.aliased]
     if len(y) <= X.shape[1]:
@@ -458,11 +466,6 @@ def _least_squares(
     return AncovaFit(
         parsed, design, used, kept, y, w, beta, root, vcov, tuple(notes), pooled, n_records, missing, kind, tuple(texts)
     )
-
-
-def _offset(parsed: Formula, frame: pd.DataFrame) -> FloatArray:
-    """Sum (n,) of the formula's offsets."""
-    return np.asarray(np.sum([np.zeros(len(frame)), *(evaluate(term, frame) for term in parsed.offset)], axis=0))
 
 
 def _refuse_exact(parsed: Formula, X: FloatArray, y: FloatArray, w: FloatArray, beta: FloatArray) -> None:

@@ -15,12 +15,12 @@ from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, choose, warn
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, build
-from kapstats.formula.expressions import complete_rows, evaluate
+from kapstats.formula.expressions import complete_rows, evaluate, offsets
 from kapstats.formula.split import Formula, parse
 from kapstats.inference import contrasts
 from kapstats.inference.contrasts import Joint, Linear, LSMeans
 from kapstats.kernels import gee as kernel
-from kapstats.kernels.glmm_fit import separated
+from kapstats.kernels.separation import binary_cone, recession
 from kapstats.response import anova as term_tests
 from kapstats.response import wald_answers
 from kapstats.response.random_effects import aliased_warning
@@ -90,6 +90,10 @@ class GeeFit:
         assert found is not None
         return found
 
+    @property
+    def _offsets(self) -> FloatArray | None:
+        return offsets(self.formula.offset, self.used) if self.formula.offset else None
+
     def lsmeans(
         self,
         specs: str | Sequence[str],
@@ -101,18 +105,17 @@ class GeeFit:
         vcov: str | None = None,
         level: float = 0.95,
         side: str = "two",
+        offset: float | None = None,
     ) -> LSMeans:
         """Least-squares means on the link scale; contrasts of a logit or log link exponentiate to ratios."""
         return contrasts.lsmeans(
             self, self.design, self.used, specs, by=by, weights=weights, at=at, df=df, vcov=vcov, level=level,
-            side=side, describe=self._meta(vcov),
+            side=side, offsets=self._offsets, offset=offset, describe=self._meta(vcov),
         )  # fmt: skip
 
     def anova(self, *, type: int = 3, df: str | None = None, vcov: str | None = None) -> Estimates:
         """Wald F tests by model term, types II and III."""
-        return term_tests.anova(
-            self, self.design, self.used, type=type, df=df, vcov=vcov, describe=self._meta(vcov)
-        )
+        return term_tests.anova(self, self.design, self.used, type=type, df=df, vcov=vcov, describe=self._meta(vcov))
 
     @property
     def sentence(self) -> str:
@@ -254,10 +257,12 @@ def _check_clusters(used: pd.DataFrame, cluster: str, design: Design) -> None:
 
 def _refuse_separated(parsed: Formula, design: Design, X: FloatArray, y: FloatArray, family: str) -> None:
     high = y == 1.0 if family == "binomial" else np.zeros(len(y), dtype=bool)
-    direction = None if family == "gaussian" else separated(X, y == 0.0, high)
-    if direction is not None:
+    if family == "gaussian":
+        return
+    directions = recession(*binary_cone(X, y == 0.0, high))
+    if len(directions):
         kept = np.array(design.names)[~design.aliased]
-        names = ", ".join(str(n) for n in kept[np.abs(direction) > 1e-7])
+        names = ", ".join(str(n) for n in kept[np.abs(directions).max(axis=0) > 1e-7])
         raise EstimabilityError(
             f"{parsed.text}: the responses are predicted without error along {names}, so the estimating equations have "
             "no finite solution. Drop or merge levels, or use ks.glmm with penalty='firth'."
@@ -288,7 +293,7 @@ def _solve(
         raise DataError(f"{parsed.response}: a binomial GEE takes 0 and 1.")
     if family == "poisson" and (y < 0).any():
         raise DataError(f"{parsed.response}: a Poisson GEE takes counts of 0 or more.")
-    offset = np.sum([np.zeros(len(used)), *(evaluate(o, used) for o in parsed.offset)], axis=0)
+    offset = offsets(parsed.offset, used)
     X = design.X[:, ~design.aliased]
     _refuse_separated(parsed, design, X, y, family)
     code = pd.factorize(used[str(parsed.cluster)])[0]

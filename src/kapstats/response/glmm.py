@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import linalg
 
 from kapstats import estimates, frames
-from kapstats._types import FloatArray, FrameLike
+from kapstats._types import BoolArray, FloatArray, FrameLike
 from kapstats.errors import FormulaError, choose, warn
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, level_text
@@ -40,7 +41,8 @@ class GlmmFit:
     """A fitted generalised linear mixed model, made by `glmm`.
 
     to_design (columns, parameters): fixed effects over the columns of the design from (theta, beta, phi); for the
-    cumulative family the intercept is minus the mean threshold.
+    cumulative family the intercept is minus the mean threshold. recession (k, parameters): directions along which the
+    likelihood rises for ever (separation).
     """
 
     data: ModelRows
@@ -50,8 +52,8 @@ class GlmmFit:
     labels: tuple[Any, ...]
     quadrature: int
     penalty: str | None
-    lost: tuple[str, ...]
-    warnings: tuple[str, ...]
+    recession: FloatArray
+    warnings: tuple[str, ...] = ()
 
     @property
     def family(self) -> str:
@@ -136,8 +138,21 @@ class GlmmFit:
     # ------------------------------------------------------------------ fixed effects
 
     @cached_property
+    def lost(self) -> tuple[str, ...]:
+        """Coefficients that are infinite or not determined because of separation."""
+        names, rows = glmm_rows.coefficient_rows(self)
+        return tuple(n for n, moves in zip(names, self._moving(rows), strict=True) if moves)
+
+    def _moving(self, rows: FloatArray) -> BoolArray:
+        """True for linear functions (k, parameters) that change along a direction of separation."""
+        change, most = np.abs(rows @ self.recession.T), np.abs(rows) @ np.abs(self.recession).T
+        return np.asarray((change > 1e-7 * most).any(axis=1))
+
+    @cached_property
     def _covariance(self) -> FloatArray:
-        """Covariance of (theta, beta, phi), a family parameter at its limit taken as known."""
+        """Covariance of (theta, beta, phi), a family parameter at its limit and directions of separation as known."""
+        if len(self.recession):
+            return kernel.covariance_within(self.solved, linalg.null_space(self.recession))
         return np.nan_to_num(self.solved.vcov)
 
     @cached_property
@@ -148,9 +163,8 @@ class GlmmFit:
         """Estimates of L b on the link scale, random effects at zero. L (k, columns of the design); df is infinite."""
         _check_methods(df, vcov)
         L = np.atleast_2d(np.asarray(L, dtype=float))
-        lost = np.array([name in self.lost for name in self.design.names])
-        ok = estimable(L, self.design) & ~(np.abs(L[:, lost]) > 1e-12).any(axis=1)
         turned = np.where(self.design.aliased, 0.0, L) @ self.to_design
+        ok = estimable(L, self.design) & ~self._moving(turned)
         vcov_ = np.where(ok[:, None] & ok[None, :], turned @ self._covariance @ turned.T, np.nan)
         return Linear(np.where(ok, turned @ self._parameters, np.nan), vcov_, np.where(ok, np.inf, np.nan))
 
@@ -167,7 +181,7 @@ class GlmmFit:
         """Fixed effects at another level."""
         names, rows = glmm_rows.coefficient_rows(self)
         vcov = rows @ self._covariance @ rows.T
-        lost = np.array([name in self.lost or not rows[i].any() for i, name in enumerate(names)])
+        lost = self._moving(rows) | ~rows.any(axis=1)
         estimate = np.where(lost, np.nan, rows @ self._parameters)
         se = np.where(lost, np.nan, np.sqrt(np.diag(vcov)))
         table = with_inference(pd.DataFrame({"term": names}), estimate, se, np.inf, level=level, side=side)
@@ -181,6 +195,10 @@ class GlmmFit:
         assert found is not None
         return found
 
+    @property
+    def _offsets(self) -> FloatArray | None:
+        return self.problem.offset if self.data.formula.offset else None
+
     def lsmeans(
         self,
         specs: str | Sequence[str],
@@ -192,8 +210,9 @@ class GlmmFit:
         vcov: str | None = None,
         level: float = 0.95,
         side: str = "two",
+        offset: float | None = None,
     ) -> LSMeans:
-        """Conditional means on the link scale (random effects at zero, offset zero); their contrasts are conditional.
+        """Conditional means on the link scale (random effects at zero, mean offset); their contrasts are conditional.
 
         Contrasts of a logit or log link exponentiate to odds or rate ratios (`.exponentiate()`). For means of the
         population and risk differences see `marginal_means`.
@@ -201,7 +220,7 @@ class GlmmFit:
         _check_methods(df, vcov)
         return contrasts.lsmeans(
             self, self.design, self.used, specs, by=by, weights=weights, at=at, df=df, vcov=vcov, level=level,
-            side=side, describe=self._meta(scale=self.link),
+            side=side, offsets=self._offsets, offset=offset, describe=self._meta(scale=self.link),
         )  # fmt: skip
 
     def marginal_means(
@@ -418,11 +437,14 @@ def glmm(
         keep = keep & ~glmm_solve.intercept(rows.design)
     problem = Problem(found.observations, rows.design.X[:, keep], rows.offset, rows.random.factors)
     glmm_solve.check_quadrature(problem, quadrature)
-    lost = () if penalty else glmm_solve.separated(rows, problem, keep)
-    solved = glmm_solve.optimum(formula, problem, quadrature, penalty, bool(lost))
-    texts = [*rows.warnings, *map(warn, glmm_solve.verdict(rows, problem, solved, lost))]
+    directions = glmm_solve.recession(problem)
+    if penalty:
+        directions = directions[:0]
+    solved = glmm_solve.optimum(formula, problem, quadrature, penalty, len(directions) > 0)
     to_design = glmm_solve.to_design(rows.design, problem, keep)
-    return GlmmFit(rows, problem, solved, to_design, found.labels, quadrature, penalty, lost, tuple(texts))
+    fit = GlmmFit(rows, problem, solved, to_design, found.labels, quadrature, penalty, directions)
+    texts = [*rows.warnings, *map(warn, glmm_solve.verdict(rows, problem, solved, fit.lost))]
+    return replace(fit, warnings=tuple(texts))
 
 
 def threshold_names(labels: Sequence[Any]) -> list[str]:

@@ -11,9 +11,8 @@ import pandas as pd
 
 from kapstats._types import FloatArray
 from kapstats.errors import DataError, FormulaError
-from kapstats.formula.grid import reference_grid
-from kapstats.inference.contrasts import Joint, Linear, LSMeans, Source
-from kapstats.inference.intervals import with_inference
+from kapstats.formula.grid import estimable, reference_grid, warn_without_data
+from kapstats.inference.contrasts import Joint, Linear, LSMeans, Source, answer
 from kapstats.kernels.families import inverse_link, mean_slope
 from kapstats.response.small_sample import _f_tail, _independent
 
@@ -33,7 +32,9 @@ class Means:
     def linear(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Linear:
         """L m."""
         L = np.atleast_2d(np.asarray(L, dtype=float))
-        return Linear(L @ self.value, L @ self.vcov @ L.T, np.full(len(L), np.inf))
+        ok = ~(L[:, np.isnan(self.value)] != 0).any(axis=1)
+        spread = np.where(ok[:, None] & ok[None, :], L @ np.nan_to_num(self.vcov) @ L.T, np.nan)
+        return Linear(np.where(ok, L @ np.nan_to_num(self.value), np.nan), spread, np.where(ok, np.inf, np.nan))
 
     def joint(self, L: FloatArray, *, df: str | None = None, vcov: str | None = None) -> Joint:
         """Wald test of L m = 0."""
@@ -73,7 +74,8 @@ def marginal_means(
     asked = [specs] if isinstance(specs, str) else list(specs)
     groups = [] if by is None else [by] if isinstance(by, str) else list(by)
     grid = reference_grid(model.design, model.used, asked, by=groups, weights="equal", at=at)
-    value, jacobian = _standardised(model, grid.frame, {c: v for c, v in (at or {}).items() if c not in asked + groups})
+    held = {c: v for c, v in (at or {}).items() if c not in asked + groups}
+    value, jacobian, said = _standardised(model, grid.frame, held)
     if scale == "log":
         value, jacobian = np.log(value), jacobian / value[:, None]
     elif scale == "logit":
@@ -81,32 +83,40 @@ def marginal_means(
             raise FormulaError("scale='logit' is for binomial models.")
         value, jacobian = np.log(value / (1 - value)), jacobian / (value * (1 - value))[:, None]
     means = Means(value, jacobian @ model._covariance @ jacobian.T)
-    source = Source(means, np.eye(len(value)), tuple(asked), tuple(groups))
-    table = with_inference(grid.frame, value, np.sqrt(np.diag(means.vcov)), np.inf, level=level, side=side)
+    natural = {"binomial": "logit"}.get(model.family, "log") if scale == "response" else ""
+    source = Source(means, np.eye(len(value)), tuple(asked), tuple(groups), bounds=natural)
+    how = ["Standardised over the rows used; random effects integrated out; delta method."]
+    how += [f"Limits of the {natural} scale turned back."] if natural else []
     title = f"Population-averaged means of {', '.join(asked)}" + (f" by {', '.join(groups)}" if groups else "")
     described = model._meta(
         title=title, level=level, side=side, scale="identity" if scale == "response" else scale, weights="observed",
-        estimand=title, conventions=("Standardised over the rows used; random effects integrated out; delta method.",),
+        estimand=title, conventions=tuple(how),
     )  # fmt: skip
-    return LSMeans(table, described, means.vcov, source=source)
+    return answer(source, grid.frame, level, side, {**described, "warnings": (*described["warnings"], *said)})
 
 
-def _standardised(model: GlmmFit, levels: pd.DataFrame, held: Mapping[str, Any]) -> tuple[FloatArray, FloatArray]:
-    """Mean over the rows used with each row of `levels` in turn, and its Jacobian in (theta, beta, phi)."""
+def _standardised(
+    model: GlmmFit, levels: pd.DataFrame, held: Mapping[str, Any]
+) -> tuple[FloatArray, FloatArray, list[str]]:
+    """Mean over the rows used with each row of `levels` in turn, its Jacobian in (theta, beta, phi), and warnings."""
     columns = [*model.design.spec.columns, *(c for t in model.data.random.terms for c in t.spec.columns)]
     base = model.used[list(dict.fromkeys(columns))].assign(**held)
-    values, slopes = [], []
+    values, slopes, unknown = [], [], [base.iloc[:0]]
     for _, wanted in levels.astype("object").iterrows():
         changed = base.assign(**{c: v for c, v in wanted.to_dict().items() if c in base})
         mean, slope = row_means(model, changed, model.problem.offset)
         values.append(mean.mean())
         slopes.append(slope.mean(axis=0))
-    return np.array(values), np.array(slopes)
+        unknown.append(changed.loc[np.isnan(mean)])
+    said = warn_without_data(model.design, pd.concat(unknown), "predictions behind the means")
+    return np.array(values), np.array(slopes), said
 
 
 def row_means(model: GlmmFit, frame: pd.DataFrame, offset: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Integrated mean (n,) of each row and its Jacobian (n, parameters)."""
-    X = np.where(model.design.aliased, 0.0, model.design.spec.matrix(frame)) @ model.to_design
+    """Integrated mean (n,) of each row and its Jacobian (n, parameters); NaN where the design cannot tell it."""
+    full = model.design.spec.matrix(frame)
+    known = np.where(estimable(full, model.design), 1.0, np.nan)[:, None]
+    X = known * np.where(model.design.aliased, 0.0, full) @ model.to_design
     eta = X @ model._parameters + offset
     variance, dv = prior_variance(model, frame)
     mean, d_eta, d_v = integrated_mean(model.link, eta, variance)

@@ -14,7 +14,8 @@ from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
 from kapstats.formula.design import level_text
-from kapstats.formula.expressions import complete_rows, evaluate
+from kapstats.formula.expressions import complete_rows, offsets
+from kapstats.formula.grid import estimable, warn_without_data
 from kapstats.inference.intervals import wald
 from kapstats.kernels.block_arrow import Factor
 from kapstats.kernels.families import inverse_link, mean_slope
@@ -114,6 +115,7 @@ def predict(model: GlmmFit, newdata: FrameLike | None, type: str, random: bool) 
     kept = complete_rows(frame, columns)[0]
     rows = frame.iloc[kept].reset_index(drop=True)
     eta = _linear_predictor(model, rows, with_random)
+    said = warn_without_data(model.design, rows.loc[np.isnan(eta)], "predictions")
     if type == "link":
         shown = pd.DataFrame({"estimate": eta})
     else:
@@ -122,7 +124,8 @@ def predict(model: GlmmFit, newdata: FrameLike | None, type: str, random: bool) 
     full = pd.DataFrame(np.nan, index=range(len(frame)), columns=list(shown.columns))
     full.iloc[kept] = shown.to_numpy()
     scale = model.link if type == "link" else "identity"
-    return Estimates(full, model._meta(title="Predictions", scale=scale, type=type, random=with_random))
+    meta = model._meta(title="Predictions", scale=scale, type=type, random=with_random)
+    return Estimates(full, {**meta, "warnings": (*meta["warnings"], *said)})
 
 
 def predict_interval(model: GlmmFit, newdata: FrameLike | None, type: str, random: bool, level: float) -> Estimates:
@@ -135,9 +138,10 @@ def predict_interval(model: GlmmFit, newdata: FrameLike | None, type: str, rando
     frame = model.used if newdata is None else frames.to_pandas(newdata)
     kept = complete_rows(frame, [*model.design.spec.columns, *model.data.formula.offset])[0]
     rows = frame.iloc[kept].reset_index(drop=True)
-    found = model.linear(model.design.spec.matrix(rows))
-    offset = [np.zeros(len(rows)), *(evaluate(o, rows) for o in model.data.formula.offset)]
-    eta = found.estimate + np.sum(offset, axis=0)
+    L = model.design.spec.matrix(rows)
+    found = model.linear(L)
+    said = warn_without_data(model.design, rows.loc[~estimable(L, model.design)], "predictions")
+    eta = found.estimate + offsets(model.data.formula.offset, rows)
     limits = wald(eta, found.std_error, np.inf, level=level)
     shown = pd.DataFrame({"estimate": eta, "std_error": found.std_error}).assign(
         conf_low=limits["conf_low"], conf_high=limits["conf_high"]
@@ -150,16 +154,16 @@ def predict_interval(model: GlmmFit, newdata: FrameLike | None, type: str, rando
     full.iloc[kept] = shown.to_numpy()
     scale = model.link if type == "link" else "identity"
     more = {"title": "Predictions", "scale": scale, "type": type, "random": False, "level": level}
-    return Estimates(full, model._meta(**more, interval="confidence"))
+    meta = model._meta(**more, interval="confidence")
+    return Estimates(full, {**meta, "warnings": (*meta["warnings"], *said)})
 
 
 def _linear_predictor(model: GlmmFit, rows: pd.DataFrame, random: bool) -> FloatArray:
-    """eta (n,) of new rows; for the cumulative family without thresholds."""
-    X = np.where(model.design.aliased, 0.0, model.design.spec.matrix(rows))
+    """eta (n,) of new rows, NaN where the design cannot tell it; for the cumulative family without thresholds."""
+    X = model.design.spec.matrix(rows)
+    X = np.where(estimable(X, model.design)[:, None], np.where(model.design.aliased, 0.0, X), np.nan)
     m, p = len(model.solved.theta), len(model.solved.beta)
-    eta = X @ model.to_design[:, m : m + p] @ model.solved.beta
-    for term in model.data.formula.offset:
-        eta = eta + evaluate(term, rows)
+    eta = X @ model.to_design[:, m : m + p] @ model.solved.beta + offsets(model.data.formula.offset, rows)
     if random:
         for (codes, Z), effects in zip(model.data.random.rows(rows), modes(model), strict=True):
             seen = codes >= 0

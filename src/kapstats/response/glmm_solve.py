@@ -8,6 +8,7 @@ from kapstats._types import BoolArray, FloatArray
 from kapstats.errors import ConvergenceError, FormulaError, choose
 from kapstats.formula.design import Design
 from kapstats.kernels import glmm_fit as kernel
+from kapstats.kernels import separation
 from kapstats.kernels.laplace import Problem
 from kapstats.response.random_effects import ModelRows
 
@@ -42,21 +43,18 @@ def check_quadrature(problem: Problem, points: int) -> None:
         )
 
 
-def separated(rows: ModelRows, problem: Problem, keep: BoolArray) -> tuple[str, ...]:
-    """Columns along which the likelihood rises for ever."""
-    obs = problem.obs
-    high = obs.y == obs.size if obs.family == "binomial" else obs.y == obs.y.max()
-    if obs.family in ("poisson", "negative-binomial"):
-        high = np.zeros(len(obs.y), dtype=bool)
-    X = problem.X
+def recession(problem: Problem) -> FloatArray:
+    """Directions of (theta, beta, phi) along which the likelihood rises for ever, (k, parameters)."""
+    obs, X = problem.obs, problem.X
+    m, p, k = problem.n_theta, X.shape[1], problem.obs.n_phi
     if obs.family == "cumulative":
-        X = np.column_stack([np.ones(len(X)), X])
-    direction = kernel.separated(X, obs.y == 0, high)
-    if direction is None:
-        return ()
-    names = np.array(rows.design.names)[keep]
-    found = direction[-len(names) :] if len(names) else direction[:0]
-    return tuple(str(n) for n in names[np.abs(found) > 1e-7])
+        found = separation.recession(*separation.ordinal_cone(X, obs.y))
+    else:
+        high = obs.y == obs.size if obs.family == "binomial" else np.zeros(len(obs.y), dtype=bool)
+        found = separation.recession(*separation.binary_cone(X, obs.y == 0, high))
+    out = np.zeros((len(found), m + p + k))
+    out[:, m : m + found.shape[1]] = found
+    return out
 
 
 def optimum(formula: str, problem: Problem, points: int, penalty: str | None, separated: bool) -> kernel.GlmmFit:

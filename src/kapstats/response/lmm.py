@@ -167,6 +167,10 @@ class LmmFit:
         assert found is not None
         return found
 
+    @property
+    def _offsets(self) -> FloatArray | None:
+        return self.data.offset if self.data.formula.offset else None
+
     def lsmeans(
         self,
         specs: str | Sequence[str],
@@ -178,12 +182,13 @@ class LmmFit:
         vcov: str | None = None,
         level: float = 0.95,
         side: str = "two",
+        offset: float | None = None,
     ) -> LSMeans:
         """Least-squares means over the reference grid, random effects at zero; see `MmrmFit.lsmeans`."""
         check_vcov(vcov)
         return contrasts.lsmeans(
             self, self.design, self.used, specs, by=by, weights=weights, at=at, df=df, vcov=vcov, level=level,
-            side=side, describe=self._meta(df),
+            side=side, offsets=self._offsets, offset=offset, describe=self._meta(df),
         )  # fmt: skip
 
     def contrast(

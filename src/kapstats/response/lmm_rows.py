@@ -13,7 +13,8 @@ from kapstats import frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
-from kapstats.formula.expressions import complete_rows, evaluate
+from kapstats.formula.expressions import complete_rows, offsets
+from kapstats.formula.grid import warn_without_data
 from kapstats.inference.intervals import wald
 from kapstats.kernels.block_arrow import Arrow, Eliminated, blocks, eliminate, rest_inner
 from kapstats.response.residual_structure import StructuredRows, changes, colour, whitened, with_rows
@@ -174,7 +175,7 @@ def predict(
     kept = np.arange(len(frame)) if newdata is None else _complete(model, frame, random, interval)
     rows = frame.iloc[kept].reset_index(drop=True)
     X = model.design.spec.matrix(rows)
-    offset = np.sum([np.zeros(len(rows)), *(evaluate(o, rows) for o in model.data.formula.offset)], axis=0)
+    offset = offsets(model.data.formula.offset, rows)
     fixed = model.linear(X, df=df)
     value, variance = fixed.estimate + offset, np.diag(fixed.vcov).copy()
     if random:
@@ -185,10 +186,12 @@ def predict(
     if interval == "prediction":
         residual = model.state.residual
         variance = variance + model.state.solved.s2 * (1.0 if residual is None else residual.variances_of(rows))
-    answer = _answer(value, variance, fixed.df, interval, level)
+    said = warn_without_data(model.design, rows.loc[np.isnan(fixed.estimate)], "predictions")
+    answer = _answer(value, np.where(np.isnan(fixed.estimate), np.nan, variance), fixed.df, interval, level)
     full = pd.DataFrame(np.nan, index=range(len(frame)), columns=list(answer))
     full.iloc[kept] = pd.DataFrame(answer).to_numpy()
-    return Estimates(full, model._meta(df, title="Predictions", level=level, interval=interval, random=random))
+    meta = model._meta(df, title="Predictions", level=level, interval=interval, random=random)
+    return Estimates(full, {**meta, "warnings": (*meta["warnings"], *said)})
 
 
 def _complete(model: LmmFit, frame: pd.DataFrame, random: bool, interval: str | None) -> IntArray:
@@ -275,7 +278,7 @@ def influence(model: LmmFit, group: str | None) -> Estimates:
     unit = model.sigma if model.state.residual is None else 1.0
     scaled_gap = np.linalg.solve(model._derivatives.root * unit, gap.T).T
     written = gap @ model.state.back.T
-    se = model.linear(np.eye(len(model.design.names))[~model.design.aliased]).std_error
+    se = model.coefficients["std_error"].to_numpy(float)[~model.design.aliased]
     scaled = written / se
     names = np.array([n for n, lost in zip(model.design.names, model.design.aliased, strict=True) if not lost])
     largest = np.abs(np.nan_to_num(scaled)).argmax(axis=1)

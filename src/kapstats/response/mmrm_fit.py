@@ -15,6 +15,8 @@ from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, choose, warn
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design
+from kapstats.formula.expressions import offsets
+from kapstats.formula.split import Formula, parse
 from kapstats.inference import contrasts
 from kapstats.inference.contrasts import Joint, Linear, LSMeans
 from kapstats.inference.intervals import with_inference
@@ -212,6 +214,16 @@ class MmrmFit:
         assert found is not None
         return found
 
+    @property
+    def _formula(self) -> Formula:
+        return parse(self.description.formula) if self.data is None else self.data.formula
+
+    def _offsets(self, offset: float | None) -> FloatArray | None:
+        terms = self._formula.offset
+        if self.data is None and terms and offset is None:
+            raise FormulaError("Summed statistics do not know the mean of the offset: state the value with offset=.")
+        return None if not terms else offsets(terms, self.used) if self.data is not None else np.zeros(1)
+
     def lsmeans(
         self,
         specs: str | Sequence[str],
@@ -225,6 +237,7 @@ class MmrmFit:
         covariates: str = "fixed",
         level: float = 0.95,
         side: str = "two",
+        offset: float | None = None,
     ) -> LSMeans:
         """Least-squares means over the reference grid.
 
@@ -240,6 +253,7 @@ class MmrmFit:
             default the first used row of every subject
         covariates : with weights="observed", "fixed" or "random": whether the variance holds that of sampling the
             population's covariates (unconditional inference)
+        offset : of a formula with ``offset()``: the value at which the means stand, default its mean over the rows used
 
         Returns
         -------
@@ -263,7 +277,8 @@ class MmrmFit:
             raise FormulaError("population= and covariates='random' belong to weights='observed'.")
         return contrasts.lsmeans(
             self, self.design, self.used, specs, by=by, weights=weights, at=at, df=df, vcov=vcov, level=level,
-            side=side, sampling=sampling, population=over, describe=self._meta(df, vcov),
+            side=side, sampling=sampling, population=over, offsets=self._offsets(offset), offset=offset,
+            describe=self._meta(df, vcov),
         )  # fmt: skip
 
     def _population(self, population: FrameLike | None) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, choose, warn
 from kapstats.formula.design import Design, _factor_column, _parse_terms, build, level_text
-from kapstats.formula.expressions import columns_in, complete_rows, evaluate
+from kapstats.formula.expressions import columns_in, complete_rows, evaluate, offsets
 from kapstats.formula.split import SPATIAL
 from kapstats.frames import Levels
 from kapstats.kernels.pattern_moments import Layout, PatternMoments, add, layout, moments, pair_index, transform, unpack
@@ -409,9 +409,7 @@ def _summarise(schema: Schema, frame: pd.DataFrame, weights: str | None, minimum
         old = subject[keep]
         subject, ids = pd.factorize(old)
         group = group[ids]
-    y = evaluate(str(parsed.response), used)
-    for term in parsed.offset:
-        y = y - evaluate(term, used)
+    y = evaluate(str(parsed.response), used) - offsets(parsed.offset, used)
     arranged = layout(subject, place, group, len(schema.levels[own.coordinates[0]]))
     w = None if weights is None else used[weights].to_numpy(dtype=float)
     found = moments(np.column_stack([design.spec.matrix(used), y]), arranged, w)

@@ -13,8 +13,8 @@ from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, first_ids
 from kapstats.estimates import Estimates
 from kapstats.formula.design import level_text
-from kapstats.formula.expressions import columns_in, evaluate
-from kapstats.formula.grid import reference_grid
+from kapstats.formula.expressions import columns_in, evaluate, offsets
+from kapstats.formula.grid import reference_grid, warn_without_data
 from kapstats.inference.intervals import t_quantile
 from kapstats.kernels.covariance import sigma_of
 
@@ -96,12 +96,12 @@ def predict(
         need_rows(fit, "predict without newdata")
     frame = fit.used if newdata is None else frames.to_pandas(newdata)
     full = fit.design.spec.matrix(frame)
-    L, constant, residual = full, np.zeros(len(frame)), np.zeros(len(frame))
-    for term in need_rows(fit, "offsets").formula.offset if fit.data is not None else ():
-        constant = constant + evaluate(term, frame)
+    L, residual = full, np.zeros(len(frame))
+    constant = offsets(fit._formula.offset, frame)
     if conditional or interval == "prediction":
         L, constant, residual = _given_history(fit, frame, full, constant, conditional)
     found = fit.linear(L, df=df)
+    said = warn_without_data(fit.design, frame.loc[np.isnan(found.estimate)], "predictions")
     estimate = found.estimate + constant
     table = _identifying(fit, frame).assign(estimate=estimate, std_error=found.std_error)
     spread = found.std_error if interval != "prediction" else np.sqrt(np.diag(found.vcov) + residual)
@@ -110,7 +110,7 @@ def predict(
         t = t_quantile((1 + level) / 2, np.where(exact, 1.0, found.df))
         table = table.assign(df=found.df, conf_low=estimate - t * spread, conf_high=estimate + t * spread)
     meta = {**fit._meta(df, None), "level": level, "title": f"Predictions ({interval or 'no'} interval)"}
-    return Estimates(table, meta)
+    return Estimates(table, {**meta, "warnings": (*meta.get("warnings", ()), *said)})
 
 
 def _identifying(fit: MmrmFit, frame: pd.DataFrame) -> pd.DataFrame:

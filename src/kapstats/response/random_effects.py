@@ -15,7 +15,7 @@ from kapstats import frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, first_ids, warn
 from kapstats.formula.design import Design, Spec, build, level_text
-from kapstats.formula.expressions import complete_rows, evaluate
+from kapstats.formula.expressions import complete_rows, offsets
 from kapstats.formula.split import Formula, Random, parse
 from kapstats.kernels.block_arrow import Factor
 from kapstats.response.repeated import _checked_weights, _fixed_columns, _with_weights
@@ -138,7 +138,7 @@ def prepare(
     random = build_random(parsed.random, used, fixed, order)
     if gaussian:
         _refuse_saturated(random, len(used))
-    offset = np.sum([np.zeros(len(used)), *(evaluate(o, used) for o in parsed.offset)], axis=0)
+    offset = offsets(parsed.offset, used)
     w = None if weight_column is None else _checked_weights(used[weight_column])
     said = (*fixed.warnings, *aliased_warning(fixed))
     return ModelRows(parsed, fixed, random, used, rows, offset, w, n_records, missing, frames.kind(data), said, order)

@@ -14,7 +14,7 @@ from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, first_ids
 from kapstats.formula.design import Design, _parse_terms, build, level_text
-from kapstats.formula.expressions import complete_rows, evaluate
+from kapstats.formula.expressions import complete_rows, evaluate, offsets
 from kapstats.formula.split import DIAGONAL, SPATIAL, Covariance, Formula, parse
 from kapstats.kernels.covariance import Structure
 from kapstats.kernels.pattern_moments import Layout, layout
@@ -96,9 +96,7 @@ def prepare(
     used = frame if len(rows) == n_records else frame.iloc[rows].reset_index(drop=True)
     categorical = [] if covariance.structure in SPATIAL else [covariance.visit]
     design = build(parsed.fixed, used, order=order, categorical=categorical)
-    y = evaluate(str(response), used)
-    for term in parsed.offset:
-        y = y - evaluate(term, used)
+    y = evaluate(str(response), used) - offsets(parsed.offset, used)
     w = None if weight_column is None else _checked_weights(used[weight_column])
     visits = arrange(used, covariance, order)
     return Repeated(parsed, design, used, rows, y, w, visits, n_records, missing, frames.kind(data))
