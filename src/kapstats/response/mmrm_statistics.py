@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,8 @@ from kapstats.formula.design import Design, _factor_column, _parse_terms, build,
 from kapstats.formula.expressions import columns_in, complete_rows, evaluate, offsets
 from kapstats.formula.split import SPATIAL
 from kapstats.frames import Levels
-from kapstats.kernels.pattern_moments import Layout, PatternMoments, add, layout, moments, pair_index, transform, unpack
+from kapstats.kernels.pattern_moments import Layout, PatternMoments, add, layout, moments, transform, unpack
+from kapstats.response import mmrm_files
 from kapstats.response.mmrm_chain import chain, check_variation, fit_chain, fit_warnings
 from kapstats.response.mmrm_fit import Description, MmrmFit, design_warnings
 from kapstats.response.repeated import Visits, check_formula
@@ -28,7 +28,6 @@ from kapstats.response.used_levels import on_used_levels
 from kapstats.response.whole_subjects import chunks, levels_of_file
 
 ALIAS_TOLERANCE = 1e-5  # share of a column's norm; half the digits of a cross-product are rounding
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,20 @@ class Schema:
         frame = self.example()
         built = build(parsed.fixed, frame, order=self.levels, categorical=list(self.levels), alias=False)
         return replace(built, X=np.zeros((0, len(built.names))))
+
+    @property
+    def visits(self) -> int:
+        """Number of visits."""
+        own = check_formula(self.formula).covariance
+        assert own is not None
+        return len(self.levels[own.coordinates[0]])
+
+    @property
+    def groups(self) -> int:
+        """Number of groups with a covariance of their own."""
+        own = check_formula(self.formula).covariance
+        assert own is not None
+        return 1 if own.group is None else len(self.levels[own.group])
 
     def example(self) -> pd.DataFrame:
         """A table in which every level occurs once or more, covariates at one."""
@@ -91,6 +104,14 @@ class MmrmStatistics:
     suppressed_subjects: int = 0
     suppressed_rows: int = 0
     weighted: bool = False
+    parts: tuple[tuple[str | None, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            object.__setattr__(self, "parts", ((None, self._digest()),))
+
+    def _digest(self) -> str:
+        return mmrm_files.digest(self.moments, self.cells, self.schema.formula)
 
     # ------------------------------------------------------------------ making
 
@@ -104,6 +125,7 @@ class MmrmStatistics:
         weights: str | None = None,
         minimum: int = 0,
         chunk_rows: int | None = None,
+        site: str | None = None,
     ) -> MmrmStatistics:
         """Statistics of a table, or of a parquet file read in chunks.
 
@@ -115,6 +137,7 @@ class MmrmStatistics:
         weights : column of weights
         minimum : leave out subjects in cells (visit pattern by subject-level factors) with fewer subjects
         chunk_rows : rows held at a time
+        site : name of the part (a hospital); two parts of one name, or the same statistics twice, are not added
 
         Raises
         ------
@@ -124,7 +147,7 @@ class MmrmStatistics:
         if chunk_rows is None:
             frame = frames.to_pandas(data)
             schema = Schema(formula, _levels(formula, frame, levels))
-            return _summarise(schema, frame, weights, minimum)
+            return _summarise(schema, frame, weights, minimum)._as_part(site)
         if minimum:
             raise FormulaError("minimum= counts subjects over the whole table; leave out chunk_rows.")
         path = Path(str(data))
@@ -136,7 +159,11 @@ class MmrmStatistics:
             found = part if found is None else found + part
         if found is None:
             raise DataError(f"{path}: the file has no rows.")
-        return found
+        return found._as_part(site)
+
+    def _as_part(self, site: str | None) -> MmrmStatistics:
+        """These statistics as one part with its name and digest."""
+        return replace(self, parts=((site, self._digest()),))
 
     def __add__(self, other: MmrmStatistics) -> MmrmStatistics:
         if other.schema != self.schema or other.weighted != self.weighted:
@@ -144,6 +171,7 @@ class MmrmStatistics:
                 "Statistics of different formulas, levels or weights cannot be added. Make every part with the same "
                 f"formula and levels= (here: {self.schema.levels} and {other.schema.levels})."
             )
+        _check_disjoint(self, other)
         missing = {k: self.missing.get(k, 0) + other.missing.get(k, 0) for k in {**self.missing, **other.missing}}
         return MmrmStatistics(
             self.schema,
@@ -155,6 +183,7 @@ class MmrmStatistics:
             self.suppressed_subjects + other.suppressed_subjects,
             self.suppressed_rows + other.suppressed_rows,
             self.weighted,
+            (*self.parts, *other.parts),
         )
 
     def __radd__(self, other: Any) -> MmrmStatistics:
@@ -174,44 +203,19 @@ class MmrmStatistics:
     # ------------------------------------------------------------------ files
 
     def save(self, path: str | Path) -> Path:
-        """Write the statistics to one .npz file of plain arrays (no pickle)."""
-        m = self.moments
-        facts = {
-            "format": FORMAT,
-            "formula": self.schema.formula,
-            "levels": {c: [_plain(v) for v in values] for c, values in self.schema.levels.items()},
-            "counts": [self.n_records, self.n_subjects, self.suppressed_subjects, self.suppressed_rows],
-            "missing": self.missing,
-            "weighted": self.weighted,
-        }
-        path = Path(path)
-        with path.open("wb") as file:
-            np.savez_compressed(
-                file, facts=np.array(json.dumps(facts)), cells=self.cells, seen=m.seen, block=m.block, count=m.count,
-                n_obs=m.n_obs, log_weight=m.log_weight, gram=m.gram,
-            )  # fmt: skip
-        return path
+        """Write the statistics to one .npz file of plain arrays (no pickle), with the names of its parts."""
+        return mmrm_files.write(self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> MmrmStatistics:
-        """Read what `save` wrote."""
-        with np.load(Path(path), allow_pickle=False) as file:
-            held = {name: file[name] for name in file.files}
-        try:
-            facts = json.loads(str(held["facts"]))
-            seen = held["seen"]
-            stats = PatternMoments(
-                seen, held["block"], held["count"], held["n_obs"], held["log_weight"], pair_index(seen), held["gram"]
-            )
-        except (KeyError, ValueError) as error:
-            raise DataError(f"{path}: no MmrmStatistics file (made by .save(path)).") from error
-        if facts["format"] != FORMAT:
-            raise DataError(f"{path}: format {facts['format']} of another version; this one reads {FORMAT}.")
-        schema = Schema(facts["formula"], {c: tuple(v) for c, v in facts["levels"].items()})
-        records, subjects, lost, lost_rows = facts["counts"]
-        return cls(
-            schema, stats, held["cells"], records, subjects, facts["missing"], lost, lost_rows, facts["weighted"]
-        )
+        """Read what `save` wrote, after checking that its numbers fit each other.
+
+        Raises
+        ------
+        DataError
+            When the file is missing or damaged, or when counts, cells and cross-products contradict each other.
+        """
+        return mmrm_files.read(path)
 
     # ------------------------------------------------------------------ fitting
 
@@ -344,8 +348,16 @@ class MmrmStatistics:
         return pd.DataFrame(columns)
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+def _check_disjoint(one: MmrmStatistics, other: MmrmStatistics) -> None:
+    """Refuse a part that is in both: its subjects would count twice."""
+    twice = {sign for _, sign in one.parts} & {sign for _, sign in other.parts}
+    names = {site for site, _ in one.parts if site} & {site for site, _ in other.parts if site}
+    if twice or names:
+        called = sorted(names | {site or "without a name" for site, sign in other.parts if sign in twice})
+        raise DataError(
+            f"{', '.join(called)}: this part is in both statistics; its subjects would count twice. Add every part "
+            "once; two parts of one site need names of their own (site=)."
+        )
 
 
 def _without_aliases(design: Design, gram: FloatArray) -> tuple[Design, FloatArray]:
