@@ -190,3 +190,78 @@ def test_strata_of_very_different_level_do_not_disturb_each_other():
     plain, moved = (ks.cox("Surv(t, e) ~ x + strata(s)", d) for d in (data, shifted))
     assert moved.loglik == pytest.approx(plain.loglik, rel=1e-9)
     assert moved.b == pytest.approx(plain.b, rel=1e-6)
+
+
+def stays():
+    """Two rows of a subject whose treatment changes on day 50, beside subjects of one row (as in R's heart data)."""
+    return pd.DataFrame(
+        {
+            "id": [1, 1, 2, 3, 4, 5, 5, 6],
+            "a": [0, 50, 0, 0, 0, 0, 30, 0],
+            "b": [50, 80, 60, 90, 40, 30, 70, 20],
+            "e": [0, 1, 1, 0, 1, 0, 1, 1],
+            "tr": [0, 1, 0, 0, 0, 0, 1, 0],
+        }
+    )
+
+
+@pytest.mark.parametrize("more", ["", " + cluster(id)"])
+def test_adjusted_survival_refuses_rows_that_are_pieces_of_subjects(more):
+    fit = ks.cox(f"Surv(a, b, e) ~ tr{more}", stays())
+    with pytest.raises(ks.errors.FormulaError, match="pieces of subjects"):
+        fit.adjusted_survival("tr")
+
+
+def test_adjusted_survival_takes_late_entry_when_every_subject_has_one_row():
+    data = trial().assign(id=range(60), a=lambda d: np.where(d.id % 3 == 0, d.t - 0.5, 0.0), tr=lambda d: d.id % 2)
+    found = ks.cox("Surv(a, t, e) ~ tr + x + cluster(id)", data).adjusted_survival("tr", [5]).to_frame()
+    assert found["estimate"].between(0, 1).all()
+
+
+def test_every_fit_knows_its_likelihood_and_its_subjects():
+    data = stays()
+    assert ks.cox("Surv(a, b, e) ~ tr + cluster(id)", data).n_subjects == 6
+    assert ks.cox("Surv(a, b, e) ~ tr", data.assign(USUBJID=data.id)).n_subjects == 6
+    for model in ("andersen-gill", "lwyy", "pwp-total", "pwp-gap", "wlw"):
+        fit = ks.recurrent("Surv(a, b, e) ~ tr", data, id="id", model=model)
+        assert fit.n_subjects == 6, model
+    counts = ks.recurrent("Surv(a, b, e) ~ tr", data, id="id", model="poisson")
+    assert counts.n_subjects == 6
+    table = trial().assign(s=lambda d: np.where(d.e == 1, 1 + d.s % 2, 0))
+    fits = [
+        ks.cox("Surv(t, e) ~ x", table),
+        ks.fine_gray("Surv(t, s) ~ x", table),
+        ks.cause_specific("Surv(t, s) ~ x", table),
+        ks.parametric_survival("Surv(t, e) ~ x", table),
+        ks.interval_cox("Surv(t, e) ~ x", table, model="grouped", conf="wald"),
+        counts,
+    ]
+    for fit in fits:
+        assert np.isfinite([fit.loglik, fit.aic, fit.bic]).all()
+        assert fit.nobs == fit.n_subjects == (6 if fit is counts else 60)
+    for fit in fits[:-1]:
+        assert fit.loglik_null <= fit.loglik
+
+
+def test_absolute_risk_leaves_out_a_column_that_one_cause_does_not_see():
+    """One row has z = 1 and is censored before the first event: no risk set sees z, the risks are those without it."""
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"t": rng.integers(1, 30, 80) * 1.0, "s": rng.integers(0, 3, 80), "x": rng.normal(size=80)})
+    data = data.assign(z=0.0)
+    data.loc[0, ["t", "s", "z"]] = [0.5, 0, 1.0]
+    at = {"x": 0.3, "z": 0.0}
+    found, expected = (
+        ks.cause_specific(f"Surv(t, s) ~ {right}", data).absolute_risk(at, [5, 10]).to_frame()
+        for right in ("x + z", "x")
+    )
+    for column in ("estimate", "std_error", "conf_low"):
+        assert found[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-9)
+
+
+def test_cause_specific_likelihoods_add_up():
+    table = trial().assign(s=lambda d: np.where(d.e == 1, 1 + d.s % 2, 0))
+    fit = ks.cause_specific("Surv(t, s) ~ x", table)
+    parts = [ks.cox("Surv(t, k) ~ x", table.assign(k=(table.s == k) * 1)) for k in (1, 2)]
+    assert fit.loglik == pytest.approx(sum(p.loglik for p in parts))
+    assert fit.aic == pytest.approx(sum(p.aic for p in parts))
+    assert np.diag(fit.vcov) == pytest.approx([p.vcov[0, 0] for p in parts])

@@ -45,14 +45,21 @@ def test_a_whole_number_arm_stays_whole():
 @pytest.mark.parametrize("x", [[0, 0, 0, 0, 1, 1, 1, 1], [-5, 1, 1, 1, 1, 1, 2, 2]])
 def test_fine_gray_without_a_finite_maximum_names_the_covariate(x):
     data = frame(t=np.arange(1.0, 9), s=[1, 2, 0, 0, 0, 2, 0, 0], x=x, y=[1, 0, 1, 1, 0, 0, 1, 0])
-    with pytest.raises(ks.errors.ConvergenceError, match="no finite maximum in x"):
-        ks.fine_gray("Surv(t, s) ~ x", data)
+    with pytest.warns(ks.errors.KapstatsWarning, match="x: the likelihood is monotone, the estimate runs to -inf"):
+        fit = ks.fine_gray("Surv(t, s) ~ x", data)
+    assert not fit.converged
+    assert fit.loglik == pytest.approx(-np.log(sum(np.array(x) == x[0])))
+    with pytest.raises(ks.errors.EstimabilityError, match="x has no finite estimate"):
+        fit.predict()
 
 
 def test_fine_gray_with_a_covariate_constant_in_every_risk_set():
     data = frame(t=[1.0, 2, 3, 4], s=[0, 0, 1, 1], x=[1, 5, 2, 2])
-    with pytest.raises(ks.errors.ConvergenceError, match="no finite maximum in x"):
-        ks.fine_gray("Surv(t, s) ~ x", data)
+    with pytest.warns(ks.errors.KapstatsWarning, match="No coefficient for x: constant in every risk set"):
+        fit = ks.fine_gray("Surv(t, s) ~ x", data)
+    assert np.isnan(fit.coefficients["estimate"]).all()
+    assert fit.loglik == fit.loglik_null == pytest.approx(-np.log(2))
+    assert fit.aic == -2 * fit.loglik
 
 
 def test_gray_where_a_stratum_has_no_event():

@@ -28,7 +28,7 @@ from kapstats.kernels.cox_newton import (
     maximise,
     relative_risk,
 )
-from kapstats.kernels.recession import recession
+from kapstats.kernels.recession import SAME, at_infinity, recession
 from kapstats.kernels.risk_sets import RiskSets, risk_sets
 
 FloatArray = npt.NDArray[np.float64]
@@ -39,6 +39,8 @@ BoolArray = npt.NDArray[np.bool_]
 DOUBTFUL = 1e-6
 #: range of x'b at which risk sums may have lost their small terms
 WIDEST = 25.0
+#: values of x'direction closer than this share of the largest are level
+SAME_LEVEL = 1e-11
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,7 @@ def supremum(data: CoxData, ties: str) -> Supremum:
         again = best if best.converged else _climb(data, ties, start=best.b)
         return Supremum(again.b, again.at.loglik, replace(again, infinite=np.zeros(len(again.b), bool)), None)
     best = _climb(limit.data, ties)
-    b = np.where(np.isnan(limit.sign), np.nan, np.copysign(np.inf, limit.sign))
-    finite = limit.sign == 0
-    b[finite] = among(best.b, limit.kept)[finite]
-    return Supremum(b, best.at.loglik, best, limit)
+    return Supremum(at_infinity(limit.sign, among(best.b, limit.kept)), best.at.loglik, best, limit)
 
 
 def _climb(data: CoxData, ties: str, start: FloatArray | None = None, **options: object) -> Maximum:
@@ -171,12 +170,21 @@ def informative(data: CoxData, ties: str, usable: BoolArray | None = None) -> Bo
         part = evaluate(data, np.zeros(p)).information[np.ix_(usable, usable)]
         if independent(part, DOUBTFUL, size[usable]).all():
             return usable
-    i, j = comparisons(data.sets, ties)
-    span = np.where(data.span > 0, data.span, 1.0)
-    A = (data.X[i] - data.X[j]) / span
-    A[np.abs(A) < 1e-10] = 0.0
-    A[:, ~usable] = 0.0
-    return independent(A.T @ A)
+    return compared(differences(data.sets, data.X, ties), data.span, usable)
+
+
+def differences(sets: RiskSets, X: FloatArray, ties: str) -> FloatArray:
+    """Covariates (n, p) of the sorted rows subtracted within every comparison: (c, p)."""
+    i, j = comparisons(sets, ties)
+    return X[i] - X[j]
+
+
+def compared(A: FloatArray, span: FloatArray, usable: BoolArray) -> BoolArray:
+    """Columns (p,) among the `usable` that differ within comparisons A (c, p), as no combination of earlier ones."""
+    scaled = A / np.where(span > 0, span, 1.0)
+    scaled[np.abs(scaled) < SAME] = 0.0
+    scaled[:, ~usable] = 0.0
+    return independent(scaled.T @ scaled)
 
 
 # ---------------------------------------------------------------------- the limit
@@ -184,10 +192,9 @@ def informative(data: CoxData, ties: str, usable: BoolArray | None = None) -> Bo
 
 def separation(data: CoxData, ties: str, held: IntArray | None = None) -> Limit | None:
     """The likelihood at infinity; None where the likelihood has a maximum. Coefficients `held` do not move."""
-    i, j = comparisons(data.sets, ties)
     free = np.ones(data.X.shape[1], bool)
     free[[] if held is None else held] = False
-    found = recession(data.X[i][:, free] - data.X[j][:, free], data.span[free])
+    found = recession(differences(data.sets, data.X[:, free], ties), data.span[free])
     if found is None:
         return None
     direction, sign = among(found.direction, free), among(found.sign, free)
@@ -200,7 +207,7 @@ def separation(data: CoxData, ties: str, held: IntArray | None = None) -> Limit 
 def levels(y: FloatArray) -> IntArray:
     """Classes of equal values, numbered upwards."""
     order = np.argsort(y, kind="stable")
-    step = np.diff(y[order]) > 1e-11 * max(float(np.abs(y).max(initial=0.0)), 1e-300)
+    step = np.diff(y[order]) > SAME_LEVEL * max(float(np.abs(y).max(initial=0.0)), 1e-300)
     codes = np.empty(len(y), np.int64)
     codes[order] = np.concatenate([[0], np.cumsum(step)])
     return codes

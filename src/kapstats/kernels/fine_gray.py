@@ -6,43 +6,48 @@ Letters of Fine and Gray (1999): ``G`` censoring survival, ``w_i(t) = G(t-)/G(T_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kapstats.kernels.cox_newton import Evaluation, independent, maximise
+from kapstats.kernels.cox_newton import Evaluation, Maximum, independent, maximise
+from kapstats.kernels.cox_separation import (
+    DOUBTFUL,
+    SAME_LEVEL,
+    WIDEST,
+    among,
+    compared,
+    differences,
+    levels,
+)
+from kapstats.kernels.recession import at_infinity, recession
+from kapstats.kernels.risk_sets import risk_sets
 
 Array = npt.NDArray[Any]
 Codes = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class FineGray:
-    """coef (p,), vcov (p, p) sandwich, vcov_model (p, p) inverse information, loglik, loglik_null, score_null
-    (chi-square at 0), event_time (m,), subhazard (m,) increments at covariates zero, residual (n, p) eta + psi in input
-    order, iterations, converged."""
+    """coef (p,): finite, +-inf where the likelihood is monotone, NaN where the side is open or the column has no
+    information (usable (p,) False); vcov (p, p) sandwich and influence (n, p), input order, of the finite coefficients,
+    NaN elsewhere; loglik (its supremum), loglik_null, score_null (chi-square at 0), event_time (m,), subhazard (m,)
+    increments at covariates zero (NaN when a coefficient is infinite), iterations, converged."""
 
     coef: Array
+    usable: Flags
     vcov: Array
-    vcov_model: Array
+    influence: Array
     loglik: float
     loglik_null: float
     score_null: float
     event_time: Array
     subhazard: Array
-    residual: Array
     iterations: int
     converged: bool
-
-
-class NoMaximum(ArithmeticError):
-    """The likelihood has no finite maximum: `columns` (p,) marks the coefficients that the data do not determine."""
-
-    def __init__(self, columns: npt.NDArray[np.bool_]) -> None:
-        super().__init__("no finite maximum")
-        self.columns = columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,38 +89,105 @@ def fine_gray(time: Array, cause: Codes, X: Array, *, group: Codes | None = None
     `group` (n,) separates the censoring distributions. `weighting` "ipcw" keeps events at t in the risk set of the
     censorings at t and adds psi; "crr" is the same but integrates q of a censoring group over that group's own events,
     as cmprsk 2.2-11 does (no difference with one group); "finegray" removes tied events from the risk set of the
-    censorings and treats the weights as known. Raises `NoMaximum` where a coefficient is infinite or free.
+    censorings and treats the weights as known.
     """
     order = np.argsort(time, kind="stable")
-    centre = X.mean(0)
-    groups = np.zeros(time.size, np.int64) if group is None else group
-    layout = _layout(time[order], cause[order], X[order] - centre, groups[order], weighting)
-    null = _sums(layout, np.zeros(X.shape[1]))
-    span = np.ptp(X, axis=0)
-    best = maximise(lambda b: _evaluation(layout, b), np.zeros(X.shape[1]), span=span)
-    coef, sums = best.b, _sums(layout, best.b)
-    infinite = best.infinite | ~_informative(layout, null, span)
-    if infinite.any():
-        raise NoMaximum(infinite)
-    bread = np.linalg.inv(sums.information)
-    eta = _score_residuals(layout, sums)
-    influence = eta if weighting == "finegray" else eta + _censoring_residuals(layout, sums)
-    residual = np.empty_like(influence)
-    residual[order] = influence
-    score_null = float(null.score @ np.linalg.solve(null.information, null.score))
+    groups, centre = np.zeros(time.size, np.int64) if group is None else group, X.mean(0)
+    every = _layout(time[order], cause[order], (X - centre)[order], groups[order], weighting)
+    usable = _informative(every)
+    layout = replace(every, X=every.X[:, usable])
+    null, top = _sums(layout, np.zeros(int(usable.sum()))), _supremum(layout, weighting)
+    coef = among(top.coef, usable, np.nan)
+    at = np.flatnonzero(np.isfinite(coef))
+    influence = np.full(X.shape, np.nan)
+    influence[np.ix_(order, at)] = _influence(layout, top, weighting)[:, np.isfinite(top.coef)[top.kept]]
+    vcov = np.full((coef.size, coef.size), np.nan)
+    vcov[np.ix_(at, at)] = influence[:, at].T @ influence[:, at]
+    finite = bool(np.isfinite(top.coef).all())
+    shift = -top.sums[0].shift - centre[usable] @ top.coef if finite else np.nan
     return FineGray(
         coef,
-        bread @ (influence.T @ influence) @ bread,
-        bread,
-        sums.loglik,
+        usable,
+        vcov,
+        influence,
+        top.best.at.loglik,
         null.loglik,
-        score_null,
+        float(null.score @ np.linalg.solve(null.information, null.score)) if usable.any() else np.nan,
         layout.u,
-        layout.d / sums.S0 * np.exp(-sums.shift - centre @ coef),
-        residual,
-        best.iterations,
-        best.converged,
+        layout.d / top.sums[0].S0 * np.exp(shift) if finite else np.full(layout.u.size, np.nan),
+        top.best.iterations,
+        top.best.converged,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Top:
+    """The supremum: coef (p,), the maximum over the kept columns, and the rows (positions, layout, sums) compared with
+    each other: all of them, or at infinity those level with each other along the direction."""
+
+    coef: Array
+    best: Maximum
+    kept: Flags
+    blocks: list[tuple[Array, _Layout]]
+    sums: list[_Sums]
+
+
+def _supremum(layout: _Layout, weighting: str) -> _Top:
+    blocks, kept = [(np.arange(layout.time.size), layout)], np.ones(layout.X.shape[1], bool)
+    span = np.ptp(layout.X, axis=0)
+    best = _climb(blocks, span=span, limit=60)
+    coef = best.b
+    if not best.converged or best.infinite.any() or float(np.abs(best.b) @ span) > WIDEST:
+        A = _differences(layout)
+        found = recession(A, span)
+        if found is not None:
+            y = layout.X @ found.direction
+            kept = compared(A[np.abs(A @ found.direction) <= SAME_LEVEL * np.abs(y).max()], span, kept)
+            blocks = _blocks(replace(layout, X=layout.X[:, kept]), levels(y), weighting)
+        if found is not None or not best.converged:
+            best = _climb(blocks)
+        coef = best.b if found is None else at_infinity(found.sign, among(best.b, kept))
+    return _Top(coef, best, kept, blocks, [_sums(block, best.b) for _, block in blocks])
+
+
+def _climb(blocks: list[tuple[Array, _Layout]], **options: Any) -> Maximum:
+    def evaluation(b: Array) -> Evaluation:
+        parts = [_evaluation(block, b) for _, block in blocks]
+        return Evaluation(
+            sum(p.loglik for p in parts),
+            np.sum([p.score for p in parts], axis=0),
+            np.sum([p.information for p in parts], axis=0),
+        )
+
+    return maximise(evaluation, np.zeros(blocks[0][1].X.shape[1]), **{"limit": 500, **options})
+
+
+def _blocks(layout: _Layout, level: Codes, weighting: str) -> list[tuple[Array, _Layout]]:
+    """Rows of each level that has events of the cause, with their part of the layout."""
+    found = []
+    for c in np.unique(level[layout.cause == 1]):
+        rows = np.flatnonzero(level == c)
+        failed = layout.cause[rows] == 1
+        at = layout.upto[rows[failed]] - 1
+        d = np.bincount(at, minlength=layout.u.size).astype(float)
+        here = d > 0
+        in_group = np.zeros(layout.G_at.shape)
+        np.add.at(in_group, (layout.group[rows[failed]], at), 1.0)
+        d_psi = in_group if weighting == "crr" else np.tile(d, (len(in_group), 1))
+        u, time = layout.u[here], layout.time[rows]
+        first, upto = np.searchsorted(time, u, "left"), np.searchsorted(u, time, "right")
+        part = _Layout(time, layout.X[rows], layout.cause[rows], layout.group[rows], u, d[here], d_psi[:, here], first,
+                       upto, layout.G_at[:, here], layout.G_own[rows], layout.censored)  # fmt: skip
+        found.append((rows, part))
+    return found
+
+
+def _differences(layout: _Layout) -> Array:
+    """Covariates subtracted within every comparison of an event with a row whose weight in its risk set is positive."""
+    weighted = np.sum(layout.G_at > 0, axis=1)[layout.group]
+    last = np.where(layout.cause == 2, np.maximum(layout.upto, weighted), layout.upto)
+    sets = risk_sets(last.astype(float), layout.cause == 1)
+    return differences(sets, layout.X[sets.order], "breslow")
 
 
 def _layout(time: Array, cause: Codes, X: Array, group: Codes, weighting: str) -> _Layout:
@@ -188,11 +260,12 @@ def _tail(values: Array) -> Array:
     return np.concatenate([np.cumsum(values[::-1], axis=0)[::-1], np.zeros((1, values.shape[1]))])
 
 
-def _informative(layout: _Layout, null: _Sums, span: Array) -> npt.NDArray[np.bool_]:
+def _informative(layout: _Layout) -> Flags:
     """Columns (p,) that vary inside the weighted risk sets and are no combination of earlier ones there."""
-    varies = np.diag(null.information) > 1e-12 * span**2 * layout.d.sum()
-    information = np.where(varies[:, None] & varies, null.information, 0.0)
-    return independent(information)
+    null, every = _sums(layout, np.zeros(layout.X.shape[1])), np.ones(layout.X.shape[1], bool)
+    if independent(null.information, DOUBTFUL, (null.e * null.A) @ layout.X**2).all():
+        return every
+    return compared(_differences(layout), np.ptp(layout.X, axis=0), every)
 
 
 def _evaluation(layout: _Layout, coef: Array) -> Evaluation:
@@ -212,13 +285,23 @@ def _score_residuals(layout: _Layout, sums: _Sums) -> Array:
     return out
 
 
-def _censoring_residuals(layout: _Layout, sums: _Sums) -> Array:
+def _influence(layout: _Layout, top: _Top, weighting: str) -> Array:
+    """(eta + psi) times the inverse information (n, kept), rows of the layout."""
+    out = np.zeros((layout.time.size, int(top.kept.sum())))
+    for (rows, block), sums in zip(top.blocks, top.sums, strict=True):
+        out[rows] = _score_residuals(block, sums)
+    if weighting != "finegray":
+        out += _censoring_residuals(layout, top)
+    return out @ np.linalg.inv(top.best.at.information) if out.shape[1] else out
+
+
+def _censoring_residuals(layout: _Layout, top: _Top) -> Array:
     """psi_i = int q(t)/pi(t) dM_i^c(t) (n, p), eq. (8); one q per censoring group."""
-    out = np.zeros_like(layout.X)
+    out = np.zeros((layout.time.size, int(top.kept.sum())))
     for g, (ct, nc, at_risk) in enumerate(layout.censored):
         if ct.size == 0:
             continue
-        q = _q(layout, sums, ct, g)
+        q = np.sum([_q(block, sums, ct, g) for (_, block), sums in zip(top.blocks, top.sums, strict=True)], axis=0)
         member = np.flatnonzero(layout.group == g)
         drift = np.concatenate([np.zeros((1, q.shape[1])), np.cumsum(q * (nc / at_risk**2)[:, None], axis=0)])
         t = layout.time[member]

@@ -51,6 +51,12 @@ def recession(A: FloatArray, span: FloatArray, equal: FloatArray | None = None) 
     return Recession(d / size, _signs(d, rows, tied, flat))
 
 
+def at_infinity(sign: FloatArray, b: FloatArray) -> FloatArray:
+    """b where it stays finite, else +-inf, or NaN where the side is open."""
+    far = np.where(np.isnan(sign), np.nan, np.copysign(np.inf, sign))
+    return np.where(sign == 0, b, far)
+
+
 def unit_rows(A: FloatArray) -> FloatArray:
     """Distinct rows scaled to a largest entry of 1, rounding and rows of zeros taken out."""
     A = np.where(np.abs(A) < SAME, 0.0, A)

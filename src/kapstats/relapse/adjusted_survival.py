@@ -20,6 +20,7 @@ from kapstats.kernels import cox_residuals as cr
 from kapstats.kernels.cox_newton import hazard, relative_risk
 from kapstats.kernels.product_limit import limits
 from kapstats.relapse.regression import row_names
+from kapstats.relapse.surv_data import SUBJECT, SurvData
 
 if TYPE_CHECKING:
     from kapstats.relapse.cox_fit import CoxFit
@@ -86,8 +87,7 @@ def standardised_survival(
     fit._needs_likelihood("adjusted_survival")
     if by not in fit.design.factors and by not in fit.surv.frame.columns:
         frames.require(fit.surv.frame, [by])
-    if fit.surv.entry is not None and fit.n_events and fit.surv.n_subjects < len(fit.surv):
-        raise FormulaError("adjusted_survival: rows are pieces of subjects; standardise over one row per subject.")
+    _require_whole_subjects(fit.surv)
     wanted = list(levels) if levels is not None else _levels(fit, by)
     t = _times(fit, times)
     _small_enough(fit, len(fit.surv), t)
@@ -108,6 +108,20 @@ def standardised_survival(
         differences = Estimates(frame, {**meta, "title": "Differences in standardised survival", "scale": "identity"})
     curves = Picture("kaplan_meier", {"strata": [by]})
     return AdjustedSurvival(pd.concat(rows, ignore_index=True), meta, picture=curves, differences=differences)
+
+
+def _require_whole_subjects(surv: SurvData) -> None:
+    """Refuse rows that may be pieces of subjects: their covariates change with time, so no row stands for a subject."""
+    if surv.entry is None:
+        return
+    named = surv.cluster is not None or SUBJECT in surv.frame.columns
+    pieces = surv.n_subjects < len(surv) if named else bool((surv.entry > 0).any())
+    if pieces:
+        raise FormulaError(
+            "adjusted_survival: rows with entry times may be pieces of subjects whose covariates change. Refit as "
+            "Surv(time, event) with one row per subject; where every subject has one row and enters late, say so with "
+            "cluster(id)."
+        )
 
 
 def _levels(fit: CoxFit, by: str) -> list[Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.linalg import block_diag
 
 from kapstats import estimates
-from kapstats._types import FrameLike
+from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates, sealed
 from kapstats.kernels import absolute_risk as ar
@@ -48,6 +49,51 @@ class CauseSpecificFit:
         return Estimates(frame[["cause", *[c for c in frame.columns if c != "cause"]]], {**self.meta, "scale": "log"})
 
     @property
+    def vcov(self) -> FloatArray:
+        """Covariance of all coefficients, causes after each other (no covariance between causes)."""
+        return np.asarray(block_diag(*(f.vcov for f in self.fits)))
+
+    @property
+    def loglik(self) -> float:
+        """Log partial likelihoods of all causes added."""
+        return float(sum(f.loglik for f in self.fits))
+
+    @property
+    def loglik_null(self) -> float:
+        """The same without covariates."""
+        return float(sum(f.loglik_null for f in self.fits))
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion of all causes added."""
+        return float(sum(f.aic for f in self.fits))
+
+    @property
+    def bic(self) -> float:
+        """Bayesian criteria of all causes added, each with the events of its cause."""
+        return float(sum(f.bic for f in self.fits))
+
+    @property
+    def converged(self) -> bool:
+        """Whether every estimable coefficient of every cause has a certified finite maximum."""
+        return all(f.converged for f in self.fits)
+
+    @property
+    def nobs(self) -> int:
+        """Rows used."""
+        return len(self.surv)
+
+    @property
+    def n_subjects(self) -> int:
+        """Subjects among the rows used."""
+        return self.surv.n_subjects
+
+    @property
+    def n_events(self) -> int:
+        """Events of all causes."""
+        return self.surv.n_events
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the reader of these numbers has to know."""
         return tuple(dict.fromkeys(w for f in self.fits for w in f.warnings))
@@ -74,11 +120,13 @@ class CauseSpecificFit:
         kernels = []
         for k in order:
             fit = self.fits[k]
-            coef = fit.coefficients["estimate"].to_numpy(float)[~self.covariates.aliased]
             scores = fit.residuals("dfbeta")
-            influence = np.asarray(getattr(scores, "frame", scores), float).reshape(len(self.surv), -1)
+            influence = np.zeros((len(self.surv), len(fit.names)))
+            influence[:, fit.usable] = np.asarray(getattr(scores, "frame", scores), float).reshape(len(self.surv), -1)
             event = np.asarray(self.surv.status == self.surv.causes.index(self.causes[k]) + 1)
-            kernels.append(ar.CauseHazard(coef, self.covariates.X, influence[:, -coef.size :], event))
+            kept = ~self.covariates.aliased
+            coef = np.where(fit.usable, fit.b, 0.0)[kept]
+            kernels.append(ar.CauseHazard(coef, self.covariates.X, influence[:, kept], event))
         t = np.atleast_1d(np.asarray(times, float))
         efron = self.meta["ties"] == "efron"
         risk, error = ar.absolute_risk(self.surv.time, kernels, [x] * len(kernels), t, efron=efron)

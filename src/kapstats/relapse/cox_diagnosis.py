@@ -56,17 +56,19 @@ def aliased(names: Iterable[str], lost: BoolArray) -> list[str]:
     ]
 
 
-def require_possible(surv: SurvData, null: float, loglik: float) -> None:
-    """Raise when a log partial likelihood lies below the one without covariates, or (without weights) above 0."""
+def require_possible(surv: SurvData, null: float, loglik: float, bounded: bool = True) -> None:
+    """Raise when a log-likelihood lies below the one without covariates, or (bounded and without weights) above 0."""
     slack = 1e-7 * (1.0 + abs(null))
-    if not null - slack <= loglik <= (slack if surv.weights is None else np.inf):
+    if not null - slack <= loglik <= (slack if bounded and surv.weights is None else np.inf):
         raise ConvergenceError(
             f"{surv.formula.text!r}: the log-likelihood found, {loglik:.6g}, is impossible (without covariates it is "
-            f"{null:.6g}, and it is at most 0). Rescale large covariates or offsets."
+            f"{null:.6g}{', and it is at most 0' if bounded else ''}). Rescale large covariates or offsets."
         )
 
 
-def monotone(names: list[str], X: FloatArray, event: BoolArray, b: FloatArray, usable: BoolArray) -> list[str]:
+def monotone(
+    names: list[str], X: FloatArray, event: BoolArray, b: FloatArray, usable: BoolArray, remedy: str = REMEDY
+) -> list[str]:
     """Warnings for coefficients without a finite maximum, with the level that has no event where there is one.
 
     names (p,), X (n, p) uncentred, b (p,) with +-inf, or NaN where the side is open; usable (p,) False where aliased.
@@ -75,12 +77,12 @@ def monotone(names: list[str], X: FloatArray, event: BoolArray, b: FloatArray, u
     for j in np.flatnonzero(np.isinf(b)):
         reason = _reason(names[j], X[:, j], event)
         end = "+infinity" if b[j] > 0 else "-infinity"
-        texts.append(f"{names[j]}: the likelihood is monotone, the estimate runs to {end}{reason}. {REMEDY}")
+        texts.append(f"{names[j]}: the likelihood is monotone, the estimate runs to {end}{reason}. {remedy}")
     open_ended = [names[j] for j in np.flatnonzero(np.isnan(b) & usable)]
     if open_ended:
         texts.append(
             f"{', '.join(open_ended)}: not estimable (NaN). The likelihood is monotone in several columns together and "
-            f"equally high whichever side these run to. {REMEDY}"
+            f"equally high whichever side these run to. {remedy}"
         )
     return texts
 

@@ -118,6 +118,12 @@ class CoxFit:
         return len(self.surv)
 
     @property
+    def n_subjects(self) -> int:
+        """Subjects among the rows used: values of USUBJID (of `id` for recurrent events, of ``cluster()`` for rows with
+        entry times), else rows."""
+        return int(self.meta.get("n_subjects", self.surv.n_subjects))
+
+    @property
     def n_events(self) -> int:
         """Events among the rows used."""
         return self.surv.n_events

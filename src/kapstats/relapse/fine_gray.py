@@ -11,21 +11,24 @@ import pandas as pd
 
 from kapstats import estimates
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import ConvergenceError, FormulaError, choose
+from kapstats.errors import ConvergenceError, FormulaError, choose, warn
 from kapstats.estimates import Curve, Estimates, sealed, stored
 from kapstats.kernels import fine_gray as fg
+from kapstats.relapse import cox_diagnosis as diagnosis
 from kapstats.relapse.competing import cause_code
 from kapstats.relapse.regression import (
     Covariates,
     coefficient_table,
     covariates,
     identifying,
+    limit_notes,
     natural,
     predicted,
     predictor_rows,
     refuse_terms,
     shown_as,
     spread,
+    used_coefficients,
 )
 from kapstats.relapse.surv_data import (
     SurvData,
@@ -50,26 +53,37 @@ class FineGrayFit:
     meta: dict[str, Any]
     nobs: int
     n_events: int
+    n_subjects: int
 
     @property
     def loglik(self) -> float:
-        """Weighted log partial likelihood at the estimate."""
+        """Weighted log partial likelihood at the estimate; its supremum where it has no maximum."""
         return self.kernel.loglik
 
     @property
     def converged(self) -> bool:
-        """Whether the maximum is certified."""
-        return self.kernel.converged
+        """Whether every estimable coefficient has a certified finite maximum."""
+        return self.kernel.converged and bool(np.isfinite(self.kernel.coef[self.kernel.usable]).all())
+
+    @property
+    def loglik_null(self) -> float:
+        """Weighted log partial likelihood without covariates."""
+        return self.kernel.loglik_null
+
+    @property
+    def n_parameters(self) -> int:
+        """Coefficients with information, infinite ones included."""
+        return int(self.kernel.usable.sum())
 
     @property
     def aic(self) -> float:
         """Akaike's criterion."""
-        return 2.0 * self.kernel.coef.size - 2.0 * self.kernel.loglik
+        return 2.0 * self.n_parameters - 2.0 * self.loglik
 
     @property
     def bic(self) -> float:
         """With the number of events of the cause."""
-        return float(np.log(self.n_events)) * self.kernel.coef.size - 2.0 * self.kernel.loglik
+        return float(np.log(self.n_events)) * self.n_parameters - 2.0 * self.loglik
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -86,13 +100,15 @@ class FineGrayFit:
 
     def baseline(self) -> Curve:
         """Cumulative baseline subdistribution hazard (all covariates zero)."""
+        used_coefficients(self.covariates, self.kernel.coef, self.kernel.usable, "baseline")
         return Curve(self.kernel.event_time, np.cumsum(self.kernel.subhazard), 0.0)
 
     def predict(self, newdata: Any = None, times: Sequence[float] | None = None) -> Estimates:
         """Cumulative incidence 1 - exp(-H0(t) exp(x'b)) for the rows of `newdata` (default: at the covariate means)."""
         t = self.kernel.event_time if times is None else np.asarray(times, float)
         rows, X = predictor_rows(self.covariates, stored(self), newdata)
-        risk = 1.0 - np.exp(-np.exp(X @ self.kernel.coef)[:, None] * self.baseline()(t))
+        coef = used_coefficients(self.covariates, self.kernel.coef, self.kernel.usable, "predict")
+        risk = 1.0 - np.exp(-np.exp(X @ coef)[:, None] * self.baseline()(t))
         frame = identifying(rows, t).assign(estimate=risk.ravel())
         meta = {**self.meta, "title": "Predicted cumulative incidence", "scale": "identity"}
         return Estimates(frame, meta, picture=predicted("cumulative_incidence", rows))
@@ -142,7 +158,8 @@ def fine_gray(
     Raises
     ------
     ConvergenceError
-        The likelihood has no finite maximum (a covariate separates the events).
+        The likelihood could not be maximised. (A coefficient without a finite maximum, such as that of a level without
+        events, is reported as infinite, and the others at the supremum of the likelihood.)
     FormulaError, DataError
         strata(), delayed entry, a cause that does not occur.
 
@@ -173,29 +190,22 @@ def fine_gray(
     code = np.where(surv.status == 0, 0, np.where(surv.status == k, 1, 2))
     cov = covariates(surv, order)
     groups = group_rows(surv.frame, by, order).codes if by else None
-    try:
-        found = fg.fine_gray(surv.time, code, cov.X, group=groups, weighting=weighting)
-    except fg.NoMaximum as lost:
-        names = np.array(cov.names)[~cov.aliased][lost.columns]
-        raise ConvergenceError(_no_maximum(formula, names.tolist())) from None
+    found = fg.fine_gray(surv.time, code, cov.X, group=groups, weighting=weighting)
+    notes = [*cov.warnings, *map(warn, limit_notes(cov, found.coef, found.usable, code == 1))]
+    diagnosis.require_possible(surv, found.loglik_null, found.loglik)
     if not found.converged:
-        raise ConvergenceError(_no_maximum(formula, ["the covariates"]))
+        raise ConvergenceError(
+            f"{formula!r}: the subdistribution likelihood has no certified maximum after {found.iterations} steps. "
+            "Rescale large covariates, or look for a column that nearly separates the events."
+        )
     vcov = found.vcov if surv.cluster is None else _clustered(found, surv.cluster)
-    return _fine_gray_fit(surv, cov, found, spread(vcov, cov.aliased), cause, weighting, by, level, cov.warnings)
-
-
-def _no_maximum(formula: str, names: Sequence[str]) -> str:
-    return (
-        f"{formula!r}: the subdistribution likelihood has no finite maximum in {', '.join(names)}: a covariate "
-        "separates the events from the rest or is constant at every event, or a group has no event. Merge levels or "
-        "leave it out."
-    )
+    return _fine_gray_fit(surv, cov, found, spread(vcov, cov.aliased), cause, weighting, by, level, tuple(notes))
 
 
 def _clustered(found: fg.FineGray, cluster: IntArray) -> FloatArray:
     sums = np.zeros((int(cluster.max()) + 1, found.coef.size))
-    np.add.at(sums, cluster, found.residual)
-    return np.asarray(found.vcov_model @ (sums.T @ sums) @ found.vcov_model)
+    np.add.at(sums, cluster, found.influence)
+    return np.asarray(sums.T @ sums)
 
 
 def _fine_gray_fit(
@@ -227,4 +237,4 @@ def _fine_gray_fit(
         weighting=weighting,
     )
     table = coefficient_table(cov.names, spread(found.coef, cov.aliased), vcov, meta, level)
-    return FineGrayFit(table, vcov, found, cov, surv.frame, meta, len(surv), n_events)
+    return FineGrayFit(table, vcov, found, cov, surv.frame, meta, len(surv), n_events, surv.n_subjects)

@@ -53,6 +53,11 @@ class IntervalCoxFit:
         return self.kernel.loglik
 
     @property
+    def loglik_null(self) -> float:
+        """Log-likelihood without covariates."""
+        return self.kernel.loglik_null
+
+    @property
     def converged(self) -> bool:
         """Whether the maximum is certified."""
         return self.kernel.converged
@@ -61,6 +66,11 @@ class IntervalCoxFit:
     def nobs(self) -> int:
         """Rows used."""
         return len(self.surv)
+
+    @property
+    def n_subjects(self) -> int:
+        """Subjects among the rows used."""
+        return self.surv.n_subjects
 
     @property
     def aic(self) -> float:

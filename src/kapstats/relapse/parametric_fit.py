@@ -59,6 +59,11 @@ class ParametricFit:
         return len(self.surv)
 
     @property
+    def n_subjects(self) -> int:
+        """Subjects among the rows used."""
+        return self.surv.n_subjects
+
+    @property
     def converged(self) -> bool:
         """Whether the maximum is certified."""
         return True

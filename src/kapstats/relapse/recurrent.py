@@ -192,7 +192,8 @@ def _titled(fit: Any, model: str, surv: SurvData, id: str) -> Any:
     subjects = surv.frame[id].nunique()
     method = f"{TITLES[model]}, robust variance by {id}"
     sentence = f"{method}; {surv.sentence()}; {subjects} values of {id}; {fit.meta['method']}"
-    return dataclasses.replace(fit, meta={**fit.meta, "method": method, "sentence": sentence, "recurrent": model})
+    said = {"method": method, "sentence": sentence, "recurrent": model, "n_subjects": subjects}
+    return dataclasses.replace(fit, meta={**fit.meta, **said})
 
 
 @shown_as("rate_ratios")
@@ -223,9 +224,24 @@ class CountModel:
         return self.kernel.theta
 
     @property
+    def n_parameters(self) -> int:
+        """Coefficients, and theta of the negative binomial."""
+        return int(self.kernel.coef.size + np.isfinite(self.kernel.theta))
+
+    @property
     def aic(self) -> float:
         """Akaike's criterion."""
-        return 2.0 * (self.kernel.coef.size + int(np.isfinite(self.kernel.theta))) - 2.0 * self.loglik
+        return 2.0 * self.n_parameters - 2.0 * self.loglik
+
+    @property
+    def bic(self) -> float:
+        """Bayesian criterion, with the number of subjects."""
+        return float(np.log(self.nobs)) * self.n_parameters - 2.0 * self.loglik
+
+    @property
+    def n_subjects(self) -> int:
+        """Subjects used."""
+        return self.nobs
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import BoolArray, FloatArray
-from kapstats.errors import DataError, FormulaError, warn
+from kapstats.errors import DataError, EstimabilityError, FormulaError, warn
 from kapstats.estimates import Estimates, Picture
 from kapstats.formula.design import Design, build
 from kapstats.inference.intervals import wald, with_inference
+from kapstats.relapse import cox_diagnosis as diagnosis
 from kapstats.relapse.surv_data import SurvData
 
 INTERCEPT = "(Intercept)"
+MERGE = "Merge levels or leave it out."
 T = TypeVar("T")
 
 
@@ -60,6 +62,21 @@ def covariates(
     if not np.isfinite(X).all():
         raise DataError(f"{surv.formula.text!r}: {int((~np.isfinite(X)).any(1).sum())} rows have infinite covariates.")
     return Covariates(X, names, aliased, design, tuple(notes))
+
+
+def limit_notes(cov: Covariates, coef: FloatArray, usable: BoolArray, event: BoolArray) -> list[str]:
+    """What to say of estimable columns whose coefficients (p,) have no information or no finite maximum."""
+    names = [n for n, gone in zip(cov.names, cov.aliased, strict=True) if not gone]
+    return [*diagnosis.aliased(names, ~usable), *diagnosis.monotone(names, cov.X, event, coef, usable, MERGE)]
+
+
+def used_coefficients(cov: Covariates, coef: FloatArray, usable: BoolArray, what: str) -> FloatArray:
+    """Coefficients (p,) to predict with, 0 for columns without information; infinite ones are refused."""
+    names = [n for n, gone in zip(cov.names, cov.aliased, strict=True) if not gone]
+    lost = [n for n, b, used in zip(names, coef, usable, strict=True) if used and not np.isfinite(b)]
+    if lost:
+        raise EstimabilityError(f"{what}: {', '.join(lost)} has no finite estimate. Merge levels, or refit without it.")
+    return np.where(usable, coef, 0.0)
 
 
 def single_levels(design: Design) -> str:

@@ -80,9 +80,8 @@ def _fine_gray(rng: np.random.Generator, arm: IntArray, b: float, observed: bool
     time, cause = worlds.competing(rng, arm, b)
     x = arm[:, None].astype(float)
     if observed:
-        try:
-            fit = fg.fine_gray(time, cause, x)
-        except fg.NoMaximum:
+        fit = fg.fine_gray(time, cause, x)
+        if not np.isfinite(fit.coef[0]):
             return [[np.nan, np.nan]]
         return [[float(fit.coef[0]), float(np.sqrt(fit.vcov[0, 0]))]]
     best = cox_fit(cox_data(risk_sets(time, cause == 1), x))
