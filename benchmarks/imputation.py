@@ -19,7 +19,7 @@ def simulate(n: int, visits: int = 5, seed: int = 1) -> pd.DataFrame:
     """Two arms, 30% dropout and a few gaps."""
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({"id": np.repeat(np.arange(n), visits), "visit": np.tile(np.arange(1, visits + 1), n)})
-    frame["arm"] = pd.Categorical(np.where(frame["id"] % 2 == 0, "P", "K"), ["P", "K"])
+    frame["arm"] = pd.Categorical(np.where(frame["id"] % 2 == 0, "P", "K"), ["P", "K"], ordered=True)
     frame["base"] = np.repeat(rng.normal(30, 4, n), visits)
     person = np.repeat(3 * rng.normal(size=n), visits)
     frame["y"] = 0.3 * frame["base"] - (frame["arm"] == "K") * frame["visit"] + person + 3 * rng.normal(size=len(frame))

@@ -150,7 +150,7 @@ def _calls() -> list[dict[str, Any]]:
     """The public calls on a trial of 300: formula, checks and result objects included."""
     stop, event, X = sample(300, "tied")
     frame = pd.DataFrame(X, columns=list("vwxyz")).assign(t=stop, e=event.astype(int))
-    frame["arm"] = pd.Categorical(np.where(frame["v"] > 0, "KAP", "Placebo"), ["Placebo", "KAP"])
+    frame["arm"] = pd.Categorical(np.where(frame["v"] > 0, "KAP", "Placebo"), ["Placebo", "KAP"], ordered=True)
     calls = {
         "ks.kaplan_meier": lambda: ks.kaplan_meier("Surv(t, e) ~ arm", frame),
         "ks.logrank": lambda: ks.logrank("Surv(t, e) ~ arm", frame),

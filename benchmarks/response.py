@@ -47,8 +47,8 @@ def simulate(n: int, visits: int, seed: int = 20250101, first: int = 0) -> pd.Da
     return pd.DataFrame(
         {
             "USUBJID": i + first,
-            "TRT01P": pd.Categorical.from_codes(arm[i], ["Placebo", "Active"]),
-            "AVISIT": pd.Categorical.from_codes(v, [f"Visit {k + 1}" for k in range(visits)]),
+            "TRT01P": pd.Categorical.from_codes(arm[i], ["Placebo", "Active"], ordered=True),
+            "AVISIT": pd.Categorical.from_codes(v, [f"Visit {k + 1}" for k in range(visits)], ordered=True),
             "BASE": base[i],
             "CHG": y[i, v],
         }

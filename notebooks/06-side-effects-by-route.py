@@ -311,7 +311,7 @@ anxious = generator.random(n) < 0.5
 nasal = generator.random(n) < np.where(anxious, 0.8, 0.2)
 nausea = generator.random(n) < np.where(anxious, 0.5, 0.15)
 registry = pd.DataFrame({"USUBJID": np.arange(n), "ANXIOUS": np.where(anxious, "Y", "N"), "SAFFL": "Y"})
-registry["ROUTE"] = pd.Categorical(np.where(nasal, "NASAL", "ORAL"), categories=["ORAL", "NASAL"])
+registry["ROUTE"] = pd.Categorical(np.where(nasal, "NASAL", "ORAL"), categories=["ORAL", "NASAL"], ordered=True)
 events = pd.DataFrame({"USUBJID": registry.USUBJID[nausea], "AEDECOD": "Nausea", "TRTEMFL": "Y"})
 pooled = ks.incidence(events, registry, by="ROUTE", terms=["AEDECOD"])
 pooled.compare().filter(level="PT")

@@ -6,8 +6,10 @@ import difflib
 import sys
 import warnings
 from collections.abc import Iterable
+from numbers import Real
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 #: where the library's own lines stand
 PACKAGE = str(Path(__file__).parent)
@@ -99,3 +101,26 @@ def choose(value: str, allowed: Iterable[str], argument: str) -> str:
     shown = allowed if len(allowed) <= 40 else difflib.get_close_matches(str(value), allowed, n=10, cutoff=0.0)
     among = "one of" if shown is allowed else f"one of {len(allowed)}, such as"
     raise FormulaError(f"{argument}={value!r} is not known.{hint} Choose {among}: {', '.join(shown)}.")
+
+
+def check_level(level: Any, argument: str = "level") -> float:
+    """`level` when it is a number strictly between 0 and 1, else a FormulaError.
+
+    Examples
+    --------
+    >>> check_level(0.9)
+    0.9
+    """
+    if isinstance(level, Real) and not isinstance(level, bool) and 0 < float(level) < 1:
+        return float(level)
+    raise FormulaError(f"{argument}={level!r}: a confidence level must be between 0 and 1{_meant(level)}")
+
+
+def _meant(level: Any) -> str:
+    """What a percentage or a number in quotes stands for."""
+    try:
+        number = float(level) if isinstance(level, (str, Real)) and not isinstance(level, bool) else 0.0
+    except ValueError:
+        number = 0.0
+    number = number / 100 if 50 <= number < 100 else number
+    return f"; did you mean {number:g}?" if 0.5 <= number < 1 else ", such as 0.95."

@@ -15,7 +15,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FloatArray
-from kapstats.errors import DataError, FormulaError
+from kapstats.errors import DataError, FormulaError, check_level
 from kapstats.table import Table, interval, number, p_value
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def meta(
     estimand = estimand or (frames.estimand(data) if isinstance(data, pd.DataFrame) else "")
     return {
         "method": method,
-        "level": level,
+        "level": None if level is None else check_level(level),
         "side": side,
         "adjustment": adjustment,
         "scale": scale,

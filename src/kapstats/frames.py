@@ -7,8 +7,10 @@ results go back as the caller's kind.
 from __future__ import annotations
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,16 +18,21 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import FloatArray, FrameLike, IntArray
+from kapstats.columns import in_plain_types
 from kapstats.errors import DataError, first_ids, nearest, warn
+from kapstats.labels import level_text, python_value, similar, visit_order
 
 
 def to_pandas(data: FrameLike) -> pd.DataFrame:
     """`data` (a pandas, polars or pyarrow table, a mapping of columns, or a path) as pandas with index 0..n-1.
 
+    Columns come in numpy's own types: numbers in an object column (Decimal, integers beside None) are numbers, nullable
+    and Arrow types are plain ones, and texts have no blanks at their end, as in `read_adam`.
+
     Raises
     ------
     DataError
-        When `data` is no table, or a column name stands twice.
+        When `data` is not a table, or a column name appears twice.
 
     Examples
     --------
@@ -37,15 +44,22 @@ def to_pandas(data: FrameLike) -> pd.DataFrame:
     elif isinstance(data, (str, Path)):
         frame = _read_path(Path(data))
     elif isinstance(data, Mapping):
-        frame = pd.DataFrame(dict(data))
+        frame = _from_mapping(data)
     else:
         frame = _from_native(data)
     twice = frame.columns[frame.columns.duplicated()].tolist()
     if twice:
         raise DataError(
-            f"data: column {twice[0]!r} stands {list(frame.columns).count(twice[0])} times. Rename or drop one."
+            f"data: column {twice[0]!r} appears {list(frame.columns).count(twice[0])} times. Rename or drop one."
         )
-    return frame
+    return in_plain_types(frame)
+
+
+def _from_mapping(columns: Mapping[Any, Any]) -> pd.DataFrame:
+    try:
+        return pd.DataFrame(dict(columns)).reset_index(drop=True)
+    except ValueError as error:
+        raise DataError(f"data: the columns do not form a table ({error}). Give lists of one length.") from error
 
 
 def _read_path(path: Path) -> pd.DataFrame:
@@ -85,22 +99,24 @@ def _from_native(data: FrameLike) -> pd.DataFrame:
 
 
 def _series_to_pandas(series: Any) -> pd.Series:
-    values = series.to_list() if _is_categorical(series) or _is_text(series) else None
-    if values is None:
-        return cast("pd.Series", series.to_pandas()).reset_index(drop=True)
-    order = _stated_order(series) if _is_categorical(series) else None
-    return pd.Series(values, dtype="object") if order is None else pd.Series(pd.Categorical(values, categories=order))
+    if _is_categorical(series):
+        return _categorical_to_pandas(series)
+    if _is_text(series):
+        return pd.Series(series.to_list(), dtype="object")
+    return cast("pd.Series", series.to_pandas()).reset_index(drop=True)
 
 
-def _stated_order(series: Any) -> list[Any] | None:
-    """Levels as an Enum or a pyarrow dictionary states them; a polars Categorical states none (order of appearance)."""
-    native = series.to_native()
+def _categorical_to_pandas(series: Any) -> pd.Series:
+    """An Enum and an ordered pyarrow dictionary state an order; other categoricals state none."""
+    native, values = series.to_native(), series.to_list()
     if "Enum" in (str(series.dtype), type(series.dtype).__name__):
-        return list(native.dtype.categories)
-    if not hasattr(native, "unify_dictionaries"):
-        return None
-    unified = native.unify_dictionaries()
-    return list(unified.chunk(0).dictionary.to_pylist()) if unified.num_chunks else []
+        return pd.Series(pd.Categorical(values, categories=list(native.dtype.categories), ordered=True))
+    if getattr(getattr(native, "type", None), "ordered", False):
+        unified = native.unify_dictionaries()
+        order = list(unified.chunk(0).dictionary.to_pylist()) if unified.num_chunks else []
+        return pd.Series(pd.Categorical(values, categories=order, ordered=True))
+    text = all(v is None or isinstance(v, str) for v in values)
+    return pd.Series(values, dtype="object" if text else "category")
 
 
 def _is_categorical(series: Any) -> bool:
@@ -118,27 +134,60 @@ def kind(data: FrameLike) -> str:
 
 
 def restore(frame: pd.DataFrame, kind: str) -> Any:
-    """`frame` as the `kind` of table that the caller uses."""
+    """`frame` as the `kind` of table that the caller uses; a column of numbers and texts is text in Arrow's types."""
+    if kind == "pandas":
+        return frame.copy()
+    mixed = [c for c in frame.columns if pd.api.types.infer_dtype(frame[c]).startswith("mixed-integer")]
+    frame = frame.assign(**{c: frame[c].map(level_text, na_action="ignore") for c in mixed})
     if kind == "polars":
         import polars as pl
 
         return pl.from_pandas(frame)
-    if kind == "pyarrow":
-        import pyarrow as pa
+    import pyarrow as pa
 
-        return pa.Table.from_pandas(frame, preserve_index=False)
-    return frame.copy()
+    return pa.Table.from_pandas(frame, preserve_index=False)
 
 
-def fingerprint(frame: pd.DataFrame) -> str:
-    """Sixteen hex digits that change when a column name, a value or the row order changes."""
-    digest = hashlib.sha256("\x1f".join(map(str, frame.columns)).encode())
-    for name in frame.columns:
+#: what the column of weights that were given as numbers is called
+WEIGHTS = "(weights)"
+
+
+def fingerprint(frame: pd.DataFrame, columns: Iterable[Any] | None = None) -> str:
+    """Sixteen hex digits that change when a column name, a value or the row order of `columns` changes.
+
+    Raises
+    ------
+    DataError
+        For a column of lists, dicts or other things that are not values.
+    """
+    names = list(frame.columns) if columns is None else [c for c in frame.columns if c in set(columns)]
+    digest = hashlib.sha256("\x1f".join(map(str, names)).encode())
+    for name in names:
         column = frame[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
             column = column.astype("object")
-        digest.update(pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes())
+        digest.update(_hashes(column).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _hashes(values: pd.Series) -> np.ndarray:
+    try:
+        return pd.util.hash_pandas_object(values, index=False).to_numpy()
+    except TypeError:  # objects without a hash, or of several types
+        return pd.util.hash_pandas_object(values.map(repr), index=False).to_numpy()
+
+
+def named(frame: pd.DataFrame, *texts: object) -> list[str]:
+    """The columns of `frame` that formulas and expressions name, in the order of the frame.
+
+    Examples
+    --------
+    >>> named(pd.DataFrame(columns=["CHG", "BASE", "SEX", "odd name"]), "CHG ~ log(BASE)", "`odd name`", None)
+    ['CHG', 'BASE', 'odd name']
+    """
+    whole = "\n".join(str(t) for t in texts if t is not None)
+    words = {*re.findall(r"[^\W\d][\w.]*", whole), *re.findall(r"`([^`]+)`", whole), *map(str, texts), WEIGHTS}
+    return [c for c in frame.columns if str(c) in words]
 
 
 def estimand(frame: pd.DataFrame) -> str:
@@ -162,18 +211,34 @@ def require(frame: pd.DataFrame, columns: Iterable[str], where: str = "data") ->
             )
 
 
+def refuse_containers(frame: pd.DataFrame, columns: Iterable[str], where: str = "data") -> None:
+    """Raise a DataError that names the first of `columns` with lists, dicts or arrays in it."""
+    for name in columns:
+        values = frame[name]
+        if values.dtype.kind == "O" and pd.api.types.infer_dtype(values, skipna=True) == "mixed":
+            held = [v for v in values if isinstance(v, (list, dict, set, np.ndarray))]
+            if held:
+                raise DataError(
+                    f"{where}: column {name!r} has {type(held[0]).__name__}s in {len(held)} rows. A column of the "
+                    "analysis has one number or text per row; take one out of each."
+                )
+
+
 @dataclass(frozen=True)
 class Levels:
     """The ordered levels of a factor column.
 
     values : the levels, in order; the first is the reference
     codes : (n,) position of each row's level, -1 where the value is missing
-    source : where the order comes from: argument, categorical, a column name (TRT01PN), numeric, boolean or sorted
+    source : where the order comes from: argument, categorical, a column name (TRT01PN), numeric, boolean, labels (the
+        numbers in the labels of visits) or sorted
+    note : why what could have stated the order does not
     """
 
     values: tuple[Any, ...]
     codes: IntArray
     source: str
+    note: str = ""
 
 
 def numbers(frame: pd.DataFrame, column: str, where: str = "data") -> FloatArray:
@@ -197,9 +262,11 @@ def numbers(frame: pd.DataFrame, column: str, where: str = "data") -> FloatArray
 
 
 def levels(frame: pd.DataFrame, column: str, order: Sequence[Any] | None = None) -> Levels:
-    """Levels of `column`, ordered by the argument, the categorical, the ADaM companion `<column>N`, or the values.
+    """Levels of `column` in the order that is stated: by the argument, an ordered categorical, or the ADaM companion
+    `<column>N`; else by the values of numbers, the numbers in the labels of visits, or the alphabet.
 
-    Levels that no row holds are left out; a value that a given order does not name is an error.
+    An unordered categorical states no order. Levels that no row has are left out; a value that a given order does not
+    name is an error.
 
     Examples
     --------
@@ -207,44 +274,72 @@ def levels(frame: pd.DataFrame, column: str, order: Sequence[Any] | None = None)
     >>> arms = pd.DataFrame({"TRT01P": ["KAP", "Placebo"], "TRT01PN": [1, 0]})
     >>> levels(arms, "TRT01P").values
     ('Placebo', 'KAP')
+    >>> levels(pd.DataFrame({"AVISIT": ["Week 10", "Week 2"]}), "AVISIT").values
+    ('Week 2', 'Week 10')
     """
     require(frame, [column])
+    refuse_containers(frame, [column])
     values = frame[column]
     if order is not None:
         return _levels_from(values, list(order), "argument", column)
-    if isinstance(values.dtype, pd.CategoricalDtype):
+    categorical = isinstance(values.dtype, pd.CategoricalDtype)
+    if categorical and values.cat.ordered:
         return _levels_from(values, list(values.cat.categories), "categorical", column)
-    companion = _companion_order(frame, column)
+    unique = values.dropna().unique().tolist()
+    _refuse_mixed(unique, values, column)
+    companion, note = _companion_order(frame, column)
     if companion is not None:
         return _levels_from(values, companion, f"{column}N", column)
-    unique = values.dropna().unique().tolist()
-    source = _natural_source(values)
-    return _levels_from(values, sorted(unique, key=None if source != "sorted" else str), source, column)
+    source = _natural_source(values.cat.categories.dtype if categorical else values.dtype)
+    if source != "sorted":
+        return _levels_from(values, sorted(unique), source, column)
+    by_labels = visit_order(column, unique)
+    if by_labels is not None:
+        return _levels_from(values, by_labels, "labels", column)
+    note = note or ("is a categorical without an order" if categorical else "")
+    return replace(_levels_from(values, sorted(unique, key=str), source, column), note=note)
 
 
-def _natural_source(values: pd.Series) -> str:
-    if pd.api.types.is_bool_dtype(values.dtype):
+def _natural_source(dtype: Any) -> str:
+    if pd.api.types.is_bool_dtype(dtype):
         return "boolean"
-    return "numeric" if pd.api.types.is_numeric_dtype(values.dtype) else "sorted"
+    return "numeric" if pd.api.types.is_numeric_dtype(dtype) else "sorted"
 
 
-def _companion_order(frame: pd.DataFrame, column: str) -> list[Any] | None:
-    """Levels of `column` by its numeric companion, when every level has exactly one number and no two share one."""
+def _refuse_mixed(unique: list[Any], values: pd.Series, column: str) -> None:
+    """The number 1 and the text "1" in one column are two levels of one name."""
+    spelt = Counter(level_text(v) for v in unique)
+    twice = [t for t, count in spelt.items() if count > 1]
+    if twice:
+        kinds = ", ".join(repr(python_value(v)) for v in unique if level_text(v) in twice[:3])
+        rows = int(values.map(lambda v: level_text(v) in twice, na_action="ignore").eq(True).sum())
+        raise DataError(
+            f"{column}: numbers and texts are mixed ({kinds} in {rows} rows); they look the same and are not. Make all "
+            "of them numbers or all of them texts."
+        )
+
+
+def _companion_order(frame: pd.DataFrame, column: str) -> tuple[list[Any] | None, str]:
+    """Levels of `column` by its numeric companion when the two are one to one, else None and why not."""
     name = f"{column}N"
-    if name not in frame.columns or not pd.api.types.is_numeric_dtype(frame[name].dtype):
-        return None
-    pairs = frame[[column, name]].dropna(subset=[column]).drop_duplicates()
-    one_to_one = (
-        not pairs[column].duplicated().any() and not pairs[name].duplicated().any() and not pairs[name].isna().any()
-    )
-    return pairs.sort_values(name)[column].tolist() if one_to_one else None
+    if name not in frame.columns:
+        return None, ""
+    number = frame[name]
+    if isinstance(number.dtype, pd.CategoricalDtype):
+        number = number.astype(number.cat.categories.dtype if not number.isna().any() else "object")
+    if not pd.api.types.is_numeric_dtype(number.dtype):
+        return None, ""
+    pairs = pd.DataFrame({"level": frame[column], "number": number}).dropna(subset=["level"]).drop_duplicates()
+    if pairs["level"].duplicated().any() or pairs["number"].duplicated().any() or pairs["number"].isna().any():
+        return None, f"and {name} are not one to one"
+    return pairs.sort_values("number")["level"].tolist(), ""
 
 
 def _levels_from(values: pd.Series, order: list[Any], source: str, column: str) -> Levels:
     """Codes of `values` in `order`; levels that no row holds are left out, a value outside the order is an error."""
     index = pd.Index(order, dtype="object")
     if index.has_duplicates:
-        raise DataError(f"{column}: level {index[index.duplicated()][0]!r} stands twice in the order given.")
+        raise DataError(f"{column}: level {index[index.duplicated()][0]!r} appears twice in the order given.")
     codes, unique = pd.factorize(values)
     place = index.get_indexer(pd.Index(list(unique), dtype="object"))
     if (place < 0).any():
@@ -258,14 +353,38 @@ def _levels_from(values: pd.Series, order: list[Any], source: str, column: str) 
     return Levels(tuple(order[i] for i in seen), rank[codes].astype(np.int64), source)
 
 
+def warn_factors(factors: Mapping[str, Levels]) -> tuple[str, ...]:
+    """The warnings about levels of factors: an order that nothing states, and labels that look alike."""
+    return tuple(w for w in (warn_sorted(factors), warn_similar(factors)) if w)
+
+
 def warn_sorted(factors: Mapping[str, Levels]) -> str | None:
     """One warning for all factors whose order is only alphabetical; it names the level taken as reference."""
-    raw = {name: f.values[0] for name, f in factors.items() if f.source == "sorted" and f.values}
+    raw = {name: f for name, f in factors.items() if f.source == "sorted" and len(f.values) > 1}
     if not raw:
         return None
-    text = "; ".join(f"{name}: reference {level!r}" for name, level in raw.items())
+    text = "; ".join(f"{name}: reference {python_value(f.values[0])!r}" for name, f in raw.items())
+    notes = "".join(f" {name} {f.note}." for name, f in raw.items() if f.note)
     message = (
-        f"Levels in alphabetical order, since nothing states one ({text}). "
+        f"Levels in alphabetical order, since nothing states one ({text}).{notes} "
         "Use an ordered categorical, a companion column such as TRT01PN, or the order argument."
     )
     return warn(message)
+
+
+def warn_similar(factors: Mapping[str, Levels]) -> str | None:
+    """One warning for labels that differ in case, blanks or characters that are not seen; they stay two levels.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     text = warn_similar({"ARM": levels(pd.DataFrame({"ARM": ["KAP", "Kap"]}), "ARM")})
+    >>> text.split(".")[0]
+    "ARM: 'KAP' and 'Kap' look alike and are taken as different levels"
+    """
+    pairs = [f"{name}: {a} and {b}" for name, f in factors.items() for a, b in similar(f.values)]
+    if not pairs:
+        return None
+    return warn(f"{first_ids(pairs, 3)} look alike and are taken as different levels. Spell each level in one way.")

@@ -21,6 +21,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 FLOORS = (
     ("errors", "_types"),
     ("kernels",),
+    ("columns", "labels"),
     ("frames", "table", "estimates"),
     ("data",),
     ("formula",),
@@ -34,7 +35,7 @@ FLOORS = (
     ("cli", "cli_evidence", "__main__"),
 )
 LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor}
-PILLARS = FLOORS[6]
+PILLARS = FLOORS[7]
 #: names of functions in which a result may reach up to the floor that draws and prints it
 SHOWING = re.compile(r"plot|to_\w+|_repr_\w+|table|__str__|render")
 

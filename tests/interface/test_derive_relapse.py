@@ -115,9 +115,7 @@ def test_composite_event_while_a_confirmation_is_awaited():
     assert outcome([7, 14], [10, 25], events=late)[:2] == (7, 1)
 
 
-@pytest.mark.parametrize(
-    ("mode", "status", "day"), [("censor", 0, 14), ("event", 1, 17), ("competing", 2, 17)]
-)
+@pytest.mark.parametrize(("mode", "status", "day"), [("censor", 0, 14), ("event", 1, 17), ("competing", 2, 17)])
 def test_discontinuation_is_one_argument(mode, status, day):
     left = pd.DataFrame({"USUBJID": ["01"], "ADY": [17], "DCSREAS": ["lack of efficacy"]})
     row = ks.derive_relapse(visits([7, 14], [10, 9]), disposition=left, discontinuation=mode).iloc[0]

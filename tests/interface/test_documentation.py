@@ -79,6 +79,6 @@ def test_a_notebook_becomes_a_page(monkeypatch):
     text = pages.page({"cells": cells})
     assert text.startswith("# Title\n\n```python\n1\n```\n\n")
     assert "<table>\n<tr></tr></table>" in text
-    assert "base64,AA\"" in text
+    assert 'base64,AA"' in text
     assert "```text\nsaid\n```" in text
     assert "<style>" not in text

@@ -130,7 +130,7 @@ def test_what_is_no_table_is_refused(bad):
 
 
 def test_duplicate_columns_are_refused():
-    with pytest.raises(DataError, match="column 'a' stands 2 times"):
+    with pytest.raises(DataError, match="column 'a' appears 2 times"):
         frames.to_pandas(pd.DataFrame([[1, 2]], columns=["a", "a"]))
 
 

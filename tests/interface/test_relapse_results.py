@@ -36,7 +36,8 @@ FITS = {
     "weibull": lambda d: ks.parametric_survival("Surv(t, s == 1) ~ arm", d, order=ORDER),
     "spline": lambda d: ks.parametric_survival("Surv(t, s == 1) ~ arm", d, distribution="royston-parmar", order=ORDER),
     "piecewise": lambda d: ks.parametric_survival(
-        "Surv(t, s == 1) ~ arm", d, distribution="piecewise-exponential", cuts=[8], order=ORDER),
+        "Surv(t, s == 1) ~ arm", d, distribution="piecewise-exponential", cuts=[8], order=ORDER
+    ),
     "andersen_gill": lambda d: ks.recurrent("Surv(zero, t, s == 1) ~ arm", d, order=ORDER),
     "poisson": lambda d: ks.recurrent("Surv(zero, t, s == 1) ~ arm", d, model="poisson", order=ORDER),
     "mcf": lambda d: ks.mean_cumulative_function("Surv(zero, t, s == 1) ~ arm", d, order=ORDER),
@@ -66,7 +67,14 @@ def test_regressions_share_one_interface(name, data):
     fit = FITS[name](data)
     table = fit.coefficients
     assert list(table.columns) == [
-        "term", "estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high"
+        "term",
+        "estimate",
+        "std_error",
+        "df",
+        "statistic",
+        "p_value",
+        "conf_low",
+        "conf_high",
     ]
     np.testing.assert_allclose(np.sqrt(np.diag(fit.vcov)), table["std_error"], rtol=1e-12)
     assert fit.converged

@@ -109,7 +109,7 @@ def small():
     adsl = pd.DataFrame(
         {
             "USUBJID": ["a", "b", "c", "d"],
-            "ROUTE": pd.Categorical(["IV", "IV", "PO", "PO"], categories=["PLACEBO", "PO", "IV"]),
+            "ROUTE": pd.Categorical(["IV", "IV", "PO", "PO"], categories=["PLACEBO", "PO", "IV"], ordered=True),
             "DOSE": [35, 35, 150, 150],
             "SAFFL": ["Y", "Y", "Y", "Y"],
             "TRTSDT": pd.to_datetime(["2024-01-01"] * 4),
@@ -225,7 +225,9 @@ def test_cmh_without_information():
 def graded(worst, arms):
     """An incidence table in which subject i of arm i has one event of grade worst[i] (0: none)."""
     ids = [f"s{i}" for i in range(len(worst))]
-    adsl = pd.DataFrame({"USUBJID": ids, "ROUTE": pd.Categorical(arms, categories=list(dict.fromkeys(arms)))})
+    adsl = pd.DataFrame(
+        {"USUBJID": ids, "ROUTE": pd.Categorical(arms, categories=list(dict.fromkeys(arms)), ordered=True)}
+    )
     adsl = adsl.assign(TRTSDT=pd.Timestamp("2024-01-01"), TRTEDT=pd.Timestamp("2024-01-29"), AGE=range(len(ids)))
     adae = pd.DataFrame({"USUBJID": ids, "AEDECOD": "Nausea", "AETOXGR": worst, "TRTEMFL": "Y"})
     adae = adae.assign(ASTDT=pd.Timestamp("2024-01-02"))

@@ -217,7 +217,7 @@ def test_crossover_effects_are_within_subjects(seed: int) -> None:
 
 @pytest.mark.parametrize("model", ["ancova", "lmm", "mmrm", "glmm", "gee"])
 def test_one_arm_is_said_by_name(model: str) -> None:
-    data = sessions(2).query("arm == 'K'").assign(arm=lambda d: pd.Categorical(d["arm"], ["P", "K"]))
+    data = sessions(2).query("arm == 'K'").assign(arm=lambda d: pd.Categorical(d["arm"], ["P", "K"], ordered=True))
     calls = {
         "ancova": lambda: ks.ancova("y ~ arm + t", data),
         "lmm": lambda: ks.lmm("y ~ arm * t + (1 | id)", data),

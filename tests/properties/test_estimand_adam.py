@@ -130,11 +130,13 @@ def test_the_strategies_lead_to_an_imputation_by_reason():
 def test_the_estimand_travels_with_every_verb(verb):
     rng = np.random.default_rng(3)
     data = pd.DataFrame({"USUBJID": np.repeat(np.arange(60), 2), "AVISIT": ["Day 7", "Day 28"] * 60})
-    data["ARM"] = pd.Categorical(np.where(data["USUBJID"] % 2 == 0, "P", "K"), ["P", "K"])
+    data["ARM"] = pd.Categorical(np.where(data["USUBJID"] % 2 == 0, "P", "K"), ["P", "K"], ordered=True)
     data["CHG"], data["SITE"] = rng.normal(size=120), data["USUBJID"] % 6
     happened = pd.DataFrame({"USUBJID": [3, 8], "ICE": "RESCUE", "ICEVISIT": "Day 28"})
     estimand = Estimand("K - P", "all", "CHG", {"RESCUE": "composite"})
-    out = estimand.apply(data.assign(AVISIT=pd.Categorical(data["AVISIT"], ["Day 7", "Day 28"])), happened)
+    out = estimand.apply(
+        data.assign(AVISIT=pd.Categorical(data["AVISIT"], ["Day 7", "Day 28"], ordered=True)), happened
+    )
     out = out[out["AVISIT"] == "Day 28"].assign(GOOD=lambda d: (d["CHG"] > 0).astype(float))
     fits = {
         "ancova": lambda: ks.ancova("CHG ~ ARM", out),
@@ -142,7 +144,7 @@ def test_the_estimand_travels_with_every_verb(verb):
         "glmm": lambda: ks.glmm("GOOD ~ ARM + (1 | SITE)", out),
         "gee": lambda: ks.gee("GOOD ~ ARM + cluster(SITE)", out),
         "mmrm": lambda: ks.mmrm("CHG ~ ARM*AVISIT + us(AVISIT | USUBJID)", estimand.apply(data.assign(
-            AVISIT=pd.Categorical(data["AVISIT"], ["Day 7", "Day 28"])), happened)),
+            AVISIT=pd.Categorical(data["AVISIT"], ["Day 7", "Day 28"], ordered=True)), happened)),
     }  # fmt: skip
     fit = fits[verb]()
     assert "RESCUE: composite" in fit.coefficients.meta["estimand"]

@@ -45,7 +45,9 @@ def test_each_strategy_changes_the_rows_it_says(strategy, expected):
 def test_the_estimand_travels_with_every_result_of_a_fit():
     rng = np.random.default_rng(1)
     data = pd.concat([events().assign(id=events()["id"] + 10 * k) for k in range(12)], ignore_index=True)
-    data = data.assign(y=data["y"] + rng.normal(size=len(data)), arm=pd.Categorical(data["id"] % 2, [0, 1]))
+    data = data.assign(
+        y=data["y"] + rng.normal(size=len(data)), arm=pd.Categorical(data["id"] % 2, [0, 1], ordered=True)
+    )
     estimand = Estimand("KAP v placebo", "all", "CHG", {"rescue": "hypothetical", "stop": "treatment-policy"})
     fit = ks.mmrm("y ~ arm*visit + us(visit | id)", estimand.apply(data, **ROLES))
     assert fit.lsmeans("arm", by="visit").contrast("pairwise").meta["estimand"] == estimand.sentence()
@@ -99,7 +101,7 @@ def test_blinding_extremes():
 
 def test_blinding_from_rows_equals_counts_and_errors_match_a_simulation():
     rng = np.random.default_rng(5)
-    data = pd.DataFrame({"arm": pd.Categorical(rng.choice(["A", "B"], 300), ["A", "B"])})
+    data = pd.DataFrame({"arm": pd.Categorical(rng.choice(["A", "B"], 300), ["A", "B"], ordered=True)})
     data["guess"] = rng.choice(["A", "B", "unsure"], 300, p=[0.4, 0.25, 0.35])
     rows = {a: [((data["arm"] == a) & (data["guess"] == g)).sum() for g in ("A", "B", "unsure")] for a in "AB"}
     for method in ("bang", "james"):
@@ -178,7 +180,7 @@ def test_what_is_no_dose_response_is_refused_by_name():
         ([0, 28], {}, "4 means need 4 doses; 2 are given"),
         (doses, {"models": []}, "at least one model of linear"),
         (doses, {"draws": 1}, "draws=1 gives no limits"),
-        (doses, {"level": 95}, "lies between 0 and 1"),
+        (doses, {"level": 95}, "must be between 0 and 1; did you mean 0.95"),
         (doses, {"vcov": np.eye(4) + np.triu(np.ones((4, 4)))}, "not symmetric"),
         (doses, {"vcov": np.eye(3)}, r"\(3, 3\) for 4 means"),
     ]:

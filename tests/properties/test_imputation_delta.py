@@ -17,7 +17,7 @@ MODEL = "y ~ base*visit + arm*visit + us(visit | id)"
 def trial(n=48, seed=5):
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({"id": np.repeat(np.arange(n), 4), "visit": np.tile([1, 2, 3, 4], n)})
-    frame["arm"] = pd.Categorical(np.where(frame["id"] % 2 == 0, "P", "K"), ["P", "K"])
+    frame["arm"] = pd.Categorical(np.where(frame["id"] % 2 == 0, "P", "K"), ["P", "K"], ordered=True)
     frame["base"] = np.repeat(rng.normal(30, 4, n), 4)
     frame["y"] = 0.3 * frame["base"] - 1.5 * (frame["arm"] == "K") * frame["visit"] + rng.normal(size=4 * n)
     last = np.where(rng.random(n) < 0.4, rng.integers(0, 4, n), 4)

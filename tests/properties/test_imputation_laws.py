@@ -19,7 +19,7 @@ def trial(n=40, seed=1, missing=0.25):
     """Two arms, three visits, dropout after visit 1 or 2."""
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({"id": np.repeat(np.arange(n), 3), "visit": np.tile([1, 2, 3], n)})
-    frame["arm"] = pd.Categorical(np.where(frame["id"] % 2 == 0, "P", "K"), ["P", "K"])
+    frame["arm"] = pd.Categorical(np.where(frame["id"] % 2 == 0, "P", "K"), ["P", "K"], ordered=True)
     frame["base"] = np.repeat(rng.normal(30, 4, n), 3)
     person = np.repeat(rng.normal(size=n), 3)
     frame["y"] = 0.3 * frame["base"] - 2 * (frame["arm"] == "K") * frame["visit"] + person + rng.normal(size=3 * n)

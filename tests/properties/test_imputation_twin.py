@@ -24,7 +24,7 @@ def trial(seed, *, arms=2, visits=3, n=45):
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({"id": np.repeat(np.arange(n), visits), "visit": np.tile(10 * np.arange(1, visits + 1), n)})
     names = ["P", "K", "L"][:arms]
-    frame["arm"] = pd.Categorical([names[i % arms] for i in frame["id"]], names)
+    frame["arm"] = pd.Categorical([names[i % arms] for i in frame["id"]], names, ordered=True)
     frame["base"] = np.repeat(rng.normal(30, 4, n), visits)
     frame["y"] = 0.3 * frame["base"] - frame["arm"].cat.codes * frame["visit"] / 20 + rng.normal(size=len(frame))
     frame["y"] += np.repeat(rng.normal(0, 1 + 0.5 * frame["arm"].cat.codes[::visits]), visits)

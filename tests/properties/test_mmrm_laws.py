@@ -35,7 +35,7 @@ def trial(seed: int, n: int = 60, m: int = 3, arms: int = 2) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "USUBJID": [f"S{k:03d}" for k in i],
-            "TRT01P": pd.Categorical([names[a] for a in arm[i]], categories=names),
+            "TRT01P": pd.Categorical([names[a] for a in arm[i]], categories=names, ordered=True),
             "AVISIT": v + 1,
             "BASE": base[i],
             "CHG": y[i, v],
@@ -62,7 +62,7 @@ def test_row_order_and_index_do_not_matter(seed: int) -> None:
 def test_labels_of_visits_and_subjects_do_not_matter(seed: int) -> None:
     data = trial(seed)
     renamed = data.assign(
-        AVISIT=pd.Categorical(data["AVISIT"].map({1: "c", 2: "a", 3: "b"}), categories=["c", "a", "b"]),
+        AVISIT=pd.Categorical(data["AVISIT"].map({1: "c", 2: "a", 3: "b"}), categories=["c", "a", "b"], ordered=True),
         USUBJID=data["USUBJID"].rank(method="dense", ascending=False).astype(int),
     )
     np.testing.assert_allclose(differences(ks.mmrm(FORMULA, renamed)), differences(ks.mmrm(FORMULA, data)), rtol=1e-8)

@@ -115,7 +115,7 @@ def test_a_guess_of_one_arm_alone_has_no_difference():
 def test_the_expectancy_bound_recovers_the_drug_when_the_expectancy_is_known():
     data = guesses(4000)
     counts = {a: [((data["arm"] == a) & (data["guess"] == g)).sum() for g in ("K", "P", "unsure")] for a in ("K", "P")}
-    total = ks.ancova("y ~ arm + base", data.assign(arm=pd.Categorical(data["arm"], ["P", "K"])))
+    total = ks.ancova("y ~ arm + base", data.assign(arm=pd.Categorical(data["arm"], ["P", "K"], ordered=True)))
     effect = total.lsmeans("arm").contrast("trt.vs.ctrl")
     found = ks.expectancy_bound(effect, counts, [0, -3, -11])
     assert found["estimate"][0] == effect["estimate"][0]
@@ -162,8 +162,8 @@ def test_the_factorial_has_its_simple_effects_and_interaction_with_therapists_ra
     last = trial.adqs[trial.adqs["AVISITN"] == trial.adqs["AVISITN"].max()]
     data = last.merge(trial.adsl[["USUBJID", "THERAPID", "DRUG", "THERAPY"]], on="USUBJID", suffixes=("", "_SL"))
     data = data.assign(
-        DRUG=pd.Categorical(np.where(data["TRT01P"].str.startswith("Ketamine"), "K", "P"), ["P", "K"]),
-        THERAPY=pd.Categorical(np.where(data["TRT01P"].str.endswith("Therapy"), "T", "E"), ["E", "T"]),
+        DRUG=pd.Categorical(np.where(data["TRT01P"].str.startswith("Ketamine"), "K", "P"), ["P", "K"], ordered=True),
+        THERAPY=pd.Categorical(np.where(data["TRT01P"].str.endswith("Therapy"), "T", "E"), ["E", "T"], ordered=True),
     )
     fit = ks.lmm("CHG ~ BASE + DRUG*THERAPY + (1 | THERAPID)", data, df="satterthwaite")
     simple = fit.lsmeans("DRUG", by="THERAPY").contrast("trt.vs.ctrl").frame

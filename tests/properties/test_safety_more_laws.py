@@ -274,7 +274,9 @@ def test_adjusted_values_of_groups(p, systems, random):
 def reported(events, arms, **more):
     """An incidence table of one system: events[i] is the set of terms of subject i."""
     ids = [f"s{i}" for i in range(len(arms))]
-    adsl = pd.DataFrame({"USUBJID": ids, "TRT01A": pd.Categorical(arms, categories=list(dict.fromkeys(arms))), **more})
+    adsl = pd.DataFrame(
+        {"USUBJID": ids, "TRT01A": pd.Categorical(arms, categories=list(dict.fromkeys(arms)), ordered=True), **more}
+    )
     records = [(ids[i], "Gut", term, "Y") for i, terms in enumerate(events) for term in sorted(terms)]
     adae = pd.DataFrame(records, columns=["USUBJID", "AEBODSYS", "AEDECOD", "TRTEMFL"])
     return ks.incidence(adae, adsl)
@@ -301,7 +303,7 @@ def test_signals_degenerate(method):
 
 def as_tables(events):
     ids = [f"s{i}" for i in range(len(events))]
-    adsl = pd.DataFrame({"USUBJID": ids, "TRT01A": pd.Categorical(ARMS, categories=["P", "K"])})
+    adsl = pd.DataFrame({"USUBJID": ids, "TRT01A": pd.Categorical(ARMS, categories=["P", "K"], ordered=True)})
     adae = pd.DataFrame([(ids[i], t, "Y") for i, e in enumerate(events) for t in e])
     return adae.set_axis(["USUBJID", "AEDECOD", "TRTEMFL"], axis=1), adsl
 
@@ -393,7 +395,7 @@ def course(values, arms=("IV",)):
     """One row per subject and time."""
     n, k = values.shape
     ids = np.repeat([f"s{i}" for i in range(n)], k)
-    group = pd.Categorical(np.repeat(np.resize(arms, n), k), categories=list(dict.fromkeys(arms)))
+    group = pd.Categorical(np.repeat(np.resize(arms, n), k), categories=list(dict.fromkeys(arms)), ordered=True)
     frame = pd.DataFrame({"USUBJID": ids, "ROUTE": group, "PARAMCD": "CADSS", "AVAL": values.ravel()})
     return frame.assign(ATPTN=np.tile(30.0 * np.arange(k), n), SESSION=1)
 

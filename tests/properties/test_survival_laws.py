@@ -36,7 +36,7 @@ def rows(seed: int, n: int = 40, tied: bool = True, strata: int = 1) -> pd.DataF
         }
     )
     frame.loc[:5, "e"] = 1
-    frame["arm"] = pd.Categorical(frame["arm"], ["a", "b"])
+    frame["arm"] = pd.Categorical(frame["arm"], ["a", "b"], ordered=True)
     return frame
 
 

@@ -179,8 +179,10 @@ def test_parametric_time_scale_moves_the_intercept_only(seed, scale):
 def test_larger_families_fit_no_worse_and_nest(seed):
     time, cause, _, X = competing(seed, n=120, tied=False)
     data = pd.DataFrame({"t": time, "e": np.minimum(cause, 1), "x": X[:, 0]})
-    fit = {d: ks.parametric_survival("Surv(t, e) ~ x", data, distribution=d).loglik
-           for d in ("exponential", "weibull", "log-normal", "generalised-gamma", "gompertz")}
+    fit = {
+        d: ks.parametric_survival("Surv(t, e) ~ x", data, distribution=d).loglik
+        for d in ("exponential", "weibull", "log-normal", "generalised-gamma", "gompertz")
+    }
     assert fit["exponential"] <= min(fit["weibull"], fit["gompertz"]) + 1e-9
     assert max(fit["weibull"], fit["log-normal"]) <= fit["generalised-gamma"] + 1e-8
     spline = ks.parametric_survival("Surv(t, e) ~ x", data, distribution="royston-parmar", knots=0)
@@ -225,8 +227,11 @@ def test_generalised_gamma_derivatives_and_limits(Q):
 
 
 @law
-@given(st.lists(st.floats(0.05, 0.95), min_size=1, max_size=4, unique=True),
-       st.sampled_from(["obrien-fleming", "pocock", "hwang-shih-decani", "classical-pocock"]), st.floats(0.005, 0.1))
+@given(
+    st.lists(st.floats(0.05, 0.95), min_size=1, max_size=4, unique=True),
+    st.sampled_from(["obrien-fleming", "pocock", "hwang-shih-decani", "classical-pocock"]),
+    st.floats(0.005, 0.1),
+)
 def test_designs_spend_their_alpha(fractions, spending, alpha):
     t = (*np.round(sorted(fractions), 3).tolist(), 1.0)
     if len(set(t)) < len(t):

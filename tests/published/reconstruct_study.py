@@ -52,7 +52,7 @@ def at_risk(time, every):
 
 def log_hazard_ratio(arms):
     data = pd.concat([pd.DataFrame({"time": t, "event": e, "arm": k}) for k, (t, e) in arms.items()])
-    data["arm"] = pd.Categorical(data["arm"], ["control", "drug"])
+    data["arm"] = pd.Categorical(data["arm"], ["control", "drug"], ordered=True)
     return float(ks.cox("Surv(time, event) ~ arm", data).coefficients["estimate"].iloc[0])
 
 

@@ -33,7 +33,7 @@ def _read(name: str) -> pd.DataFrame:
     frame = pd.read_csv(HERE / f"{name}.csv")
     for column, levels in LEVELS.items():
         if column in frame:
-            frame[column] = pd.Categorical(frame[column], levels)
+            frame[column] = pd.Categorical(frame[column], levels, ordered=True)
     if "status" in frame:
         frame["ev"] = (frame["status"] == 1).astype(int)
         frame["w"] = 0.5 + (frame["id"] % 4) / 2

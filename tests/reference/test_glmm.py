@@ -28,7 +28,7 @@ def trial() -> pd.DataFrame:
     arms = ["placebo", "IV", "IM", "intranasal", "sublingual", "oral"]
     return data.assign(
         base_c=(data["madrs_base"] - 33) / 5,
-        arm=pd.Categorical(data["arm"], arms),
+        arm=pd.Categorical(data["arm"], arms, ordered=True),
         visit=pd.Categorical(data["visit"]),
     )
 
@@ -36,7 +36,9 @@ def trial() -> pd.DataFrame:
 @cache
 def events() -> pd.DataFrame:
     data = pd.read_csv(FOLDER / "kap_events.csv")
-    return data.assign(route=pd.Categorical(data["route"], ["IV", "IM", "intranasal", "sublingual", "oral"]))
+    return data.assign(
+        route=pd.Categorical(data["route"], ["IV", "IM", "intranasal", "sublingual", "oral"], ordered=True)
+    )
 
 
 def check_coefficients(fit: Any, coef: dict[str, list[Any]], vcov: Any = None) -> None:

@@ -17,7 +17,7 @@ DELTAS = [(strategy, name) for strategy in ("MAR", "JR") for name in CASES[strat
 
 def trial():
     data = pd.read_csv(HERE / "kap_two_arm.csv")
-    return data.assign(arm=pd.Categorical(data["arm"], ["placebo", "ketamine"]))
+    return data.assign(arm=pd.Categorical(data["arm"], ["placebo", "ketamine"], ordered=True))
 
 
 def imputed(strategy, **options):

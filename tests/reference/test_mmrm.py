@@ -35,7 +35,7 @@ def table(ref: dict[str, Any]) -> pd.DataFrame:
     data["week"] = data["visit"] / 7
     for column, levels in ref["factor_levels"].items():
         if isinstance(levels, list):
-            data[column] = pd.Categorical(data[column].astype(str), categories=levels)
+            data[column] = pd.Categorical(data[column].astype(str), categories=levels, ordered=True)
     return data
 
 

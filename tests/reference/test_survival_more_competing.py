@@ -59,8 +59,9 @@ def test_cuminc_estimates_and_aalen_variances():
         np.testing.assert_allclose(rows["std_error"] ** 2, variance.loc[name].astype(float), rtol=1e-10)
 
 
-@pytest.mark.parametrize(("key", "strata", "rho"), [("gray", "", 0), ("gray_stratified", " + strata(stratum)", 0),
-                                                   ("gray_rho1", "", 1)])
+@pytest.mark.parametrize(
+    ("key", "strata", "rho"), [("gray", "", 0), ("gray_stratified", " + strata(stratum)", 0), ("gray_rho1", "", 1)]
+)
 @pytest.mark.parametrize("cause", [1, 2])
 def test_gray(key, strata, rho, cause):
     expected = matrix(CASES["cuminc_gray"][key]).loc[str(cause)]

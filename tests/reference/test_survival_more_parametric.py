@@ -80,8 +80,11 @@ def test_royston_parmar(knots):
 def test_piecewise_exponential():
     case = CASES["piecewise_exponential"]
     fit = ks.parametric_survival(
-        "Surv(time, status == 1) ~ arm + madrs0", table("trial"), distribution="piecewise-exponential",
-        cuts=[4, 12, 26], order=ORDER,
+        "Surv(time, status == 1) ~ arm + madrs0",
+        table("trial"),
+        distribution="piecewise-exponential",
+        cuts=[4, 12, 26],
+        order=ORDER,
     )
     np.testing.assert_allclose(fit.coefficients["estimate"], numbers(case["coef"]), rtol=1e-7)
     np.testing.assert_allclose(fit.coefficients["std_error"], numbers(case["se"]), rtol=1e-7)

@@ -106,8 +106,13 @@ def test_two_stage_weighted_combination():
     data = data.assign(entry_week=3 * (data["id"] % 30), ev=(data["status"] == 1) * 1)
     design = ks.GroupSequentialDesign((31 / 59, 1))
     found = ks.weighted_logrank_combination(
-        "Surv(time, ev) ~ arm + strata(stratum)", data, entry="entry_week", interim_events=35, planned=(31, 59),
-        design=design, order={"arm": ["placebo", "high"], "stratum": ORDER["stratum"]},
+        "Surv(time, ev) ~ arm + strata(stratum)",
+        data,
+        entry="entry_week",
+        interim_events=35,
+        planned=(31, 59),
+        design=design,
+        order={"arm": ["placebo", "high"], "stratum": ORDER["stratum"]},
     )
     rows = found.frame.set_index("quantity")
     assert found.meta["interim_time"] == case["calendar_cut"]

@@ -45,7 +45,7 @@ def registry():
     adsl = pd.DataFrame(
         {
             "USUBJID": [f"R{i:05d}" for i in range(n)],
-            "ROUTE": pd.Categorical(np.where(nasal, "NASAL", "ORAL"), categories=["ORAL", "NASAL"]),
+            "ROUTE": pd.Categorical(np.where(nasal, "NASAL", "ORAL"), categories=["ORAL", "NASAL"], ordered=True),
             "ANXIOUS": np.where(anxious, "Y", "N"),
             "SAFFL": "Y",
         }

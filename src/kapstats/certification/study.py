@@ -20,7 +20,7 @@ from kapstats._types import FloatArray
 from kapstats.certification import execution
 from kapstats.certification.estimators import REGISTRY, Answer, Estimator, Row, named
 from kapstats.certification.performance import COLUMNS, ESTIMATE, LOW, measures
-from kapstats.errors import DataError, KapstatsError
+from kapstats.errors import DataError, KapstatsError, check_level
 from kapstats.estimates import Estimates, meta
 from kapstats.simulation.adam import assemble
 from kapstats.simulation.draw import COMPONENTS, draw
@@ -141,6 +141,7 @@ def certify(
     >>> result.frame.columns[:3].tolist(), len(result)
     (['estimand', 'truth', 'truth_mcse'], 170)
     """
+    check_level(level)
     if replicates < 1 or seed < 0:
         raise DataError(
             f"certify: replicates={replicates}, seed={seed}; give at least 1 replicate and a seed of 0 or more."

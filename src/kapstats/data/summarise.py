@@ -53,6 +53,7 @@ def groups(subjects: pd.DataFrame, by: str | None, total: bool) -> Groups:
     if by is None:
         return Groups("group", ("All subjects",), (everyone,), True)
     found = natural_levels(subjects, by)
+    frames.warn_similar({by: found})
     names = [text(v) for v in found.values]
     rows = [found.codes == i for i in range(len(names))]
     if total:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from kapstats import estimates
 from kapstats.data import delimited
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, nearest
+from kapstats.errors import DataError, FormulaError, KapstatsWarning, check_level, nearest
 from kapstats.estimates import Estimates
 from kapstats.evidence import gallery
 from kapstats.evidence.audit import audit
@@ -107,7 +107,7 @@ def pool(
         When the file is missing or is no table of studies, or `out` cannot be written.
     """
     _can_write(out)
-    _is_level(level)
+    check_level(level, "--level")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", KapstatsWarning)  # they stay on the result
         found = meta_analysis(_table(path), measure, model, ci, level=level)
@@ -232,7 +232,7 @@ def _fingerprints(frame: pd.DataFrame, digits: int | None = None, level: float =
 
 def _fingerprint(row: Sequence[Any], digits: int | None, level: float) -> Estimates:
     """The fingerprint of x1 n1 x2 n2 low high, each as text or None."""
-    _is_level(level)
+    check_level(level, "--level")
     x1, x2 = (_count(v, c, percent=True) for v, c in ((row[0], "x1"), (row[2], "x2")))
     n1, n2 = (_count(v, c) for v, c in ((row[1], "n1"), (row[3], "n2")))
     low, high = row[4], row[5]
@@ -295,11 +295,6 @@ def _are_numbers(frame: pd.DataFrame, source: str, columns: Sequence[str]) -> No
         if name in frame and not pd.api.types.is_numeric_dtype(frame[name].dtype):
             bad = frame.loc[pd.to_numeric(frame[name], errors="coerce").isna(), name]
             raise DataError(f"{source}: {name} holds text in {len(bad)} rows ({', '.join(map(str, bad[:5]))}).")
-
-
-def _is_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise FormulaError(f"--level {level:g}: a confidence level lies between 0 and 1.")
 
 
 def _can_write(out: str | Path | None, endings: Sequence[str] = (".csv", ".html")) -> None:

@@ -10,7 +10,7 @@ from scipy import special
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import choose, warn
+from kapstats.errors import check_level, choose, warn
 from kapstats.evidence import count_models
 from kapstats.evidence.studies import INVERSE_VARIANCE, ONE_ARM, RATIOS, Studies, read
 from kapstats.kernels import meta
@@ -91,6 +91,7 @@ def meta_analysis(
     >>> print(pooled["estimate"][0].round(2), pooled["std_error"][0].round(3))
     -3.85 0.983
     """
+    check_level(level)
     model = MODELS.get(model.lower(), model.lower())
     ci = CI.get(ci.lower(), ci.lower())
     choose(model, (*INVERSE_VARIANCE, *count_models.MODELS), "model")

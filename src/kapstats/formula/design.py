@@ -25,6 +25,7 @@ from kapstats.errors import DataError, FormulaError, first_ids, warn
 from kapstats.formula.expressions import BASES, FACTOR_CALLS, columns_in, evaluate, is_numeric, number, syntax, walk
 from kapstats.formula.size import check_columns, check_terms
 from kapstats.frames import Levels
+from kapstats.labels import level_text as level_text
 
 ALIAS_TOLERANCE = 1e-7  # as R's lm: share of a column's norm left by the columns before it
 MAX_POWER = 6
@@ -167,7 +168,7 @@ def build(
     spec = Spec(_code_terms(terms, variables), variables)
     check_columns(spec.widths(), len(frame))
     X = spec.matrix(frame)
-    said = [w for w in (frames.warn_sorted(factors), _warn_single(factors, spec)) if w]
+    said = [w for w in (*frames.warn_factors(factors), _warn_single(factors, spec)) if w]
     spans = _spans(spec)
     aliased = find_aliased(X) if alias else np.zeros(X.shape[1], dtype=bool)
     return Design(X, tuple(spec.names()), spans, spec, factors, aliased, tuple(said))
@@ -353,17 +354,6 @@ def _variable_names(variable: Variable, contrasts: bool) -> list[str]:
     if variable.kind == "basis":
         return [f"{variable.expression}{i + 1}" for i in range(variable.width)]
     return [variable.expression]
-
-
-def level_text(level: Any) -> str:
-    """A level as text; whole floats without the point, so that visit 7.0 reads 7.
-
-    Examples
-    --------
-    >>> level_text(7.0), level_text("KAP")
-    ('7', 'KAP')
-    """
-    return str(int(level)) if isinstance(level, float) and level.is_integer() else str(level)
 
 
 def _product(parts: list[list[str]]) -> list[tuple[str, ...]]:

@@ -206,6 +206,7 @@ def complete_rows(frame: pd.DataFrame, expressions: Iterable[str]) -> tuple[IntA
     """
     names = list(dict.fromkeys(name for e in expressions for name in columns_in(e, map(str, frame.columns))))
     frames.require(frame, names)
+    frames.refuse_containers(frame, names)
     absent = {name: frame[name].isna().to_numpy() for name in names}
     lost = reduce(np.logical_or, absent.values(), np.zeros(len(frame), dtype=bool))
     return np.flatnonzero(~lost), {name: int(a.sum()) for name, a in absent.items() if a.any()}

@@ -112,7 +112,7 @@ def _crossed(values: Mapping[str, list[Any]], used: pd.DataFrame) -> pd.DataFram
     rows = [combo[::-1] for combo in itertools.product(*(values[c] for c in reversed(list(values))))]
     frame = pd.DataFrame(rows, columns=list(values))
     ordered = {c for c in values if c in used and isinstance(used[c].dtype, pd.CategoricalDtype)}
-    return frame.assign(**{c: pd.Categorical(frame[c], categories=used[c].cat.categories) for c in ordered})
+    return frame.assign(**{c: pd.Categorical(frame[c], dtype=used[c].dtype) for c in ordered})
 
 
 def _shares(design: Design, used: pd.DataFrame, rest: Mapping[str, list[Any]], weights: str) -> FloatArray:

@@ -9,16 +9,10 @@ import pandas as pd
 from scipy import special
 
 from kapstats._types import FloatArray
-from kapstats.errors import FormulaError, choose
+from kapstats.errors import check_level as check_level
+from kapstats.errors import choose
 
 COLUMNS = ("estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high")
-
-
-def check_level(level: float) -> float:
-    """`level` when it lies strictly between 0 and 1, else a FormulaError."""
-    if not 0 < level < 1:
-        raise FormulaError(f"level={level!r}: a confidence level lies between 0 and 1, such as 0.95.")
-    return float(level)
 
 
 def t_quantile(probability: float, df: Any) -> FloatArray:

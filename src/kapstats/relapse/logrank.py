@@ -13,7 +13,7 @@ from scipy.special import chdtrc, ndtr
 
 from kapstats import estimates
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import EstimabilityError, FormulaError, choose
+from kapstats.errors import EstimabilityError, FormulaError, check_level, choose
 from kapstats.estimates import Estimates
 from kapstats.inference import multiplicity
 from kapstats.kernels import weighted_logrank as wl
@@ -131,6 +131,7 @@ def logrank(
     >>> test.to_frame()[["statistic", "df"]].round(4).values.tolist()
     [[4.3822, 1.0]]
     """
+    check_level(level)
     convention = check_convention(convention)
     name = choose(weights or "fleming-harrington", WEIGHTS, "weights")
     choose(side, ("two", "less", "greater"), "side")

@@ -432,8 +432,8 @@ def mean_cumulative_function(
 
 def _ordered(frame: pd.DataFrame, groups: Groups) -> pd.DataFrame:
     """Grouping columns as categoricals in the order of the curves, so that a later fit has the same reference."""
-    changed = {name: pd.Categorical(frame[name], list(f.values)) for name, f in groups.factors.items() if name in frame}
-    return frame.assign(**changed)
+    held = {name: list(f.values) for name, f in groups.factors.items() if name in frame}
+    return frame.assign(**{name: pd.Categorical(frame[name], order, ordered=True) for name, order in held.items()})
 
 
 def _dense(codes: IntArray) -> IntArray:

@@ -188,7 +188,7 @@ def unpack(
         n_input=len(frame),
         zero_weight=zero,
         kind=frames.kind(data),
-        data_print=frames.fingerprint(used),
+        data_print=frames.fingerprint(used, frames.named(used, parsed.text, weight_column, *extra)),
         landmark=landmark,
         before_landmark=early,
         **times,
@@ -217,7 +217,7 @@ def group_rows(
     for name, levels in factors.items():
         at = levels.codes[first]
         picked = [levels.values[i] for i in at]
-        values[name] = pd.Categorical(picked, levels.values) if levels.source == "categorical" else picked
+        values[name] = pd.Categorical(picked, levels.values, ordered=True) if levels.source == "categorical" else picked
     table = pd.DataFrame(values) if values else pd.DataFrame(index=range(len(seen)))
     return Groups(table, compact.astype(np.int64), factors)
 
@@ -232,9 +232,8 @@ def group_terms(parsed: Formula) -> list[str]:
 
 
 def unstated_order(groups: Groups) -> tuple[str, ...]:
-    """Warn (and return the text) when groups that are compared stand in alphabetical order only."""
-    text = frames.warn_sorted(groups.factors) if len(groups) > 1 else None
-    return (text,) if text else ()
+    """Warn (and return the texts) when groups that are compared have an alphabetical order only, or look alike."""
+    return frames.warn_factors(groups.factors) if len(groups) > 1 else ()
 
 
 def checked_times(times: float | Sequence[float]) -> FloatArray:

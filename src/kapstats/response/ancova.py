@@ -229,7 +229,7 @@ class AncovaFit:
 
     @cached_property
     def _fingerprint(self) -> str:
-        return frames.fingerprint(self.used)
+        return frames.fingerprint(self.used, frames.named(self.used, self.formula.text))
 
     def summary(self) -> Estimates:
         """Coefficients with the facts of the fit as notes."""

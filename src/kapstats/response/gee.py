@@ -136,7 +136,7 @@ class GeeFit:
 
     @cached_property
     def _fingerprint(self) -> str:
-        return frames.fingerprint(self.used)
+        return frames.fingerprint(self.used, frames.named(self.used, self.formula.text))
 
     def summary(self) -> Estimates:
         """Coefficients with the model sentence."""

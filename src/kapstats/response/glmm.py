@@ -328,7 +328,7 @@ class GlmmFit:
 
     @cached_property
     def _fingerprint(self) -> str:
-        return frames.fingerprint(self.used)
+        return frames.fingerprint(self.used, frames.named(self.used, self.data.formula.text))
 
     def summary(self) -> Estimates:
         """Fixed effects with variances and convergence facts as notes."""

@@ -36,7 +36,7 @@ class Ancova:
         built = design.build(text, wide.subjects, order=order)
         if wide.plan.arm not in built.factors or built.aliased.any():
             raise FormulaError(f"analysis {text!r}: it has to hold {wide.plan.arm!r} and no collinear columns.")
-        levels = [pd.Categorical([a] * len(wide.subjects), categories=list(wide.arms)) for a in wide.arms]
+        levels = [pd.Categorical([a] * len(wide.subjects), categories=list(wide.arms), ordered=True) for a in wide.arms]
         by_arm = np.stack([built.spec.matrix(wide.subjects.assign(**{wide.plan.arm: level})) for level in levels])
         others = [k for k in range(len(wide.arms)) if k != wide.reference]
         rows: list[tuple[Any, ...]] = []

@@ -163,7 +163,8 @@ def _arranged(
     n, m = y.shape
     _require_complete(long, built, term.subject, term.group)
     subjects = long.iloc[::m].reset_index(drop=True)
-    as_reference = long.assign(**{plan.arm: pd.Categorical([plan.reference] * len(long), categories=list(arms))})
+    reference_arm = pd.Categorical([plan.reference] * len(long), categories=list(arms), ordered=True)
+    as_reference = long.assign(**{plan.arm: reference_arm})
     arm = frames.levels(subjects, plan.arm, arms).codes
     reference = list(arms).index(plan.reference)
     event = _events(plan, subjects, y, order, visits)

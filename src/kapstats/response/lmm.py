@@ -336,7 +336,7 @@ class LmmFit:
 
     @cached_property
     def _fingerprint(self) -> str:
-        return frames.fingerprint(self.used)
+        return frames.fingerprint(self.used, frames.named(self.used, self.data.formula.text))
 
     def summary(self) -> Estimates:
         """Fixed effects, with the model sentence, variances and convergence facts as notes."""

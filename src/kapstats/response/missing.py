@@ -191,7 +191,7 @@ def _seen(data: Any, outcome: str, arm: str, visit: str, subject: str) -> tuple[
         raise FormulaError(f"{arm}: {first_ids(several.index[several])} are in several arms.")
     order = frames.levels(frame, arm).values
     one = frame.drop_duplicates(subject).set_index(subject)[arm].astype("object")
-    who = pd.Series(pd.Categorical(one, categories=list(order)), index=one.index, name=arm)
+    who = pd.Series(pd.Categorical(one, categories=list(order), ordered=True), index=one.index, name=arm)
     known = frame[frame[outcome].notna()].astype({visit: "object"})
     row = {s: i for i, s in enumerate(who.index)}
     seen = np.zeros((len(who), len(visits)), dtype=bool)

@@ -151,7 +151,8 @@ def _fit_rows(
     ]
     description = Description(
         prepared.formula.text, prepared.covariance.group, prepared.n_records, len(prepared.y), state.n_subjects,
-        prepared.missing, str(prepared.formula.response), convention, prepared.kind, frames.fingerprint(prepared.used),
+        prepared.missing, str(prepared.formula.response), convention, prepared.kind,
+        frames.fingerprint(prepared.used, frames.named(prepared.used, prepared.formula.text)),
         frames.estimand(prepared.used),
     )  # fmt: skip
     return MmrmFit(

@@ -342,7 +342,8 @@ class MmrmStatistics:
         columns: dict[str, Any] = {}
         for i, c in enumerate(self.factor_columns):
             values = pd.Index(list(self.schema.levels[c]), dtype="object")
-            columns[c] = pd.Categorical.from_codes(np.repeat(self.cells[:, i].astype(np.int64), counts), values)
+            codes = np.repeat(self.cells[:, i].astype(np.int64), counts)
+            columns[c] = pd.Categorical.from_codes(codes, values, ordered=True)
         for c, mean in self.means().items():
             columns[c] = (mean if mean != 0 else 1.0) * rng.uniform(0.8, 1.2, counts.sum())
         return pd.DataFrame(columns)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import DataError, FormulaError, first_ids
+from kapstats.errors import DataError, FormulaError, check_level, first_ids
 from kapstats.estimates import Estimates
 from kapstats.formula.design import level_text
 from kapstats.formula.expressions import columns_in, evaluate, offsets
@@ -92,6 +92,7 @@ def predict(
     fit: MmrmFit, newdata: FrameLike | None, interval: str | None, conditional: bool, level: float, df: str | None
 ) -> Estimates:
     """See `MmrmFit.predict`."""
+    check_level(level)
     if newdata is None:
         need_rows(fit, "predict without newdata")
     frame = fit.used if newdata is None else frames.to_pandas(newdata)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kapstats.errors import FormulaError, nearest
+from kapstats.errors import FormulaError, check_level, nearest
 from kapstats.estimates import Estimates, Picture
 from kapstats.response.imputation import Imputations
 from kapstats.response.imputation_analysis import Analysis
@@ -62,6 +62,7 @@ def tipping_point(
         raise FormulaError("tipping_point: give at least one delta.")
     pairs = [(float(d), float(r)) for r in reference_deltas for d in deltas]
     shifts = [shift_of(wide, _by_arm(arms, d, reference, r, reason)) for d, r in pairs]
+    check_level(level)
     found = imputations._pooled(analysis, shifts, variance, replicates, level, side)
     wanted = {"quantity": "difference", wide.visit: at}
     parts = []

@@ -67,8 +67,8 @@ def effect_by_guess(
         raise DataError(f"effect_by_guess: one arm only ({first_ids(order)}) among those with outcome and guess.")
     used = used.assign(
         **{
-            arm: pd.Categorical(used[arm], categories=list(order)),
-            guess: pd.Categorical(used[guess], categories=guesses),
+            arm: pd.Categorical(used[arm], categories=list(order), ordered=True),
+            guess: pd.Categorical(used[guess], categories=guesses, ordered=True),
         }
     )
     rest = "".join(f" + `{c}`" for c in covariates)

@@ -230,7 +230,7 @@ def sessions(ae: Incidence, term: str | None = None) -> pd.DataFrame:
 
 
 def _who(ae: Incidence, subject: IntArray) -> dict[str, Any]:
-    group = pd.Categorical.from_codes(ae.records.arm[subject], categories=list(ae.arms))
+    group = pd.Categorical.from_codes(ae.records.arm[subject], categories=list(ae.arms), ordered=True)
     return {"USUBJID": ae.records.subjects["USUBJID"].to_numpy()[subject], ae.by: group}
 
 

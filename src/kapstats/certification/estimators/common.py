@@ -189,4 +189,4 @@ def numbers(found: pd.DataFrame) -> FloatArray:
 
 def arms_of(scenario: Scenario, codes: IntArray) -> pd.Categorical:
     """Arms as an ordered column for a formula."""
-    return pd.Categorical.from_codes(codes, [a.label for a in scenario.arms])
+    return pd.Categorical.from_codes(codes, [a.label for a in scenario.arms], ordered=True)

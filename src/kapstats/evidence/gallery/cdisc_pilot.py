@@ -63,8 +63,8 @@ def week_24() -> pd.DataFrame:
     """ADAS-Cog (11) at week 24, last observation carried forward, efficacy population."""
     rows = trial().adqs
     wanted = rows["PARAMCD"].eq("ACTOT") & rows["EFFFL"].eq("Y") & rows["ANL01FL"].eq("Y") & rows["AVISITN"].eq(24)
-    sites = pd.Categorical(rows.loc[wanted, "SITEGR1"], sorted(rows["SITEGR1"].unique()))
-    return rows[wanted].assign(TRTP=pd.Categorical(rows.loc[wanted, "TRTP"], ARMS), SITEGR1=sites)
+    sites = pd.Categorical(rows.loc[wanted, "SITEGR1"], sorted(rows["SITEGR1"].unique()), ordered=True)
+    return rows[wanted].assign(TRTP=pd.Categorical(rows.loc[wanted, "TRTP"], ARMS, ordered=True), SITEGR1=sites)
 
 
 def efficacy() -> list[Line]:
