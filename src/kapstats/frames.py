@@ -63,20 +63,10 @@ def _from_mapping(columns: Mapping[Any, Any]) -> pd.DataFrame:
 
 
 def _read_path(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file. Give a path to a .csv or .parquet table.")
-    reader = {".parquet": pd.read_parquet, ".pq": pd.read_parquet, ".csv": pd.read_csv}.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(
-            f"{path}: ending {path.suffix!r} is not read here. Use .csv or .parquet, or ks.read_adam(folder)."
-        )
-    try:
-        frame: pd.DataFrame = reader(path)
-    except ImportError as error:
-        raise DataError(f"{path.name}: reading parquet needs pyarrow. Install kapstats[scale].") from error
-    except Exception as error:  # damaged files fail in many ways
-        raise DataError(f"{path.name}: cannot be read ({str(error).splitlines()[0]}).") from error
-    return frame.reset_index(drop=True)
+    """The table in a file, by the one reader that `read_adam` uses too."""
+    from kapstats.data.files import read_table
+
+    return read_table(path).reset_index(drop=True)
 
 
 #: what a function takes that asks for data, in words

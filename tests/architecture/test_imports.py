@@ -93,7 +93,8 @@ def test_imports_point_down(path: Path) -> None:
         where = f"{path.relative_to(ROOT)}:{line}"
         shows = floor == "report" and SHOWING.search(function)
         checks = function == "check" and floor == "data"
-        assert LEVEL[floor] <= LEVEL[own] or shows or checks, f"{where}: {own} imports {floor}"
+        reads = own == "frames" and function == "_read_path" and floor == "data"  # a path in place of a table
+        assert LEVEL[floor] <= LEVEL[own] or shows or checks or reads, f"{where}: {own} imports {floor}"
         assert not (own in PILLARS and floor in PILLARS), f"{where}: pillar {own} imports pillar {floor}"
 
 

@@ -163,7 +163,7 @@ CASES: dict[str, tuple[Write, str]] = {
         "damaged|truncated",
     ),
     "xpt 8 cut": (xpt(lambda raw: raw[:-80], 8, LONG_ROWS), "truncated"),
-    "xpt in latin-1": (xpt(lambda raw: raw.replace(b"MADRS", b"M\xc1DRS")), "encoding='cp1252'"),
+    "xpt in no western encoding": (xpt(lambda raw: raw.replace(b"MADRS", b"M\x81DRS")), "encoding='cp1252'"),
     # parquet
     "parquet of no bytes": (text("", "adqs.parquet"), "empty"),
     "text named parquet": (text(GOOD, "adqs.parquet"), "no complete parquet"),
@@ -175,7 +175,22 @@ CASES: dict[str, tuple[Write, str]] = {
     # Dataset-JSON
     "json cut": (text('{"datasetJSONVersion": "1.1.0", "rows": [[1', "adqs.json"), "truncated or no JSON"),
     "json of another kind": (text("[1, 2]", "adqs.json"), r"no Dataset-JSON 1\.1"),
-    "dataset-json 1.0": (dataset_json(datasetJSONVersion="1.0.0"), "version 1.0.0"),
+    "dataset-json 2.0": (dataset_json(datasetJSONVersion="2.0.0"), "version 2.0.0"),
+    "dataset-json 1.0 without a dataset": (dataset_json(datasetJSONVersion="1.0.0"), "holds 0 datasets"),
+    "dataset-json with rows of null": (
+        text('{"datasetJSONVersion": "1.1.0", "columns": [{"name": "A"}], "rows": null}', "adqs.json"),
+        "rows are null, not a list",
+    ),
+    "dataset-json with a list for a number": (
+        dataset_json(rows=[["001", [1]], ["002", 2]]),
+        r"AVAL, but 1 cells are no single value \(row 1: \[1\]\)",
+    ),
+    "dataset-json with a word for a boolean": (
+        dataset_json(
+            columns=[{"name": "USUBJID"}, {"name": "R", "dataType": "boolean"}], rows=[["1", "false"], ["2", "no"]]
+        ),
+        r"R is boolean, but 1 cells are neither true nor false \(row 2: 'no'\)",
+    ),
     "dataset-json without columns": (dataset_json(columns=None), "without a list of named columns"),
     "dataset-json with fewer records": (dataset_json(records=3), "states 3 records and holds 2"),
     "dataset-json with a short row": (

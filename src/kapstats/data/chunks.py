@@ -4,32 +4,63 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import pandas as pd
 
-from kapstats.data import conventions, delimited, xport
-from kapstats.data.files import as_pandas, open_parquet, read_table
+from kapstats.data import conventions, delimited, sas7bdat, xport
+from kapstats.data.files import (
+    as_pandas,
+    checked,
+    long_numbers,
+    may_be_long,
+    not_opened,
+    open_parquet,
+    plain,
+    read_table,
+)
 from kapstats.errors import DataError
 from kapstats.frames import require
 
 Part = Iterator[pd.DataFrame]
+Columns = Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that is read in parts.
+
+    parts : from the first row, of the columns asked for
+    dated : columns whose texts, or dates of Python, may be dates of the table
+    """
+
+    parts: Callable[[Columns], Part]
+    dated: Sequence[str]
 
 
 def read_chunks(
-    path: str | Path, rows: int = 100_000, *, columns: Sequence[str] | None = None, encoding: str | None = None
+    path: str | Path,
+    rows: int = 100_000,
+    *,
+    columns: Columns = None,
+    encoding: str | None = None,
+    missing: Sequence[str] | None = None,
 ) -> Part:
     """The table in `path` in pieces of `rows` rows; put together they are what `read_adam` reads.
 
-    Parquet, xpt and sas7bdat are read where they lie. A csv file is gone through twice, since the type of a column
-    depends on all of its values. Dataset-JSON is read whole and handed out in pieces.
+    Parquet, xpt and sas7bdat are read where they lie. The type of a column depends on all of its values, so that a csv
+    file is gone through twice, and a file with dates once more for these. Dataset-JSON is read whole and handed out in
+    pieces. A file without rows is one piece without rows.
 
     Parameters
     ----------
     path : .csv, .parquet, .xpt, .sas7bdat, .json or .ndjson
     columns : which to read; all by default
-    encoding : as for `read_adam`
+    encoding, missing : as for `read_adam`
 
     Raises
     ------
@@ -47,24 +78,18 @@ def read_chunks(
     path = Path(path)
     if rows < 1:
         raise DataError(f"read_chunks: rows={rows}; give 1 or more.")
-    if path.suffix.lower() not in STREAMED or not path.is_file() or not path.stat().st_size:
+    checked(path, encoding)
+    streamed = STREAMED.get(path.suffix.lower())
+    if streamed is None:
         yield from _sliced(read_table(path, encoding=encoding), rows, columns)
         return
-    for part in STREAMED[path.suffix.lower()](path, rows, columns, encoding):
-        labels = part.attrs.get("labels")
-        if columns is not None:
-            require(part, columns, path.name)
-            part = part[list(columns)]
-        part = conventions.trimmed(part.reset_index(drop=True), path.name)
-        part.attrs = {"labels": labels} if labels else {}
-        yield part
+    try:
+        yield from _typed(path, streamed(path, rows, columns, encoding, missing), columns)
+    except OSError as error:
+        raise not_opened(path, error) from error
 
 
-def _require(columns: Sequence[str] | None, known: Sequence[str], path: Path) -> None:
-    require(pd.DataFrame(columns=list(known)), columns or (), path.name)
-
-
-def _sliced(frame: pd.DataFrame, rows: int, columns: Sequence[str] | None) -> Part:
+def _sliced(frame: pd.DataFrame, rows: int, columns: Columns) -> Part:
     if columns is not None:
         require(frame, columns)
         frame = frame[list(columns)]
@@ -72,108 +97,119 @@ def _sliced(frame: pd.DataFrame, rows: int, columns: Sequence[str] | None) -> Pa
         yield frame.iloc[start : start + rows].reset_index(drop=True)
 
 
+def _typed(path: Path, source: Source, columns: Columns) -> Part:
+    """The parts of `source` with the dates that are dates in all parts."""
+    dates = _dates(path, source, columns)
+    for part in source.parts(columns):
+        labels = part.attrs.get("labels")
+        part = plain((part if columns is None else part[list(columns)]).reset_index(drop=True), path.name)
+        for name, dtype in dates.items():
+            found = conventions.iso_dates(part[name])
+            part[name] = pd.Series(pd.NaT, part.index, dtype) if found is None else found.astype(dtype)
+        part.attrs = {"labels": labels} if labels else {}
+        yield part
+
+
+def _dates(path: Path, source: Source, columns: Columns) -> dict[str, str]:
+    """The columns that are full dates in every part that has any, and the dtype that holds all of them."""
+    asked = [name for name in source.dated if columns is None or name in columns]
+    seen: dict[str, set[str]] = {}
+    for part in source.parts(asked) if asked else ():
+        part = plain(part, path.name)
+        texts = [name for name in asked if part[name].dtype.kind == "O"]
+        for name in (n for n in texts if part[n].notna().any()):
+            found = conventions.iso_dates(part[name])
+            seen.setdefault(name, set()).add("" if found is None else str(found.dtype))
+        if not texts:
+            break
+    return {name: max(dtypes) for name, dtypes in seen.items() if "" not in dtypes}  # microseconds before nanoseconds
+
+
+def _require(columns: Columns, known: Sequence[str], path: Path) -> None:
+    require(pd.DataFrame(columns=list(known)), columns or (), path.name)
+
+
+def _named_dates(names: Sequence[str]) -> list[str]:
+    return [name for name in names if conventions.is_date(name)]
+
+
 # ------------------------------------------------------------------------------------------------ binary formats
 
 
-def _parquet(path: Path, rows: int, columns: Sequence[str] | None, encoding: str | None) -> Part:
+def _parquet(path: Path, rows: int, columns: Columns, encoding: str | None, missing: Sequence[str] | None) -> Source:
+    import pyarrow as pa
+
+    file = _in_parquet(path, lambda: open_parquet(path))
+    schema = file.schema_arrow
+    conventions.check_names(path.name, schema.names)
+    _require(columns, schema.names, path)
+
+    def batches(wanted: Columns) -> Iterator[pa.Table]:
+        empty = True
+        stream = file.iter_batches(batch_size=rows, columns=None if wanted is None else list(wanted))
+        while (batch := _in_parquet(path, lambda: next(stream, None))) is not None:
+            empty = False
+            yield pa.Table.from_batches([batch])
+        if empty:
+            table = schema.empty_table()
+            yield table if wanted is None else table.select(list(wanted))
+
+    wide = [name for name in may_be_long(schema) if columns is None or name in columns]
+    texts = set().union(*(long_numbers(table) for table in batches(wide))) if wide else set()
+
+    def parts(wanted: Columns) -> Part:
+        for table in batches(wanted):
+            yield _in_parquet(path, lambda table=table: as_pandas(table, texts))  # type: ignore[misc]
+
+    return Source(parts, [f.name for f in schema if conventions.is_date(f.name) or pa.types.is_date(f.type)])
+
+
+def _in_parquet(path: Path, step: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     try:
-        file = open_parquet(path)
-        _require(columns, file.schema_arrow.names, path)
-        yield from _batches(path, file, rows, columns)
+        return step()
     except Exception as error:  # pyarrow raises its own family for damaged files
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path.name}: this is no complete parquet file ({error}).") from error
+        raise DataError(f"{path.name}: this is no complete parquet file ({sas7bdat.first_line(error)}).") from error
 
 
-def _batches(path: Path, file: Any, rows: int, columns: Sequence[str] | None) -> Part:
-    import pyarrow as pa
-
-    dated = _Kinds(path.name)
-    texts = [c for c in file.schema_arrow.names if conventions.is_date(c) and (columns is None or c in columns)]
-    for batch in file.iter_batches(batch_size=rows, columns=texts) if texts else ():
-        dated.see(batch.to_pandas(ignore_metadata=True))
-    for batch in file.iter_batches(batch_size=rows, columns=columns):
-        yield dated.give_dates(as_pandas(pa.Table.from_batches([batch])))
+def _xpt(path: Path, rows: int, columns: Columns, encoding: str | None, missing: Sequence[str] | None) -> Source:
+    table = xport.contents(path, encoding)
+    names = [v.name for v in table.variables]
+    _require(columns, names, path)
+    starts = range(0, max(1, len(table.rows)), rows)
+    return Source(lambda wanted: (table.table(at, at + rows, wanted) for at in starts), _named_dates(names))
 
 
-def _xpt(path: Path, rows: int, columns: Sequence[str] | None, encoding: str | None) -> Part:
-    held = xport.contents(path, encoding)
-    _require(columns, [v.name for v in held.variables], path)
-    for start in range(0, max(1, len(held.rows)), rows):
-        yield held.table(start, start + rows, columns)
-
-
-def _sas7bdat(path: Path, rows: int, columns: Sequence[str] | None, encoding: str | None) -> Part:
-    seen = 0
-    try:
-        reader: Any = pd.read_sas(path, format="sas7bdat", encoding=encoding or "infer", chunksize=rows)
-        with reader:
-            expected = reader.row_count
-            for part in reader:
-                seen += len(part)
-                yield part.set_axis([str(c) for c in part.columns], axis=1)
-    except Exception as error:  # the parser fails in many ways on damaged files
-        raise DataError(f"{path.name}: this is no complete sas7bdat file ({error}).") from error
-    if seen != expected:
-        raise DataError(f"{path.name}: truncated; it states {expected} rows and holds {seen}.")
+def _sas7bdat(path: Path, rows: int, columns: Columns, encoding: str | None, missing: Sequence[str] | None) -> Source:
+    names = list(next(sas7bdat.parts(path, 1, encoding)).columns)
+    conventions.check_names(path.name, names)
+    _require(columns, names, path)
+    return Source(lambda wanted: sas7bdat.parts(path, rows, encoding), _named_dates(names))
 
 
 # ------------------------------------------------------------------------------------------------ text formats
 
 
-class _Kinds:
-    """What the columns of a text file are, judged part by part: a number where every part has numbers only."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.numbers: dict[str, bool] = {}
-        self.dates: dict[str, bool] = {}
-        self.logical: dict[str, bool] = {}
-
-    def see(self, part: pd.DataFrame) -> None:
-        """Judge one more part."""
-        for name in map(str, part.columns):
-            values = part[name]
-            if conventions.is_date(name) and values.notna().any():
-                self.dates[name] = self.dates.get(name, True) and conventions.iso_dates(values) is not None
-            if pd.api.types.is_string_dtype(values.dtype) or pd.api.types.is_object_dtype(values.dtype):
-                typed = delimited.typed(values, self.name)
-                self.logical[name] = self.logical.get(name, True) and pd.api.types.is_bool_dtype(typed.dtype)
-                if values.notna().any():
-                    numeric = pd.api.types.is_numeric_dtype(typed.dtype) and not self.logical[name]
-                    self.numbers[name] = self.numbers.get(name, True) and numeric
-
-    def give(self, part: pd.DataFrame) -> pd.DataFrame:
-        """One part, typed as the whole."""
-        made = {name: self._typed(name, part[name]) for name in map(str, part.columns)}
-        return self.give_dates(pd.DataFrame(made, index=part.index))
-
-    def give_dates(self, part: pd.DataFrame) -> pd.DataFrame:
-        """One part with the dates that are dates in all parts."""
-        for name in (c for c in part.columns if self.dates.get(str(c))):
-            found = conventions.iso_dates(part[name])
-            part[name] = pd.to_datetime(part[name]) if found is None else found
-        return part
-
-    def _typed(self, name: str, values: pd.Series) -> pd.Series:
-        if self.numbers.get(name, conventions.is_number(name)):
-            return conventions.numbers(values.str.strip())
-        return values.str.upper() == "TRUE" if self.logical.get(name) else values
-
-
-def _csv(path: Path, rows: int, columns: Sequence[str] | None, encoding: str | None) -> Part:
+def _csv(path: Path, rows: int, columns: Columns, encoding: str | None, missing: Sequence[str] | None) -> Source:
     name = delimited.encoding_of(path, encoding)
     header = _checked(path, name)
     _require(columns, header, path)
-    kinds = _Kinds(path.name)
-    for judge in (True, False):
+    signs = delimited.Signs.of(missing)
+
+    def texts(wanted: Columns) -> Part:
         with path.open(encoding=name, newline="") as handle:
-            for part in _texts(handle, header, rows, columns):
-                if judge:
-                    kinds.see(part)
-                else:
-                    yield kinds.give(part)
+            yield from _texts(handle, header, rows, wanted, signs)
+
+    judged = [{c: delimited.judge(part[c], signs) for c in part.columns} for part in texts(columns)]
+    kinds = {c: reduce(add, (part[c] for part in judged)) for c in judged[0]}
+    delimited.tell(path.name, kinds)
+
+    def parts(wanted: Columns) -> Part:
+        for part in texts(wanted):
+            yield pd.DataFrame({c: delimited.give(part[c], kinds[c], signs, path.name) for c in part.columns})
+
+    return Source(parts, _named_dates(header))
 
 
 def _checked(path: Path, encoding: str) -> list[str]:
@@ -196,10 +232,10 @@ def _without_nul(path: Path, handle: TextIO) -> Iterator[str]:
         yield line
 
 
-def _texts(handle: TextIO, header: list[str], rows: int, columns: Sequence[str] | None) -> Part:
+def _texts(handle: TextIO, header: list[str], rows: int, columns: Columns, signs: delimited.Signs) -> Part:
     wanted = header if columns is None else [c for c in header if c in columns]
     parts = pd.read_csv(
-        handle, dtype=str, keep_default_na=False, na_values=delimited.MISSING, chunksize=rows,
+        handle, dtype=str, keep_default_na=False, na_values=list(signs.exact), chunksize=rows,
         header=0, names=header, usecols=wanted,
     )  # fmt: skip
     empty = True
@@ -210,9 +246,10 @@ def _texts(handle: TextIO, header: list[str], rows: int, columns: Sequence[str] 
         yield pd.DataFrame({name: pd.Series(dtype="object") for name in wanted})
 
 
-STREAMED: dict[str, Callable[[Path, int, Sequence[str] | None, str | None], Part]] = {
+STREAMED: dict[str, Callable[[Path, int, Columns, str | None, Sequence[str] | None], Source]] = {
     ".csv": _csv,
     ".parquet": _parquet,
+    ".pq": _parquet,
     ".xpt": _xpt,
     ".sas7bdat": _sas7bdat,
 }

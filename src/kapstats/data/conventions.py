@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from kapstats.data import sas
 from kapstats.errors import DataError
 
 #: identifiers and labels: text even when every value looks like a number
@@ -23,6 +26,10 @@ NUMBER = re.compile(
 )
 #: numeric dates and date-times (DTC is text)
 DATE = re.compile(r".*DTM?")
+#: subjects, sites and studies: text in every format, so that "7" of a csv is 7 of a parquet file
+ID = re.compile(r"(STUDYID|U?SUBJID|SITEID|INVID)")
+#: the largest whole number up to which a float is exact; beyond it, a number identifies something
+EXACT = 2**53
 #: more columns than this are no analysis dataset (a transport file counts them in four digits)
 MOST_COLUMNS = 10_000
 #: population flags of ADSL, and what they stand for
@@ -161,15 +168,18 @@ def with_dates(frame: pd.DataFrame) -> pd.DataFrame:
 
     A column with a partial date ("2014-03") stays text, so that nothing is lost; `derive.dates` reads it.
     """
-    changed = {}
-    for name in frame.columns:
-        if is_date(str(name)) and not pd.api.types.is_numeric_dtype(frame[name].dtype):
-            dates = iso_dates(frame[name])
-            if dates is not None:
-                changed[name] = dates
-    made = frame.assign(**changed) if changed else frame
-    made.attrs = dict(frame.attrs)
-    return made
+    changed = {name: dates for name in dated(frame) if (dates := iso_dates(frame[name])) is not None}
+    return _assigned(frame, changed)
+
+
+def dated(frame: pd.DataFrame) -> list[str]:
+    """Columns that may be dates: of texts under a date's name, or of Python's dates under any."""
+    return [name for name in frame.columns if frame[name].dtype.kind == "O" and _may_be_dates(str(name), frame[name])]
+
+
+def _may_be_dates(name: str, values: pd.Series) -> bool:
+    known = values.notna().to_numpy()
+    return is_date(name) or (bool(known.any()) and isinstance(values.iloc[int(known.argmax())], datetime.date))
 
 
 def iso_dates(values: pd.Series) -> pd.Series | None:
@@ -177,21 +187,42 @@ def iso_dates(values: pd.Series) -> pd.Series | None:
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
         return values
     there = values.dropna().astype(str)
-    distinct = pd.Series(there.unique())
+    codes, unique = pd.factorize(there)
+    distinct = pd.Series(unique, dtype="object")
     if there.empty or not distinct.str.fullmatch(ISO_DATE_TIME).all():
         return None
-    try:
-        dates = pd.to_datetime(there, format="ISO8601")
-    except ValueError:  # 2014-02-30 has the form of a date
+    try:  # numpy reads every year that four digits write; 2014-02-30 has the form of a date and is none
+        moments = np.array([text[:26] for text in unique], dtype="datetime64[us]")
+    except ValueError:
         return None
-    return dates.astype("datetime64[ns]").reindex(values.index)
+    dtype = sas.reach(moments.min(), moments.max())
+    if dtype == "datetime64[ns]":
+        moments = np.array([text[:29] for text in unique], dtype="datetime64[ns]")
+    return pd.Series(moments[codes], index=there.index).astype(dtype).reindex(values.index)
 
 
-def sas_dates(values: pd.Series, unit: str) -> pd.Series:
-    """SAS dates (`unit` "D") or date-times ("s"), counted from 1 January 1960, as datetime64."""
-    seconds = values.astype(float) * (86400.0 if unit == "D" else 1.0)
-    whole = np.round(seconds.where(np.isfinite(seconds)))
-    return pd.Timestamp("1960-01-01") + pd.to_timedelta(whole, unit="s")
+def text_ids(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with numeric identifiers of subjects and sites as text.
+
+    Examples
+    --------
+    >>> text_ids(pd.DataFrame({"SITEID": [701.0, None]}))["SITEID"].tolist()
+    ['701', None]
+    """
+    numeric = [c for c in frame.columns if ID.fullmatch(str(c).upper()) and pd.api.types.is_numeric_dtype(frame[c])]
+    return _assigned(frame, {c: frame[c].astype("object").map(_id_text) for c in numeric})
+
+
+def _id_text(value: Any) -> str | None:
+    if pd.isna(value):
+        return None
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+def _assigned(frame: pd.DataFrame, changed: dict[Any, pd.Series]) -> pd.DataFrame:
+    made = frame.assign(**changed) if changed else frame
+    made.attrs = dict(frame.attrs)
+    return made
 
 
 def trimmed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -201,14 +232,14 @@ def trimmed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         values = frame[name]
         if not (pd.api.types.is_object_dtype(values.dtype) or pd.api.types.is_string_dtype(values.dtype)):
             continue
-        codes, unique = pd.factorize(values)
         try:
+            codes, unique = pd.factorize(values)
             texts = [v.rstrip(" ") if isinstance(v, str) else v for v in unique]
         except UnicodeDecodeError as error:  # texts of parquet files are decoded when they are looked at
             raise DataError(f"{source}: column {name!r} holds bytes that are no text; the file is damaged.") from error
+        except TypeError:  # lists, dicts: no texts
+            continue
         if any(isinstance(v, str) and (new != v or not new) for v, new in zip(unique, texts, strict=True)):
             plain = np.array([*(None if v == "" else v for v in texts), None], dtype=object)
             changed[name] = pd.Series(plain[codes], index=values.index, dtype="object").where(lambda v: v.notna())
-    made = frame.assign(**changed) if changed else frame
-    made.attrs = dict(frame.attrs)
-    return made
+    return _assigned(frame, changed)

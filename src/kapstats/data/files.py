@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from kapstats.data import conventions, dataset_json, delimited, xport
+from kapstats.data import conventions, dataset_json, delimited, sas7bdat, xport
 from kapstats.errors import DataError, nearest
 
 #: what pandas calls an index without a name
@@ -22,13 +21,14 @@ def is_path(data: Any) -> bool:
     return isinstance(data, (str, Path))
 
 
-def read_table(path: str | Path, *, encoding: str | None = None) -> pd.DataFrame:
+def read_table(path: str | Path, *, encoding: str | None = None, missing: Sequence[str] | None = None) -> pd.DataFrame:
     """The table in `path`, by its ending; variable labels in ``frame.attrs["labels"]``.
 
     Parameters
     ----------
-    path : .csv, .parquet, .xpt (versions 5 and 8), .sas7bdat, .json or .ndjson (Dataset-JSON 1.1)
-    encoding : of the text; by default UTF-8, and for sas7bdat what the file says
+    path : .csv, .parquet (.pq), .xpt (versions 5 and 8), .sas7bdat, .json or .ndjson (Dataset-JSON 1.0 and 1.1)
+    encoding : of the text; by default UTF-8, for xpt else cp1252, and for sas7bdat what the file says
+    missing : what stands for a missing value in a csv file, besides an empty cell; by default NA, NaN, nan and a point
 
     Raises
     ------
@@ -36,26 +36,65 @@ def read_table(path: str | Path, *, encoding: str | None = None) -> pd.DataFrame
         When the file is missing, empty, truncated, damaged or of another kind, or its text is in another encoding.
     """
     path = Path(path)
+    reader = checked(path, encoding)
+    given = {} if missing is None or reader is not delimited.read else {"missing": missing}
+    try:
+        frame = reader(path, encoding, **given)
+    except OSError as error:
+        raise not_opened(path, error) from error
+    conventions.check_names(path.name, [str(c) for c in frame.columns])
+    return conventions.with_dates(plain(frame, path.name))
+
+
+def plain(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """`frame` with ids as text and without blanks at the end of texts."""
+    return conventions.trimmed(conventions.text_ids(frame), source)
+
+
+def checked(path: Path, encoding: str | None) -> Callable[..., pd.DataFrame]:
+    """The reader of a file that is there, is not empty, and has an ending and an encoding that are read."""
     if not path.is_file():
-        near = nearest(path.name, (p.name for p in path.parent.glob("*"))) if path.parent.is_dir() else ""
-        raise DataError(f"{path}: no such file.{near}")
+        raise DataError(f"{path}: {_why_no_file(path)}")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path.name}: ending {path.suffix!r} is not read. Use one of {', '.join(READERS)}.")
     if not path.stat().st_size:
         raise DataError(f"{path.name}: the file is empty (0 bytes).")
-    frame = reader(path, encoding)
-    conventions.check_names(path.name, [str(c) for c in frame.columns])
-    return conventions.with_dates(conventions.trimmed(frame, path.name))
+    try:
+        "".encode(encoding or "utf-8").decode(encoding or "utf-8")
+    except (LookupError, UnicodeError) as error:
+        raise DataError(f"encoding={encoding!r} is not an encoding of text. Use utf-8, cp1252 or latin-1.") from error
+    return reader
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        return f"is a link to {path.readlink()}, which is not there."
+    if path.is_dir():
+        return "is a folder; give a file in it."
+    if path.exists():
+        return "is a pipe or a device, not a file."
+    others = (p.name for p in path.parent.glob("*")) if path.parent.is_dir() else ()
+    return f"no such file.{nearest(path.name, others)}"
+
+
+def not_opened(path: Path, error: OSError) -> DataError:
+    """The error of a file that the operating system does not let us read."""
+    return DataError(f"{path}: cannot be opened ({error.strerror or error}).")
+
+
+# ------------------------------------------------------------------------------------------------------- parquet
 
 
 def _parquet(path: Path, encoding: str | None) -> pd.DataFrame:
     try:
-        return as_pandas(open_parquet(path).read())
+        table = open_parquet(path).read()
+        conventions.check_names(path.name, table.schema.names)
+        return as_pandas(table, long_numbers(table))
     except Exception as error:  # pyarrow raises its own family for damaged files
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path.name}: this is no complete parquet file ({_first_line(error)}).") from error
+        raise DataError(f"{path.name}: this is no complete parquet file ({sas7bdat.first_line(error)}).") from error
 
 
 def open_parquet(path: Path) -> Any:
@@ -67,44 +106,54 @@ def open_parquet(path: Path) -> Any:
     return parquet.ParquetFile(path)
 
 
-def as_pandas(table: Any) -> pd.DataFrame:
-    """The columns of an arrow table; an index that has a name is a column, one without is none."""
-    frame = table.drop([c for c in table.schema.names if NO_NAME.fullmatch(c)]).to_pandas(ignore_metadata=True)
-    empty = [f.name for f in table.schema if str(f.type) == "null" and conventions.is_number(f.name)]
-    return frame.astype(dict.fromkeys(empty, float))
+def may_be_long(schema: Any) -> list[str]:
+    """Columns of whole numbers that a float may not hold and that no ADaM name makes measurements."""
+    import pyarrow as pa
+
+    def wide(kind: Any) -> bool:
+        return kind in (pa.int64(), pa.uint64()) or (pa.types.is_decimal(kind) and kind.scale <= 0)
+
+    return [f.name for f in schema if wide(f.type) and not conventions.is_number(f.name)]
 
 
-def _sas7bdat(path: Path, encoding: str | None) -> pd.DataFrame:
-    """A sas7bdat file; a file cut short is an error even where its rows could be read in part."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            reader: Any = pd.read_sas(path, format="sas7bdat", encoding=encoding or "infer", iterator=True)
-            with reader:
-                frame = reader.read()
-                labels = {c.name: c.label for c in reader.columns if c.label}
-                expected = reader.row_count
-    except Exception as error:  # the parser fails in many ways on damaged files
-        raise DataError(f"{path.name}: this is no complete sas7bdat file ({_first_line(error)}).") from error
-    if len(frame) != expected:
-        raise DataError(f"{path.name}: truncated; it states {expected} rows and holds {len(frame)}.")
-    frame.attrs["labels"] = {_as_text(k): _as_text(v) for k, v in labels.items()}
-    return frame.set_axis([_as_text(c) for c in frame.columns], axis=1)
+def long_numbers(table: Any) -> set[str]:
+    """Columns with whole numbers beyond 2^53: they identify something, and are text."""
+    import pyarrow.compute as compute
+
+    found = set()
+    for name in may_be_long(table.schema):
+        ends = compute.min_max(table.column(name)).as_py().values()
+        if any(end is not None and abs(end) > conventions.EXACT for end in ends):
+            found.add(name)
+    return found
 
 
-def _as_text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def as_pandas(table: Any, texts: set[str]) -> pd.DataFrame:
+    """The columns of an arrow table; an index that has a name is a column, one without is none.
+
+    texts : columns of whole numbers that are given as text
+    """
+    import pyarrow as pa
+
+    table = table.drop([c for c in table.schema.names if NO_NAME.fullmatch(c)])
+    frame = table.to_pandas(ignore_metadata=True)
+    changed: dict[str, pd.Series] = {}
+    for field in table.schema:
+        name = field.name
+        if name in texts:
+            numerals = [None if v is None else str(int(v)) for v in table.column(name).to_pylist()]
+            changed[name] = pd.Series(numerals, dtype="object")
+        elif pa.types.is_decimal(field.type) or (str(field.type) == "null" and conventions.is_number(name)):
+            changed[name] = frame[name].astype(float)
+    return frame.assign(**changed) if changed else frame
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-READERS: dict[str, Callable[[Path, str | None], pd.DataFrame]] = {
+READERS: dict[str, Callable[..., pd.DataFrame]] = {
     ".csv": delimited.read,
     ".parquet": _parquet,
+    ".pq": _parquet,
     ".xpt": xport.read,
-    ".sas7bdat": _sas7bdat,
+    ".sas7bdat": sas7bdat.read,
     ".json": dataset_json.read,
     ".ndjson": dataset_json.read,
 }

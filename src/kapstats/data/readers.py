@@ -20,22 +20,27 @@ def read_adam(
     encoding: str | None = None,
     arms: Sequence[Any] | None = None,
     roles: Mapping[str, str] | None = None,
+    missing: Sequence[str] | None = None,
 ) -> Trial:
     """The trial in `folder`: every file whose name begins with ``ad`` and ends in a format that is read.
 
     Parameters
     ----------
     folder : holds adsl, adqs, adtte, adae ... as .csv, .parquet, .xpt (versions 5 and 8), .sas7bdat, .json or .ndjson
-        (Dataset-JSON 1.1), any subset or mix; of a simulated trial ``truth.json`` and ``scenario.toml`` (or .json) too
-    encoding : of text in csv, xpt and sas7bdat files; by default UTF-8 (sas7bdat: what the file says)
+        (Dataset-JSON 1.0 and 1.1), any subset or mix; of a simulated trial ``truth.json`` and ``scenario.toml`` (or
+        .json) too
+    encoding : of text in csv, xpt and sas7bdat files; by default UTF-8 (xpt: else cp1252, with a warning; sas7bdat:
+        what the file says)
     arms : order of the arms where TRT01PN does not state it
     roles : datasets under a second name, ``{"adqs": "adadas"}``
+    missing : what stands for a missing value in csv files, besides an empty cell; by default NA, NaN, nan and a point.
+        ``missing=["."]`` keeps the country NA (Namibia)
 
     Returns
     -------
     Trial
         Subject, site and other ids are text ("001" stays "001"); dates are datetime64, or text where partial;
-        empty cells, NA and . are missing; labels are in ``trial.labels``.
+        empty cells, NA and . are missing; whole numbers beyond 2^53 are text; labels are in ``trial.labels``.
 
     Raises
     ------
@@ -52,7 +57,7 @@ def read_adam(
     (['001', '002'], ['Placebo', 'KAP'])
     """
     folder = Path(folder)
-    tables = {name: read_table(path, encoding=encoding) for name, path in _find(folder).items()}
+    tables = {name: read_table(path, encoding=encoding, missing=missing) for name, path in _find(folder).items()}
     for role, source in (roles or {}).items():
         if source.lower() not in tables:
             raise DataError(f"{folder}: roles name {source!r}, which is not there. Found: {', '.join(tables)}.")

@@ -3,13 +3,16 @@
 A file is a sequence of 80-byte records: library header, member header, one descriptor of 140 bytes per variable
 ("namestr"), and the observations as fixed-length rows, padded with blanks to a full record. Numbers are IBM
 hexadecimal floating point: (-1)^s * 16^(e - 64) * f, with a 7-bit exponent and a 56-bit fraction 0.f.
+
+Values stand in a row in the order of the descriptors, without gaps. A descriptor also states a position, but that is
+not where the value is: SAS's own macro for version 8 (%LOC2XPT) copies it from the dataset, where numbers come first.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +20,26 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import FloatArray
-from kapstats.data.conventions import check_names, is_date, sas_dates
+from kapstats.data import sas
+from kapstats.data.conventions import check_names
 from kapstats.errors import DataError, warn
 
 RECORD = 80
 MARK = b"HEADER RECORD*******"
-DATE_FORMATS = re.compile(r"(DATE|DDMMYY|MMDDYY|YYMMDD|E8601DA|B8601DA|WEEKDATE|WORDDATE|JULIAN|IS8601DA)[BCDNPS]?\d*")
-DATE_TIME_FORMATS = re.compile(r"(DATETIME|E8601DT|B8601DT|IS8601DT|DATEAMPM)\d*")
+#: what text is taken for that is not UTF-8: the encoding of SAS in western Windows
+WESTERN = "cp1252"
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One variable: its place in a row of bytes."""
+    """One variable: its place in a row of bytes, and the one its descriptor states."""
 
     name: str
     label: str
     numeric: bool
     length: int
     position: int
+    stated: int
     format: str
 
 
@@ -43,30 +48,26 @@ class Contents:
     """What a transport file holds, mapped into memory: nothing is read before it is asked for.
 
     rows : (n, width) bytes
+    dates : numeric variables that are dates, and how, judged by all rows
     """
 
     variables: tuple[Variable, ...]
     rows: Any
     encoding: str
     name: str
+    dates: dict[str, sas.Dates]
 
     def table(self, start: int = 0, stop: int | None = None, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The rows from `start` to `stop` as a frame, labels in ``attrs["labels"]``."""
         chosen = [v for v in self.variables if columns is None or v.name in columns]
+        rows = self.rows[start:stop]
         try:
-            made = {v.name: _column(self.rows[start:stop], v, self.encoding, self._dated(v)) for v in chosen}
+            made = {v.name: _column(rows, v, self.encoding, self.dates.get(v.name)) for v in chosen}
         except UnicodeDecodeError as error:
             raise _other_encoding(self.name, self.encoding, error) from error
-        except ValueError as error:
-            raise DataError(f"{self.name}: truncated or damaged in its headers ({error}).") from error
         frame = pd.DataFrame(made)
         frame.attrs["labels"] = {v.name: v.label for v in chosen if v.label}
         return frame
-
-    def _dated(self, variable: Variable) -> bool:
-        """Whether a numeric variable without a format is a date, judged by all of its rows."""
-        unknown = variable.numeric and not variable.format and is_date(variable.name)
-        return unknown and _looks_dated(pd.Series(ibm_to_float(_block(self.rows, variable))))
 
 
 def read(path: Path, encoding: str | None = None) -> pd.DataFrame:
@@ -86,21 +87,78 @@ def contents(path: Path, encoding: str | None = None) -> Contents:
     members = _members(raw, MARK + (b"MEMBV8" if long_names else b"MEMBER"))
     if len(members) != 1:
         raise DataError(f"{path.name}: holds {len(members)} datasets; one is read per file. Split it.")
-    text = encoding or "utf-8"
     try:
-        variables, start, count = _describe(head, members[0], long_names, text)
+        variables, start, count, text = _header(head, members[0], long_names, encoding)
         rows = _rows(raw[start:], sum(v.length for v in variables), count, path.name)
     except UnicodeDecodeError as error:
-        raise _other_encoding(path.name, text, error) from error
+        raise _other_encoding(path.name, encoding or WESTERN, error) from error
     except (ValueError, IndexError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path.name}: truncated or damaged in its headers ({error}).") from error
-    if count is None and not len(rows):  # version 5 states no number of rows
-        message = f"{path.name}: has no rows; it is empty, or cut right behind its header. Check the file's size."
-        warn(message)
     check_names(path.name, [v.name for v in variables])
-    return Contents(tuple(variables), rows, text, path.name)
+    _say(path.name, variables, long_names, count is None and not len(rows))
+    if encoding is None:
+        text = _guessed(rows, variables, text, path.name)
+    return Contents(tuple(variables), rows, text, path.name, _dates(rows, variables, path.name))
+
+
+def _say(name: str, variables: Sequence[Variable], long_names: bool, empty: bool) -> None:
+    if empty:  # version 5 states no number of rows
+        warn(f"{name}: has no rows; it is empty, or cut right behind its header. Check the file's size.")
+    if not long_names and any(v.stated != v.position for v in variables):
+        warn(
+            f"{name}: its descriptors state positions that are not those of the variables in their order. "
+            "Values are read in the order of the variables; compare some of them with the source."
+        )
+
+
+def _header(
+    head: bytes, member: int, long_names: bool, encoding: str | None
+) -> tuple[list[Variable], int, int | None, str]:
+    """As `_describe`, and the encoding: the one given, else UTF-8, else cp1252."""
+    if encoding is None:
+        try:
+            return *_describe(head, member, long_names, "utf-8"), "utf-8"
+        except UnicodeDecodeError:
+            encoding = WESTERN
+    return *_describe(head, member, long_names, encoding), encoding
+
+
+def _guessed(rows: Any, variables: Sequence[Variable], header: str, name: str) -> str:
+    """UTF-8, else cp1252 with a warning: a transport file does not say its encoding."""
+    if header != WESTERN and _cannot_decode(rows, variables, "utf-8") is None:
+        return "utf-8"
+    error = _cannot_decode(rows, variables, WESTERN)
+    if error is not None:
+        raise _other_encoding(name, "utf-8", error) from error
+    warn(f"{name}: its text is not UTF-8; read as cp1252 (Windows). Say encoding= if that is another one.")
+    return WESTERN
+
+
+def _cannot_decode(rows: Any, variables: Sequence[Variable], encoding: str) -> UnicodeDecodeError | None:
+    """The first error of a text; most are ASCII, which is told at once."""
+    for block in (b for v in variables if not v.numeric and v.length for b in _blocks(rows, v)):
+        cells = block[(block >= 0x80).any(axis=1)].view(f"S{block.shape[1]}").ravel()
+        try:
+            for cell in set(cells.tolist()):
+                cell.decode(encoding)
+        except UnicodeDecodeError as error:
+            return error
+    return None
+
+
+def _blocks(rows: Any, variable: Variable, size: int = 100_000) -> Iterator[Any]:
+    yield from (_block(rows[at : at + size], variable) for at in range(0, len(rows), size))
+
+
+def _dates(rows: Any, variables: Sequence[Variable], name: str) -> dict[str, sas.Dates]:
+    """The variables that are dates, judged by all of their values."""
+    judges = [(v, judge) for v in variables if v.numeric and (judge := sas.Judge(v.name, v.format)).unit]
+    for variable, judge in judges:
+        for block in _blocks(rows, variable):
+            judge.see(pd.Series(ibm_to_float(block)))
+    return {v.name: dates for v, judge in judges if (dates := judge.dates(name))}
 
 
 def _other_encoding(name: str, encoding: str, error: UnicodeDecodeError) -> DataError:
@@ -134,7 +192,9 @@ def _describe(raw: bytes, member: int, long_names: bool, encoding: str) -> tuple
     names = _find(raw, b"NAMSTV8" if long_names else b"NAMESTR", member)
     number = int(raw[names + 48 : names + 58])
     begin = names + RECORD
-    variables = [_variable(raw[begin + i * size : begin + (i + 1) * size], encoding) for i in range(number)]
+    variables = _placed(
+        [_variable(raw[begin + i * size : begin + (i + 1) * size], encoding, long_names) for i in range(number)]
+    )
     observations = _find(raw, b"OBSV8" if long_names else b"OBS     ", begin + number * size)
     count = None
     if long_names:
@@ -151,20 +211,29 @@ def _find(raw: bytes, kind: bytes, start: int) -> int:
     return at
 
 
-def _variable(block: bytes, encoding: str) -> Variable:
+def _variable(block: bytes, encoding: str, long_names: bool) -> Variable:
     """A namestr: type, length, name, label, format, position; version 8 has the long name in its last part."""
     if len(block) < 88:
         raise ValueError("a variable descriptor is cut")
     short, label, long = (_text(block[a:b], encoding) for a, b in ((8, 16), (16, 56), (88, 120)))
-    is_long_name = long.strip("\x00") != "" and long.upper().startswith(short.upper()[:8])
     return Variable(
-        name=long.strip("\x00") if is_long_name else short,
+        name=(long.strip("\x00") if long_names else "") or short,
         label=label,
         numeric=_int(block, 0, 2) == 1,
         length=_int(block, 4, 2),
-        position=_int(block, 84, 4),
-        format=_text(block[56:64], encoding),
+        position=0,
+        stated=_int(block, 84, 4),
+        format=_text(block[56:64], encoding).strip("\x00"),
     )
+
+
+def _placed(variables: list[Variable]) -> list[Variable]:
+    """The variables at their places: one behind the other, in their order."""
+    for v in variables:
+        if v.numeric and not 2 <= v.length <= 8:
+            raise ValueError(f"{v.name} is a number of {v.length} bytes, not 2 to 8")
+    starts = accumulate((v.length for v in variables), initial=0)
+    return [replace(v, position=start) for v, start in zip(variables, starts, strict=False)]
 
 
 def _long_labels(raw: bytes, variables: list[Variable], start: int, end: int, encoding: str) -> list[Variable]:
@@ -185,7 +254,7 @@ def _long_labels(raw: bytes, variables: list[Variable], start: int, end: int, en
             at += length
         old = found[fields[0] - 1]
         form = texts[2] if extended and texts[2] else old.format
-        found[fields[0] - 1] = Variable(texts[0], texts[1], old.numeric, old.length, old.position, form)
+        found[fields[0] - 1] = replace(old, name=texts[0] or old.name, label=texts[1], format=form)
     return found
 
 
@@ -211,20 +280,15 @@ def _filled(block: Any) -> bool:
 
 
 def _block(rows: Any, variable: Variable) -> Any:
-    block = np.ascontiguousarray(rows[:, variable.position : variable.position + variable.length])
-    if block.shape[1] != variable.length:
-        raise ValueError(f"{variable.name} lies outside its row")
-    return block
+    return np.ascontiguousarray(rows[:, variable.position : variable.position + variable.length])
 
 
-def _column(rows: Any, variable: Variable, encoding: str, dated: bool) -> pd.Series:
+def _column(rows: Any, variable: Variable, encoding: str, dates: sas.Dates | None) -> pd.Series:
     block = _block(rows, variable)
     if not variable.numeric:
         return _texts(block, encoding)
     numbers = pd.Series(ibm_to_float(block))
-    if DATE_TIME_FORMATS.fullmatch(variable.format):
-        return sas_dates(numbers, "s")
-    return sas_dates(numbers, "D") if dated or DATE_FORMATS.fullmatch(variable.format) else numbers
+    return dates.read(numbers) if dates else numbers
 
 
 def _texts(block: Any, encoding: str) -> pd.Series:
@@ -233,12 +297,6 @@ def _texts(block: Any, encoding: str) -> pd.Series:
     codes, unique = pd.factorize(cells.astype(object))
     texts = [_text(cell, encoding) or np.nan for cell in unique]
     return pd.Series(np.array([*texts, None], dtype=object)[codes], dtype="object")
-
-
-def _looks_dated(numbers: pd.Series) -> bool:
-    """Whole days of the years 1900 to 2100."""
-    there = numbers.dropna()
-    return len(there) > 0 and bool(((there % 1 == 0) & there.between(-21914, 51500)).all())
 
 
 def ibm_to_float(block: np.ndarray) -> FloatArray:
