@@ -183,13 +183,13 @@ CASES: dict[str, tuple[Write, str]] = {
     ),
     "dataset-json with a list for a number": (
         dataset_json(rows=[["001", [1]], ["002", 2]]),
-        r"AVAL, but 1 cells are no single value \(row 1: \[1\]\)",
+        r"1 of 2 cells of AVAL are no single value \(row 1: \[1\]\)",
     ),
     "dataset-json with a word for a boolean": (
         dataset_json(
             columns=[{"name": "USUBJID"}, {"name": "R", "dataType": "boolean"}], rows=[["1", "false"], ["2", "no"]]
         ),
-        r"R is boolean, but 1 cells are neither true nor false \(row 2: 'no'\)",
+        r"1 of 2 cells of R are neither true nor false \(row 2: 'no'\)",
     ),
     "dataset-json without columns": (dataset_json(columns=None), "without a list of named columns"),
     "dataset-json with fewer records": (dataset_json(records=3), "states 3 records and holds 2"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pandas as pd
 
@@ -19,6 +19,7 @@ from kapstats.data.files import (
     long_numbers,
     may_be_long,
     not_opened,
+    null_counts,
     open_parquet,
     plain,
     read_table,
@@ -156,15 +157,33 @@ def _parquet(path: Path, rows: int, columns: Columns, encoding: str | None, miss
 
     wide = [name for name in may_be_long(schema) if columns is None or name in columns]
     texts = set().union(*(long_numbers(table) for table in batches(wide))) if wide else set()
+    gaps = _gaps(file, [f.name for f in schema if _gaps_change(f.type)], batches)
 
     def parts(wanted: Columns) -> Part:
         for table in batches(wanted):
-            yield _in_parquet(path, lambda table=table: as_pandas(table, texts))  # type: ignore[misc]
+            yield _in_parquet(path, partial(as_pandas, table, texts, gaps))
 
     return Source(parts, [f.name for f in schema if conventions.is_date(f.name) or pa.types.is_date(f.type)])
 
 
-def _in_parquet(path: Path, step: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def _gaps_change(kind: Any) -> bool:
+    """Whether pandas gives columns of this type another one where values are missing."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+
+
+def _gaps(file: Any, names: list[str], batches: Callable[[Columns], Iterator[Any]]) -> set[str]:
+    """Which of these columns have missing values: by the statistics of the file, else by reading."""
+    counts = null_counts(file)
+    found = {name for name in names if counts.get(name, 0)}
+    unknown = [name for name in names if counts.get(name, 0) is None]
+    for table in batches(unknown) if unknown else ():
+        found |= {name for name in unknown if table.column(name).null_count}
+    return found
+
+
+def _in_parquet(path: Path, step: Callable[[], Any]) -> Any:
     try:
         return step()
     except Exception as error:  # pyarrow raises its own family for damaged files

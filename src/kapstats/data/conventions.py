@@ -209,11 +209,17 @@ def text_ids(frame: pd.DataFrame) -> pd.DataFrame:
     >>> text_ids(pd.DataFrame({"SITEID": [701.0, None]}))["SITEID"].tolist()
     ['701', None]
     """
-    numeric = [c for c in frame.columns if ID.fullmatch(str(c).upper()) and pd.api.types.is_numeric_dtype(frame[c])]
-    return _assigned(frame, {c: frame[c].astype("object").map(_id_text) for c in numeric})
+    numeric = [c for c in frame.columns if is_id(str(c)) and pd.api.types.is_numeric_dtype(frame[c].dtype)]
+    return _assigned(frame, {c: frame[c].astype("object").map(id_text) for c in numeric})
 
 
-def _id_text(value: Any) -> str | None:
+def is_id(name: str) -> bool:
+    """Whether a variable of this name identifies a subject, a site or a study."""
+    return ID.fullmatch(name.upper()) is not None
+
+
+def id_text(value: Any) -> str | None:
+    """An identifier that a file holds as a number, as text: 701.0 is "701"."""
     if pd.isna(value):
         return None
     return str(int(value)) if float(value).is_integer() else str(value)

@@ -102,26 +102,27 @@ def _rows(name: str, description: dict[str, Any], columns: list[dict[str, Any]])
 def _typed(column: dict[str, Any], values: tuple[Any, ...], source: str) -> pd.Series:
     """One column by its dataType; dates in text stay text here."""
     kind = column.get("dataType", "string")
-    _refuse(values, lambda v: isinstance(v, (list, dict)), f"{source}: {column['name']}", "no single value")
+    _refuse(values, lambda v: isinstance(v, (list, dict)), column["name"], source, "no single value")
     given = pd.Series(list(values), dtype="object").replace("", None)
     if kind in NUMBERS:
         return _numbers(given, column, source)
     if kind == "boolean":
-        return _logical(given, f"{source}: {column['name']} is boolean")
-    return given.map(lambda v: v if v is None or isinstance(v, (str, bool)) else str(v))
+        return _logical(given, column["name"], source)
+    as_text = conventions.id_text if conventions.is_id(column["name"]) else str
+    return given.map(lambda v: v if v is None or isinstance(v, (str, bool)) else as_text(v))
 
 
-def _refuse(values: Any, wrong: Callable[[Any], bool], what: str, why: str) -> None:
+def _refuse(values: Any, wrong: Callable[[Any], bool], name: str, source: str, why: str) -> None:
     rows = {i: v for i, v in enumerate(values, 1) if wrong(v)}
     if rows:
         told = first_ids(f"row {i}: {v!r}" for i, v in rows.items())
-        raise DataError(f"{what}, but {len(rows)} cells are {why} ({told}).")
+        raise DataError(f"{source}: {len(rows)} of {len(values)} cells of {name} are {why} ({told}). Correct them.")
 
 
-def _logical(given: pd.Series, what: str) -> pd.Series:
+def _logical(given: pd.Series, name: str, source: str) -> pd.Series:
     """true and false, also as text; without gaps as bool."""
     read = given.map(lambda v: LOGICAL.get(v.strip().lower(), v) if isinstance(v, str) else v)
-    _refuse(read, lambda v: v is not None and not isinstance(v, bool), what, "neither true nor false")
+    _refuse(read, lambda v: v is not None and not isinstance(v, bool), name, source, "neither true nor false")
     return read.astype(bool) if read.notna().all() else read
 
 

@@ -90,7 +90,7 @@ def _parquet(path: Path, encoding: str | None) -> pd.DataFrame:
     try:
         table = open_parquet(path).read()
         conventions.check_names(path.name, table.schema.names)
-        return as_pandas(table, long_numbers(table))
+        return as_pandas(table, long_numbers(table), set())
     except Exception as error:  # pyarrow raises its own family for damaged files
         if isinstance(error, DataError):
             raise
@@ -128,24 +128,45 @@ def long_numbers(table: Any) -> set[str]:
     return found
 
 
-def as_pandas(table: Any, texts: set[str]) -> pd.DataFrame:
+def null_counts(file: Any) -> dict[str, int | None]:
+    """Missing values of each column of a parquet file, by its statistics; None where it has none."""
+    found: dict[str, int | None] = {}
+    about = file.metadata
+    for group in (about.row_group(i) for i in range(about.num_row_groups)):
+        for column in (group.column(j) for j in range(about.num_columns) if group.num_rows):
+            said, before = column.statistics, found.get(column.path_in_schema, 0)
+            known = before is not None and said is not None and said.has_null_count
+            found[column.path_in_schema] = before + said.null_count if known else None
+    return found
+
+
+def as_pandas(table: Any, texts: set[str], gaps: set[str]) -> pd.DataFrame:
     """The columns of an arrow table; an index that has a name is a column, one without is none.
 
     texts : columns of whole numbers that are given as text
+    gaps : columns that have missing values in another part of the file: typed as if they had them here
     """
-    import pyarrow as pa
-
     table = table.drop([c for c in table.schema.names if NO_NAME.fullmatch(c)])
     frame = table.to_pandas(ignore_metadata=True)
     changed: dict[str, pd.Series] = {}
     for field in table.schema:
-        name = field.name
-        if name in texts:
-            numerals = [None if v is None else str(int(v)) for v in table.column(name).to_pylist()]
-            changed[name] = pd.Series(numerals, dtype="object")
-        elif pa.types.is_decimal(field.type) or (str(field.type) == "null" and conventions.is_number(name)):
-            changed[name] = frame[name].astype(float)
+        dtype = _pandas_type(field, field.name in gaps)
+        if field.name in texts:
+            numerals = [None if v is None else str(int(v)) for v in table.column(field.name).to_pylist()]
+            changed[field.name] = pd.Series(numerals, dtype="object")
+        elif dtype:
+            changed[field.name] = frame[field.name].astype(dtype)
     return frame.assign(**changed) if changed else frame
+
+
+def _pandas_type(field: Any, gaps: bool) -> str:
+    """The dtype to give a column, where it is not what pyarrow gives these rows."""
+    import pyarrow as pa
+
+    empty = str(field.type) == "null" and conventions.is_number(field.name)
+    if empty or pa.types.is_decimal(field.type) or (gaps and pa.types.is_integer(field.type)):
+        return "float64"
+    return "object" if gaps and pa.types.is_boolean(field.type) else ""
 
 
 READERS: dict[str, Callable[..., pd.DataFrame]] = {
