@@ -300,7 +300,10 @@ class GlmmFit:
         return glmm_rows.influence(self)
 
     def lrt(self, reduced: GlmmFit) -> Estimates:
-        """Likelihood-ratio test against a nested model of the same rows, family and number of quadrature points."""
+        """Likelihood-ratio test against a nested model of the same rows, family and number of quadrature points.
+
+        A FormulaError where the smaller model is not nested in the larger one.
+        """
         return glmm_rows.likelihood_ratio(self, reduced)
 
     def plot(self, ax: Any = None, *, kind: str = "residuals") -> Any:

@@ -21,6 +21,7 @@ from kapstats.kernels.block_arrow import Factor
 from kapstats.kernels.families import inverse_link, mean_slope
 from kapstats.kernels.laplace import Mode, Problem, laplace
 from kapstats.kernels.quadrature import quadrature
+from kapstats.response import nesting
 from kapstats.response.glmm_means import integrated_mean, prior_variance
 from kapstats.response.lmm_variance import _mixture
 from kapstats.response.random_effects import bars
@@ -280,8 +281,10 @@ def _score(model: GlmmFit, level: int) -> FloatArray:
 
 def likelihood_ratio(model: GlmmFit, reduced: GlmmFit) -> Estimates:
     """See `GlmmFit.lrt`."""
+    nesting.check_class(model, reduced)
     own, other = model.problem.obs, reduced.problem.obs
-    same = all(np.array_equal(getattr(own, name), getattr(other, name)) for name in ("y", "size", "weight"))
+    same = np.array_equal(model.problem.offset, reduced.problem.offset)
+    same &= all(np.array_equal(getattr(own, name), getattr(other, name)) for name in ("y", "size", "weight"))
     if not same or (model.family, model.link) != (reduced.family, reduced.link):
         raise FormulaError("lrt: the models differ in rows, response, family, link or weights; they are not nested.")
     if (model.quadrature, model.penalty) != (reduced.quadrature, reduced.penalty):
@@ -291,7 +294,9 @@ def likelihood_ratio(model: GlmmFit, reduced: GlmmFit) -> Estimates:
     if fixed < 0 or extra < 0 or fixed + extra == 0:
         raise FormulaError("lrt: give the larger model first; the reduced one must have fewer parameters.")
     dims = sum(len(t.names) for t in model.data.random.terms) - sum(len(t.names) for t in reduced.data.random.terms)
-    statistic = max(2 * (model.loglik - reduced.loglik), 0.0)
+    nesting.check_fixed(model.design, reduced.design)
+    nesting.check_random(model.data, reduced.data)
+    statistic = nesting.statistic(model.loglik, reduced.loglik)
     p, reference = _mixture(statistic, extra, dims, fixed)
     columns = {"statistic": [statistic], "df": [float(fixed + extra)], "p_value": [p], "reference": [reference]}
     described = model._meta(title="Likelihood-ratio test", reduced=reduced.data.formula.text)

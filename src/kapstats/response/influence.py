@@ -14,6 +14,7 @@ from kapstats.estimates import Estimates
 from kapstats.kernels.covariance import sigma_of
 from kapstats.kernels.pattern_moments import Layout, PatternMoments, select, without
 from kapstats.kernels.scoring import Fits, evaluate, fit
+from kapstats.response import nesting
 from kapstats.response.prediction import need_rows
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def _displacement(model: MmrmFit, theta: FloatArray) -> FloatArray:
 
 def likelihood_ratio(model: MmrmFit, reduced: MmrmFit) -> Estimates:
     """See `MmrmFit.lrt`."""
+    nesting.check_class(model, reduced)
     same_fixed = model.design.names == reduced.design.names
     if model.reml != reduced.reml or (model.reml and not same_fixed):
         raise FormulaError(
@@ -96,16 +98,23 @@ def likelihood_ratio(model: MmrmFit, reduced: MmrmFit) -> Estimates:
         )
     if model.nobs != reduced.nobs or model.description.response != reduced.description.response:
         raise FormulaError(f"lrt: the models use different rows ({model.nobs} and {reduced.nobs}).")
+    if model.data is not None and reduced.data is not None:
+        a, b = model.data, reduced.data
+        nesting.check_rows((a.y, b.y), (a.weights, b.weights))
     df = model.n_parameters + int(model.state.kept.sum()) - reduced.n_parameters - int(reduced.state.kept.sum())
     if df <= 0:
-        raise FormulaError("lrt: the model in the argument has to be the smaller one.")
-    statistic = 2 * (model.loglik - reduced.loglik)
+        raise FormulaError("lrt: give the larger model first; the reduced one must have fewer parameters.")
+    summed = model.data is None or reduced.data is None
+    nesting.check_fixed(model.design, reduced.design, model.used if summed else None)
+    terms = model._formula.covariance, reduced._formula.covariance
+    nesting.check_structure(*terms, names=(model.structure, reduced.structure), visits=len(model.visits.labels))
+    statistic = nesting.statistic(model.loglik, reduced.loglik)
     frame = pd.DataFrame(
         {
             "term": [f"{model.description.formula} vs {reduced.description.formula}"],
             "df": [float(df)],
             "statistic": [statistic],
-            "p_value": [float(special.chdtrc(df, max(statistic, 0.0)))],
+            "p_value": [float(special.chdtrc(df, statistic))],
         }
     )
     return Estimates(frame, {**model._meta(), "title": "Likelihood-ratio test"})

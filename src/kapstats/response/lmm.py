@@ -281,7 +281,7 @@ class LmmFit:
         return lmm_rows.influence(self, group)
 
     def lrt(self, reduced: LmmFit) -> Estimates:
-        """Likelihood-ratio test against a nested model of the same rows.
+        """Likelihood-ratio test against a nested model of the same rows; a FormulaError where it is not nested.
 
         When only random effects differ, the p value is that of the mixture of chi-square distributions of Self & Liang
         (1987) and Stram & Lee (1994), since the null lies on the boundary. Fixed effects are compared under ML only.

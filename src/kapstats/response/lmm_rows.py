@@ -350,9 +350,3 @@ def _plot_effects(model: LmmFit, ax: Any) -> None:
     if len(own) <= 40:
         ax.set_yticks(own.index, [str(v) for v in own["level"]])
     ax.set(xlabel=f"Random {own['term'].iloc[0]}", ylabel=str(smallest))
-
-
-def need_same_rows(a: LmmFit, b: LmmFit) -> None:
-    """Two models can be compared when they describe the same responses."""
-    if a.nobs != b.nobs or not np.array_equal(a.y, b.y):
-        raise FormulaError("The two models were not fitted to the same rows and response; they cannot be compared.")

@@ -18,7 +18,7 @@ from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.block_arrow import eliminate
 from kapstats.kernels.random_effects_fit import degrees, gradient_in_G, pack, unpack
-from kapstats.response.lmm_rows import need_same_rows
+from kapstats.response import nesting
 from kapstats.response.random_effects import RandomTerm
 
 if TYPE_CHECKING:
@@ -255,7 +255,9 @@ def icc(model: LmmFit) -> pd.DataFrame:
 
 def likelihood_ratio(model: LmmFit, reduced: LmmFit) -> Estimates:
     """See `LmmFit.lrt`."""
-    need_same_rows(model, reduced)
+    nesting.check_class(model, reduced)
+    a, b = model.data, reduced.data
+    nesting.check_rows((model.y, reduced.y), (a.weights, b.weights), (a.offset, b.offset))
     if model.reml != reduced.reml:
         raise FormulaError("lrt: one model is fitted by REML and the other by ML; refit one of them.")
     fixed = model.state.arrow.n_fixed - reduced.state.arrow.n_fixed
@@ -265,7 +267,10 @@ def likelihood_ratio(model: LmmFit, reduced: LmmFit) -> Estimates:
     inner = fixed + _structure_parameters(model) - _structure_parameters(reduced)  # not on a boundary under the null
     if fixed < 0 or extra < 0 or inner < 0 or inner + extra == 0:
         raise FormulaError("lrt: give the larger model first; the reduced one must have fewer parameters.")
-    statistic = max(2 * (model.loglik - reduced.loglik), 0.0)
+    nesting.check_fixed(model.design, reduced.design)
+    nesting.check_random(model.data, reduced.data)
+    nesting.check_structure(model.data.formula.covariance, reduced.data.formula.covariance)
+    statistic = nesting.statistic(model.loglik, reduced.loglik)
     dims = _dimensions(model) - _dimensions(reduced)
     p, reference = _mixture(statistic, extra, dims, inner)
     frame = pd.DataFrame(

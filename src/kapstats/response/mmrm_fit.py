@@ -376,7 +376,7 @@ class MmrmFit:
         return case_deletion.influence(self)
 
     def lrt(self, reduced: MmrmFit) -> Estimates:
-        """Likelihood-ratio test against a nested model of the same rows."""
+        """Likelihood-ratio test against a nested model of the same rows; a FormulaError where it is not nested."""
         return case_deletion.likelihood_ratio(self, reduced)
 
     def plot(self, ax: Any = None, *, kind: str = "residuals") -> Any:
