@@ -300,11 +300,14 @@ def test_mean_function_of_single_events_is_nelson_aalen_and_pieces_change_nothin
     np.testing.assert_allclose(one["std_error"], two["std_error"], atol=1e-12)
 
 
-def test_level_without_events_is_an_error_that_says_so():
+def test_level_without_events_is_infinite_and_says_so():
     left, right, X = intervals(3)
     data = pd.DataFrame({"l": left, "r": np.where(X[:, 0] > 0, right, np.inf), "x": (X[:, 0] > 0) * 1})
-    with pytest.raises(ks.errors.ConvergenceError, match="without events"):
-        ks.interval_cox("Surv(l, r, type='interval2') ~ x", data)
+    with pytest.warns(ks.errors.KapstatsWarning, match="x: the likelihood is monotone.*no event among"):
+        fit = ks.interval_cox("Surv(l, r, type='interval2') ~ x", data)
+    low, high = fit.coefficients.frame.loc[0, ["conf_low", "conf_high"]]
+    assert fit.coefficients["estimate"][0] == high == np.inf
+    assert np.isfinite(low)
 
 
 def test_separated_fine_gray_says_so():

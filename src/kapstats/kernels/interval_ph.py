@@ -8,7 +8,7 @@ innermost intervals. Coefficients and jumps move together by constrained Newton 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,12 @@ from scipy.optimize import brentq, nnls
 from scipy.special import chdtrc, chdtri
 
 from kapstats.kernels import npmle as turnbull
+from kapstats.kernels.cox_newton import independent
+from kapstats.kernels.recession import at_infinity, recession
 
 Array = npt.NDArray[Any]
 Codes = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,7 @@ def interval_ph(
     centre, p = X.mean(0), X.shape[1]
     problem, c = _problem(left, right, X - centre, weights)
     if problem.K == 0:  # one innermost interval holds everything: nothing is known about b
-        none = np.zeros(0)
-        return IntervalPH(np.full(p, np.nan), np.full((p, p), np.nan), 0.0, 0.0, none, none, none, 0.0, 0.0, 0, False)
+        return _lost(p, 0.0)
     start = _start(problem, left, right, weights)
     null = _maximise(problem, start, np.zeros(0, np.int64), tolerance, max_iterations)
     with np.errstate(over="ignore", invalid="ignore"):  # separated data run away; the result then says not converged
@@ -96,6 +98,107 @@ def interval_ph(
         iterations,
         converged,
     )
+
+
+def _lost(p: int, gradient: float) -> IntervalPH:
+    """No fit."""
+    none = np.zeros(0)
+    return IntervalPH(np.full(p, np.nan), np.full((p, p), np.nan), 0.0, 0.0, none, none, none, gradient, 0.0, 0, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The likelihood at infinity: rows (n,) that still count, kept (p,) columns they determine, sign (p,) as in
+    ``Recession``; the fit of these rows and columns."""
+
+    rows: Flags
+    kept: Flags
+    sign: Array
+    fit: IntervalPH
+
+
+def supremum(left: Array, right: Array, X: Array, weights: Array | None = None) -> tuple[IntervalPH, Limit | None]:
+    """The fit; where covariates separate, with coefficients at +-infinity (NaN where the side is open), the others and
+    the log-likelihood at the supremum, and the likelihood there."""
+    try:
+        fit = interval_ph(left, right, X, weights=weights)
+    except (ValueError, np.linalg.LinAlgError):  # the least-squares step met infinite numbers
+        fit = _lost(X.shape[1], np.inf)
+    if settled(fit, X):
+        return fit, None
+    found = _separation(left, right, X, np.ones(X.shape[1], bool))
+    if found is None:
+        return fit, None
+    rows, kept, sign = found
+    w = None if weights is None else weights[rows]
+    part = interval_ph(left[rows], right[rows], X[rows][:, kept], weights=w)
+    if not settled(part, X[rows][:, kept]):
+        return fit, None
+    null = interval_ph(left, right, X[:, :0], weights=weights)
+    coef, vcov = np.zeros(X.shape[1]), np.full((X.shape[1], X.shape[1]), np.nan)
+    coef[kept] = part.coef
+    finite = sign == 0
+    vcov[np.ix_(finite, finite)] = part.vcov[np.ix_(finite[kept], finite[kept])]
+    top = replace(part, coef=at_infinity(sign, coef), vcov=vcov, loglik_null=null.loglik)
+    return top, Limit(rows, kept, sign, part)
+
+
+def settled(fit: IntervalPH, X: Array) -> bool:
+    """Whether the maximum is certified and none of its coefficients on the way to infinity."""
+    return (
+        fit.converged and bool(np.isfinite(fit.vcov).all()) and float(np.abs(fit.coef * X.std(0)).max(initial=0)) <= 12
+    )
+
+
+def _separation(left: Array, right: Array, X: Array, free: Flags) -> tuple[Flags, Flags, Array] | None:
+    """Rows that count at infinity, columns they determine, signs (p,); only coefficients `free` (p,) move.
+
+    Along d in (level of the baseline, coefficients) a right-censored row gains where its hazard falls, a row with the
+    event in the first interval where it rises; the hazard of all others stays. A row that moves then adds 0.
+    """
+    problem, _ = _problem(left, right, X, None)
+    D = np.column_stack([np.ones(len(X)), X[:, free]])
+    first = problem.before == 0
+    lower, higher, level = ~problem.bounded & ~first, problem.bounded & first, problem.bounded & ~first
+    found = recession(np.vstack([-D[lower], D[higher]]), np.append(1.0, np.ptp(D[:, 1:], axis=0)), D[level])
+    if found is None:
+        return None
+    rows = (np.abs(D @ found.direction) <= 1e-9 * np.abs(found.direction).max()) & (problem.bounded | ~first)
+    kept, sign = np.zeros(len(free), bool), np.zeros(len(free))
+    kept[free], sign[free] = independent(D[rows].T @ D[rows])[1:], found.sign[1:]
+    return rows, kept, sign
+
+
+def separated_limits(
+    left: Array, right: Array, X: Array, limit: Limit, *, level: float = 0.95, weights: Array | None = None
+) -> tuple[Array, Array]:
+    """`profile_limits` at the supremum: infinite on the side to which a coefficient runs."""
+    p, w = X.shape[1], np.ones(len(X)) if weights is None else weights
+    limits, chi2, finite = np.tile([-np.inf, np.inf], (p, 1)), np.full(p, np.nan), limit.sign == 0
+    inner = profile_limits(
+        left[limit.rows], right[limit.rows], X[limit.rows][:, limit.kept], limit.fit, level=level, weights=w[limit.rows]
+    )
+    limits[finite], chi2[finite] = (found[finite[limit.kept]] for found in inner)
+    target = limit.fit.loglik - float(chdtri(1, 1.0 - level)) / 2.0
+    for j in np.flatnonzero(np.abs(limit.sign) == 1):
+        free = np.arange(p) != j
+        rows, kept, _ = _separation(left, right, X, free) or (np.ones(len(X), bool), free, None)
+        columns = np.append(np.flatnonzero(kept), j)
+        centred = X[rows][:, columns] - X[rows][:, columns].mean(0)
+        problem, _ = _problem(left[rows], right[rows], centred, w[rows])
+        start, others = _start(problem, left[rows], right[rows], w[rows]), np.arange(kept.sum())
+
+        def profile(value: float, problem: _Problem = problem, start: _State = start, others: Codes = others) -> float:
+            coef = np.append(np.zeros(others.size), value)
+            jump = start.jump * np.exp(-(problem.X[problem.bounded] @ coef).mean())  # the level of the rows with events
+            state = _State(coef, jump, _loglik(problem, coef, jump))
+            return _maximise(problem, state, others, 1e-9, 200)[0].loglik
+
+        chi2[j] = 2.0 * (limit.fit.loglik - profile(0.0))
+        far = limit.sign[j] * 12.0 / X[rows, j].std()
+        end = _crossing(lambda v, f=profile: f(v) - target, far, -far / 2.2)  # type: ignore[misc]
+        limits[j, 0 if limit.sign[j] > 0 else 1] = end
+    return limits, chi2
 
 
 def profile_limits(

@@ -74,8 +74,9 @@ def monotone(
     names (p,), X (n, p) uncentred, b (p,) with +-inf, or NaN where the side is open; usable (p,) False where aliased.
     """
     texts = []
+    together = _reference(names, X, event, usable & ~np.isfinite(b))
     for j in np.flatnonzero(np.isinf(b)):
-        reason = _reason(names[j], X[:, j], event)
+        reason = together or _reason(names[j], X[:, j], event)
         end = "+infinity" if b[j] > 0 else "-infinity"
         texts.append(f"{names[j]}: the likelihood is monotone, the estimate runs to {end}{reason}. {remedy}")
     open_ended = [names[j] for j in np.flatnonzero(np.isnan(b) & usable)]
@@ -87,11 +88,21 @@ def monotone(
     return texts
 
 
+def _reference(names: list[str], X: FloatArray, event: BoolArray, lost: BoolArray) -> str:
+    """The reason when it is the reference level, 0 in several indicator columns, that has no event."""
+    columns = X[:, lost]
+    rest = (columns == 0).all(axis=1)
+    if lost.sum() < 2 or not np.isin(columns, (0.0, 1.0)).all() or not rest.any() or (event & rest).any():
+        return ""
+    level = ", ".join(n for n, gone in zip(names, lost, strict=True) if gone)
+    return f" (no event among the {int(rest.sum())} rows of the reference, 0 in {level})"
+
+
 def _reason(name: str, x: FloatArray, event: BoolArray) -> str:
     if set(np.unique(x)) <= {0.0, 1.0}:
         for value, text in ((1.0, f"with {name}"), (0.0, f"without {name}")):
             rows = x == value
-            if not (event & rows).any():
+            if rows.any() and not (event & rows).any():
                 return f" (no event among the {int(rows.sum())} rows {text})"
             if (event & rows).sum() == rows.sum():
                 return f" (every one of the {int(rows.sum())} rows {text} has the event)"

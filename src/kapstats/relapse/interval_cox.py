@@ -14,17 +14,20 @@ from kapstats.errors import ConvergenceError, DataError, choose, warn
 from kapstats.estimates import Curve, Estimates, sealed
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import interval_ph as ph
+from kapstats.relapse import cox_diagnosis as diagnosis
 from kapstats.relapse.regression import (
     Covariates,
     coefficient_table,
     covariates,
     identifying,
+    limit_notes,
     natural,
     predicted,
     predictor_rows,
     refuse_terms,
     shown_as,
     spread,
+    used_coefficients,
 )
 from kapstats.relapse.surv_data import (
     SurvData,
@@ -49,7 +52,7 @@ class IntervalCoxFit:
 
     @property
     def loglik(self) -> float:
-        """Log-likelihood at the estimate."""
+        """Log-likelihood at the estimate; its supremum where it has no maximum."""
         return self.kernel.loglik
 
     @property
@@ -59,8 +62,8 @@ class IntervalCoxFit:
 
     @property
     def converged(self) -> bool:
-        """Whether the maximum is certified."""
-        return self.kernel.converged
+        """Whether the maximum is certified and finite."""
+        return self.kernel.converged and bool(np.isfinite(self.kernel.coef).all())
 
     @property
     def nobs(self) -> int:
@@ -97,13 +100,17 @@ class IntervalCoxFit:
 
     def baseline(self) -> Curve:
         """Cumulative baseline hazard at covariates zero, each jump at the right end of its interval."""
+        self._used("baseline")
         return Curve(self.kernel.right, np.cumsum(self.kernel.jump), 0.0)
+
+    def _used(self, what: str) -> FloatArray:
+        return used_coefficients(self.covariates, self.kernel.coef, np.ones(self.kernel.coef.size, bool), what)
 
     def predict(self, newdata: Any = None, times: Sequence[float] | None = None) -> Estimates:
         """Survival exp(-H0(t) exp(x'b)) for the rows of `newdata` (default: at the covariate means)."""
         t = self.kernel.right if times is None else np.asarray(times, float)
         rows, X = predictor_rows(self.covariates, self.surv.frame, newdata)
-        S = np.exp(-np.exp(X @ self.kernel.coef)[:, None] * self.baseline()(t))
+        S = np.exp(-np.exp(X @ self._used("predict"))[:, None] * self.baseline()(t))
         frame = identifying(rows, t).assign(estimate=S.ravel())
         meta = {**self.meta, "title": "Predicted survival", "scale": "identity"}
         return Estimates(frame, meta, picture=predicted("kaplan_meier", rows))
@@ -156,7 +163,8 @@ def interval_cox(
     Raises
     ------
     ConvergenceError
-        No finite maximum, such as an arm without events.
+        No certified maximum. (The coefficient of an arm without events is reported as infinite, the others at the
+        supremum of the likelihood.)
 
     Agrees with
     -----------
@@ -188,16 +196,14 @@ def interval_cox(
     assert right is not None
     cov = covariates(surv, order)
     _require_information(left, right, formula)
-    try:
-        fit = ph.interval_ph(left, right, cov.X, weights=surv.weights)
-    except (ValueError, np.linalg.LinAlgError):  # the least-squares step met infinite numbers
-        raise ConvergenceError(f"{formula!r}: no finite maximum; the covariates separate the events.") from None
-    if not fit.converged or not np.isfinite(fit.vcov).all() or np.abs(fit.coef * cov.X.std(0)).max() > 12:
+    fit, limit = ph.supremum(left, right, cov.X, surv.weights)
+    if limit is None and not ph.settled(fit, cov.X):
         raise ConvergenceError(
-            f"{formula!r}: no certified finite maximum (largest gradient {fit.max_gradient:.2g}). A level without "
-            "events drives its hazard ratio to 0 or infinity: merge it or leave it out."
+            f"{formula!r}: no certified finite maximum (largest gradient {fit.max_gradient:.2g}). The covariates "
+            "separate the events, or a level has few: merge levels or leave it out."
         )
-    return _interval_fit(surv, cov, fit, left, right, model, conf, level)
+    diagnosis.require_possible(surv, fit.loglik_null, fit.loglik)
+    return _interval_fit(surv, cov, fit, limit, left, right, model, conf, level)
 
 
 def _parametric(
@@ -227,6 +233,7 @@ def _interval_fit(
     surv: SurvData,
     cov: Covariates,
     fit: ph.IntervalPH,
+    limit: ph.Limit | None,
     left: FloatArray,
     right: FloatArray,
     model: str,
@@ -246,16 +253,34 @@ def _interval_fit(
         sentence=f"{method}; {surv.sentence()}" + (f", {n_events} events" if surv.left is not None else ""),
         estimand="log hazard ratio",
         conventions=("intervals (left, right] half-open",),
-        warnings=cov.warnings,
+        warnings=(*cov.warnings, *map(warn, _notes(cov, fit, right))),
         data=surv.data_print,
         frame_kind=surv.kind,
     )
-    vcov = ph.grouped_vcov(left, right, cov.X, fit, surv.weights) if model == "grouped" else fit.vcov
+    vcov = _grouped_vcov(left, right, cov.X, fit, limit, surv.weights) if model == "grouped" else fit.vcov
     V = spread(vcov, cov.aliased)
     table = coefficient_table(cov.names, spread(fit.coef, cov.aliased), V, meta, level)
     if conf == "profile":
-        table = _with_profile(table, surv, cov, fit, left, right, level)
+        table = _with_profile(table, surv, cov, fit, limit, left, right, level)
     return IntervalCoxFit(table, V, fit, cov, surv, meta)
+
+
+def _notes(cov: Covariates, fit: ph.IntervalPH, right: FloatArray) -> list[str]:
+    return limit_notes(cov, fit.coef, np.ones(fit.coef.size, bool), np.isfinite(right))
+
+
+def _grouped_vcov(
+    left: FloatArray, right: FloatArray, X: FloatArray, fit: ph.IntervalPH, limit: ph.Limit | None, w: FloatArray | None
+) -> FloatArray:
+    """Expected-information covariance, of the rows and columns that count at infinity where there is a limit."""
+    if limit is None:
+        return ph.grouped_vcov(left, right, X, fit, w)
+    rows, finite = limit.rows, limit.sign == 0
+    part = X[rows][:, limit.kept]
+    inner = ph.grouped_vcov(left[rows], right[rows], part, limit.fit, None if w is None else w[rows])
+    V = np.full(fit.vcov.shape, np.nan)
+    V[np.ix_(finite, finite)] = inner[np.ix_(finite[limit.kept], finite[limit.kept])]
+    return V
 
 
 def _with_profile(
@@ -263,13 +288,17 @@ def _with_profile(
     surv: SurvData,
     cov: Covariates,
     fit: ph.IntervalPH,
+    limit: ph.Limit | None,
     left: FloatArray,
     right: FloatArray,
     level: float,
 ) -> Estimates:
-    limits, chi2 = ph.profile_limits(left, right, cov.X, fit, level=level, weights=surv.weights)
+    if limit is None:
+        limits, chi2 = ph.profile_limits(left, right, cov.X, fit, level=level, weights=surv.weights)
+    else:
+        limits, chi2 = ph.separated_limits(left, right, cov.X, limit, level=level, weights=surv.weights)
     notes = table.meta["warnings"]
-    if not np.isfinite(limits).all():
+    if not np.isfinite(limits[np.isfinite(fit.coef)]).all():
         notes = (*notes, warn("A profile likelihood stays flat: a limit is infinite. There are few events in a level."))
     changed = table.frame.assign(
         statistic=spread(np.sign(fit.coef) * np.sqrt(np.maximum(chi2, 0.0)), cov.aliased),

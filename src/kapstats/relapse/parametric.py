@@ -11,9 +11,10 @@ from scipy.special import chdtrc
 
 from kapstats import estimates
 from kapstats._types import BoolArray, FloatArray, FrameLike
-from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, choose
+from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, choose, warn
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import parametric_survival as ml
+from kapstats.relapse import cox_diagnosis as diagnosis
 from kapstats.relapse.parametric_fit import ParametricFit
 from kapstats.relapse.parametric_layout import (
     AFT,
@@ -25,10 +26,12 @@ from kapstats.relapse.parametric_layout import (
     starting_values,
     unscaling,
 )
+from kapstats.relapse.parametric_limit import limit_of
 from kapstats.relapse.regression import (
     Covariates,
     coefficient_table,
     covariates,
+    limit_notes,
     refuse_terms,
     spread,
 )
@@ -87,7 +90,8 @@ def parametric_survival(
     Raises
     ------
     ConvergenceError
-        No finite maximum. DataError for event times of 0.
+        No maximum found. DataError for event times of 0. (The coefficient of a level without events is reported as
+        infinite, the others at the supremum of the likelihood.)
 
     Agrees with
     -----------
@@ -122,7 +126,10 @@ def parametric_survival(
     cov = covariates(surv, order, empty=True)
     cured = None if cure is None else covariates(surv, order, fixed=cure, empty=True)
     layout = layout_of(name, surv, observed, cov, cured, knots, scale, cuts)
-    fit = _maximise(layout, surv, cov.X, _cure_X(cured, len(surv)), observed)
+    inputs = scale_strata(surv, surv.frame), cov.X, _cure_X(cured, len(surv))
+    fit = _maximise(layout, inputs, observed)
+    if not fit.converged and cured is None:
+        fit = _supremum(layout, inputs, observed) or fit
     if not fit.converged:
         raise ConvergenceError(
             f"{formula!r}, {name}: the likelihood has no certified maximum after {fit.iterations} steps "
@@ -154,9 +161,21 @@ def _cure_X(cured: Covariates | None, n: int) -> FloatArray:
     return np.empty((n, 0)) if cured is None else cured.X
 
 
-def _maximise(layout: Layout, surv: SurvData, X: FloatArray, U: FloatArray, observed: ml.Observed) -> ml.Fit:
-    """Newton over the free parameters; covariates are centred and scaled inside and put back by the chain rule."""
-    Z = scale_strata(surv, surv.frame)
+def _supremum(layout: Layout, inputs: tuple[FloatArray, ...], observed: ml.Observed) -> ml.Fit | None:
+    """The fit at infinity, where covariates separate rows without event from the others."""
+    limit = limit_of(layout, inputs[1], observed)
+    if limit is None:
+        return None
+    rows = tuple(M[limit.rows] for M in inputs)
+    return limit.at_infinity(_maximise(limit.layout, rows, limit.observed(observed)))
+
+
+def _maximise(layout: Layout, inputs: tuple[FloatArray, ...], observed: ml.Observed) -> ml.Fit:
+    """Newton over the free parameters; covariates are centred and scaled inside and put back by the chain rule.
+
+    inputs : indicators of the scale strata, covariates, covariates of the cure fraction, one row per observation
+    """
+    Z, X, U = inputs
     centre, size = X.mean(0), np.where(X.std(0) > 0, X.std(0), 1.0)
     T = unscaling(layout, centre, size)
     scaled = (X - centre) / size
@@ -195,7 +214,10 @@ def _fit_object(
     if cov.X.shape[1]:
         empty = replace(cov, X=cov.X[:, :0], names=(), aliased=np.zeros(0, bool))
         base = null_layout(layout, cov.X.shape[1])
-        null = _maximise(base, surv, empty.X, _cure_X(cured, len(surv)), observed)
+        U = _cure_X(cured, len(surv))
+        null = _maximise(base, (scale_strata(surv, surv.frame), empty.X, U), observed)
+        if null.converged:
+            diagnosis.require_possible(surv, null.loglik, fit.loglik, bounded=False)
     n_events = int(np.isfinite(observed.right).sum())
     title = {"royston-parmar": f"Royston-Parmar ({scale} scale)"}.get(name, name)
     by = f", scale by {', '.join(surv.formula.strata)}" if surv.formula.strata else ""
@@ -210,7 +232,7 @@ def _fit_object(
         sentence=f"{method}; {surv.sentence()}" + (f", {n_events} events" if surv.left is not None else ""),
         estimand=f"effect on {kind}",
         conventions=("standard errors from the observed information", "log-likelihood on the time scale"),
-        warnings=cov.warnings,
+        warnings=(*cov.warnings, *map(warn, _infinite(cov, layout, fit, observed))),
         data=surv.data_print,
         frame_kind=surv.kind,
         distribution=name,
@@ -233,6 +255,11 @@ def _fit_object(
         null.loglik,
         fit.iterations,
     )
+
+
+def _infinite(cov: Covariates, layout: Layout, fit: ml.Fit, observed: ml.Observed) -> list[str]:
+    slopes = fit.theta[layout.slopes]
+    return limit_notes(cov, slopes, np.ones(slopes.size, bool), np.isfinite(observed.right))
 
 
 def _with_aliased(layout: Layout, cov: Covariates, fit: ml.Fit) -> tuple[list[str], FloatArray, FloatArray]:

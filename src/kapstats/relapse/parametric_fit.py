@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from kapstats._types import FloatArray
-from kapstats.errors import FormulaError, choose
+from kapstats.errors import EstimabilityError, FormulaError, choose
 from kapstats.estimates import Estimates, sealed
 from kapstats.kernels import jets
 from kapstats.kernels import parametric_survival as ml
@@ -65,8 +65,8 @@ class ParametricFit:
 
     @property
     def converged(self) -> bool:
-        """Whether the maximum is certified."""
-        return True
+        """Whether every parameter has a certified finite maximum."""
+        return bool(np.isfinite(self.theta).all())
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -132,7 +132,10 @@ class ParametricFit:
 
     def _picked(self, rows: list[int], values: FloatArray, J: FloatArray, what: str) -> Estimates:
         aliased = self.covariates.aliased
-        V = spread(J @ self.theta_vcov @ J.T, aliased)
+        finite = np.isfinite(values)
+        J = np.where(finite[:, None], J, 0.0)
+        V = np.where(np.outer(finite, finite), J @ np.nan_to_num(self.theta_vcov) @ J.T, np.nan)
+        V = spread(V, aliased)
         meta = {**self.meta, "scale": "log", "title": f"Log {what} ratios"}
         return coefficient_table(self.covariates.names, spread(values, aliased), V, meta, self.meta["level"])
 
@@ -187,6 +190,9 @@ class ParametricFit:
 
     def _inputs(self, rows: pd.DataFrame) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Covariates, scale strata and cure covariates of `rows`."""
+        lost = [n for n, value in zip(self.layout.names, self.theta, strict=True) if not np.isfinite(value)]
+        if lost:
+            raise EstimabilityError(f"{', '.join(lost)} has no finite estimate. Merge levels, or refit without it.")
         U = np.empty((len(rows), 0)) if self.cure is None else self.cure.new(rows)
         return self.covariates.new(rows), scale_strata(self.surv, rows), U
 
