@@ -266,16 +266,14 @@ examples:
 
 
 def _simulate(given: argparse.Namespace) -> int:
-    from kapstats.errors import DataError
-    from kapstats.simulation.adam import write
+    from kapstats.data import output
+    from kapstats.simulation.adam import listed, write
     from kapstats.simulation.scenario import resolve, simulate
 
-    out = Path(given.out)
-    if out.exists() and (not out.is_dir() or (not (out / "truth.json").exists() and any(out.iterdir()))):
-        raise DataError(f"{out} holds something else than a simulated trial. Choose another --out.")
+    output.check(given.out, listed)
     scenario = resolve(given.scenario)
     trial = simulate(scenario, n=given.subjects, seed=given.seed)
-    folder = write(trial, out, scenario)
+    folder = write(trial, given.out, scenario)
     if given.json:
         files = sorted(p.name for p in folder.iterdir())
         say_json({"folder": str(folder), "subjects": trial.n_subjects, "seed": given.seed, "files": files})

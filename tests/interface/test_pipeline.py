@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import kapstats as ks
+from kapstats.data import output
 from kapstats.data.conditions import holds
 from kapstats.data.trial import Trial
 from kapstats.errors import DataError, FormulaError
 from kapstats.kernels import product_limit
-from kapstats.pipeline import output
 from kapstats.pipeline.compare import compare
 from kapstats.pipeline.draft import draft
 from kapstats.pipeline.kinds import Incidence, Mmrm, Survival
@@ -260,7 +260,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from kapstats.kernels import product_limit
-from kapstats.pipeline import output
+from kapstats.data import output
 
 real, stage = os.replace, sys.argv[2]
 

@@ -15,8 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from kapstats.data import output
 from kapstats.errors import DataError
-from kapstats.pipeline import output
 
 Files = dict[str, bytes]
 NAMES = st.sampled_from(["run.log", "results/a.csv", "results/b.csv", "figures/a.svg"])

@@ -6,7 +6,8 @@ of `BLOCK`; a chunk is a run of whole blocks. So neither the chunk size nor the 
 
 from __future__ import annotations
 
-import os
+import hashlib
+import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from kapstats._types import FloatArray
+from kapstats.data import output
 from kapstats.errors import FormulaError
 
 BLOCK = 20
+SEAL = 32  # bytes of the SHA-256 behind the numbers of a chunk
 Chunk = tuple[int, int]
 
 
@@ -49,27 +52,33 @@ def submitting(executor: Any) -> Iterator[Callable[..., Any] | None]:
 
 
 def stored(folder: Path | None, chunk: Chunk) -> FloatArray | None:
-    """The results of a chunk that an earlier run left behind; a file that is not whole counts as none."""
-    path = None if folder is None else folder / f"{chunk[0]:08d}-{chunk[1]:08d}.npy"
+    """The results of a chunk that an earlier run left behind; a file that is not whole, or changed, counts as none."""
+    path = None if folder is None else _path(folder, chunk)
     if path is None or not path.exists():
         return None
     try:
-        results: FloatArray = np.load(path, allow_pickle=False)
+        content = path.read_bytes()
+        numbers, seal = content[:-SEAL], content[-SEAL:]
+        if hashlib.sha256(numbers).digest() != seal:
+            return None
+        results: FloatArray = np.load(io.BytesIO(numbers), allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return results if results.shape[:1] == (chunk[1] - chunk[0],) else None
 
 
 def keep(folder: Path | None, chunk: Chunk, results: FloatArray) -> None:
-    """Leave a chunk's results behind; the file appears whole or not at all."""
+    """Leave a chunk's results behind, an array file followed by its SHA-256; it appears whole or not at all."""
     if folder is None:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{chunk[0]:08d}-{chunk[1]:08d}.npy"
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    with partial.open("wb") as file:
-        np.save(file, results)
-    partial.replace(path)
+    file = io.BytesIO()
+    np.save(file, results)
+    numbers = file.getvalue()
+    output.write_file(_path(folder, chunk), numbers + hashlib.sha256(numbers).digest())
+
+
+def _path(folder: Path, chunk: Chunk) -> Path:
+    return folder / f"{chunk[0]:08d}-{chunk[1]:08d}.npy"
 
 
 def run(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import marshal
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import FloatArray
-from kapstats.certification import execution
+from kapstats.certification import execution, identity
 from kapstats.certification.estimators import REGISTRY, Answer, Estimator, Row, named
 from kapstats.certification.performance import COLUMNS, ESTIMATE, LOW, measures
+from kapstats.data import output
 from kapstats.errors import DataError, KapstatsError, check_level
 from kapstats.estimates import Estimates, meta
 from kapstats.simulation.adam import assemble
@@ -49,6 +48,7 @@ class Task:
     level: float
     targets: tuple[tuple[tuple[str, Any], ...], ...] = ()
     """what identifies the row of the truth behind every column of the results"""
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ def certify(
     precision: float | None = None,
     chunk: int = 200,
     progress: bool | None = None,
+    key: str | None = None,
     **changes: Any,
 ) -> Estimates:
     """Bias, coverage, rejection and convergence of an estimator over replicates of a scenario.
@@ -110,6 +111,8 @@ def certify(
     precision : stop once the Monte-Carlo error of every coverage is at most this; looked at every 1000 replicates
     chunk : replicates handed out at a time
     progress : report on standard error; by default when that is a terminal
+    key : what tells a callable from another, for the chunks in `out`; by default a digest of its code, its closure, the
+        functions it calls and the versions of the software
     **changes : fields of the scenario to replace, as in `simulate`
 
     Returns
@@ -156,27 +159,26 @@ def certify(
         found = _answered(estimator, chosen, size, seed, truth, quantity, strategy)
     logs = known.log if known else _on_log_scale(estimator, chosen, size, seed)
     targets = [target(r, logs) for r in found]
-    task = Task(estimator, chosen, size, seed, level, tuple(identity(r) for r in found))
+    task = Task(estimator, chosen, size, seed, level, tuple(identified(r) for r in found), key)
     folder = None if out is None else Path(out)
     began = time.perf_counter()
     results = _replicates(task, targets, replicates, executor, folder, precision, chunk, progress)
     frame = table(results, targets, level)
-    sealed = hashlib.sha256(np.ascontiguousarray(np.round(results, 12)).tobytes()).hexdigest()[:16]
+    seal = hashlib.sha256(np.ascontiguousarray(np.round(results, 12)).tobytes()).hexdigest()[:16]
     who = estimator if isinstance(estimator, str) else getattr(estimator, "__name__", "callable")
     described = meta(
         method=f"certificate of {who}", level=level, title=f"{who} on {chosen.name}, n = {size}",
         sentence=f"{len(results)} replicates of {chosen.name} with {size} subjects, seed {seed}.",
-        data=digest(chosen), digest=sealed, scenario=chosen.name, n=size, seed=seed, replicates=len(results),
+        data=digest(chosen), digest=seal, scenario=chosen.name, n=size, seed=seed, replicates=len(results),
         seconds=time.perf_counter() - began,
     )  # fmt: skip
     if folder is not None:
-        partial = folder / f"{_stem(task)}.{os.getpid()}.tmp"
-        frame.to_csv(partial, index=False, float_format="%.10g", lineterminator="\n")
-        partial.replace(folder / f"{_stem(task)}.csv")
+        text = frame.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+        output.write_file(folder / f"{_stem(task)}.csv", text.encode())
     return Estimates(frame, described)
 
 
-def identity(row: Row) -> tuple[tuple[str, Any], ...]:
+def identified(row: Row) -> tuple[tuple[str, Any], ...]:
     """What identifies a row of the truth, in a form that can be sent and hashed."""
     return tuple((k, row[k]) for k in ("quantity", *KEYS) if k in row)
 
@@ -332,22 +334,12 @@ def _stem(task: Task) -> str:
     return f"{who}-{task.scenario.name}-n{task.n}-seed{task.seed}".replace("<", "").replace(">", "")
 
 
-def _code(estimator: Callable[..., Any]) -> str:
-    """What tells a callable from another of its name: its code, its defaults and what it closes over."""
-    code = getattr(estimator, "__code__", None)
-    if code is None:
-        return repr(estimator)
-    held = [repr(cell.cell_contents) for cell in estimator.__closure__ or ()]
-    body = hashlib.sha256(marshal.dumps(code)).hexdigest()
-    return repr((body, held, estimator.__defaults__, estimator.__kwdefaults__))
-
-
 def _cache(task: Task, folder: Path | None) -> Path | None:
-    """Where the chunks of this very task are kept: another estimator, scenario or level has another place."""
+    """Where the chunks of this very task are kept: another estimator, version, scenario or level has another place."""
     if folder is None:
         return None
-    who = task.estimator if isinstance(task.estimator, str) else _code(task.estimator)
-    said = repr((who, digest(task.scenario), task.n, task.seed, task.level, task.targets))
+    own = task.key or (task.estimator if isinstance(task.estimator, str) else identity.of_callable(task.estimator))
+    said = repr((own, identity.software(), digest(task.scenario), task.n, task.seed, task.level, task.targets))
     return folder / "chunks" / f"{_stem(task)}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
@@ -356,8 +348,6 @@ def _replicates(
     chunk: int, progress: bool | None,
 ) -> FloatArray:  # fmt: skip
     """All replicates in order, in waves when there is a precision to reach."""
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
     loud = sys.stderr.isatty() if progress is None else progress
     done: dict[execution.Chunk, FloatArray] = {}
     todo = execution.chunks(replicates, chunk)

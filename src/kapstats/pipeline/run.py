@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kapstats.data import datasets
+from kapstats.data import datasets, output
 from kapstats.data.readers import read_adam
 from kapstats.data.trial import Trial
 from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, KapstatsWarning
 from kapstats.estimates import Estimates
-from kapstats.pipeline import documents, output
+from kapstats.pipeline import documents
 from kapstats.pipeline import manifest as manifests
 from kapstats.pipeline.findings import findings
 from kapstats.pipeline.kinds import Analysis

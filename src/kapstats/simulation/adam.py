@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import BoolArray, FloatArray, IntArray
+from kapstats.data import output
 from kapstats.data.conventions import SIMULATED
 from kapstats.data.trial import Trial
 from kapstats.simulation import scenario as scenarios
@@ -308,27 +309,41 @@ def _course(
 
 
 def write(trial: Trial, folder: str | Path, scenario: str | Scenario | None = None) -> Path:
-    """Write a simulated trial as CSV files with its truth, scenario, README and checksums.
+    """Write a simulated trial as CSV files with its truth, scenario, README and checksums, all or nothing.
 
     Parameters
     ----------
     trial : what `simulate` returned
-    folder : made when it does not exist; files of the same names are replaced
+    folder : made when it does not exist; an earlier simulated trial there is replaced as a whole
     scenario : defaults to the built-in scenario that carries the trial's name
+
+    Raises
+    ------
+    DataError
+        When the folder holds something else, or cannot be written.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, frame in trial.datasets.items():
-        (folder / f"{name}.csv").write_bytes(as_csv(frame))
+    files = {f"{name}.csv": as_csv(frame) for name, frame in trial.datasets.items()}
     if trial.truth is not None:
-        (folder / "truth.json").write_text(as_json(trial.truth), encoding="utf-8", newline="\n")
+        files["truth.json"] = as_json(trial.truth).encode()
     chosen = scenarios.resolve(scenario or trial.name)
     source = chosen.name.removesuffix("-null")
     if source in scenarios.names():
-        (folder / "scenario.toml").write_text(scenarios.text(source), encoding="utf-8", newline="\n")
-    (folder / "README.md").write_text(readme(trial, chosen), encoding="utf-8", newline="\n")
-    (folder / "SHA256SUMS").write_text(checksums(folder), encoding="utf-8", newline="\n")
-    return folder
+        files["scenario.toml"] = scenarios.text(source).encode()
+    files["README.md"] = readme(trial, chosen).encode()
+    files[SUMS] = checksums(files).encode()
+    return output.write(files, folder, listed)
+
+
+SUMS = "SHA256SUMS"
+
+
+def listed(folder: Path) -> set[str]:
+    """The files that an earlier simulated trial wrote to a folder."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return set()
+    return {SUMS, *(line.split("  ", 1)[-1] for line in lines)}
 
 
 def as_csv(frame: pd.DataFrame) -> bytes:
@@ -351,10 +366,9 @@ def as_json(truth: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def checksums(folder: Path) -> str:
+def checksums(files: Mapping[str, bytes]) -> str:
     """One line per file, as ``sha256sum`` writes them."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != "SHA256SUMS")
-    return "".join(f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in files)
+    return "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
 
 
 def readme(trial: Trial, scenario: Scenario) -> str:

@@ -1,4 +1,4 @@
-"""A folder that is either the old output or the new one, never half of one."""
+"""Files and folders that are either the old output or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,10 +18,14 @@ from kapstats.errors import DataError
 MARK = "manifest.json"
 
 
-def write(files: Mapping[str, bytes], out: str | Path) -> Path:
+def write(files: Mapping[str, bytes], out: str | Path, ours: Callable[[Path], set[str]] | None = None) -> Path:
     """Write `files` (name -> content) as the folder `out`, in place of an earlier output.
 
     The files are written to a folder beside it, which then takes its name.
+
+    Parameters
+    ----------
+    ours : the names that an earlier output in a folder lists as its own; by default those of ``manifest.json``
 
     Raises
     ------
@@ -30,7 +34,7 @@ def write(files: Mapping[str, bytes], out: str | Path) -> Path:
         another run.
     """
     out = Path(os.path.abspath(out))
-    check(out)
+    check(out, ours)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with _alone(out):
@@ -46,13 +50,34 @@ def write(files: Mapping[str, bytes], out: str | Path) -> Path:
     return out
 
 
-def check(out: str | Path) -> None:
+def write_file(path: Path, content: bytes) -> None:
+    """Write one file so that it appears whole or not at all.
+
+    Raises
+    ------
+    DataError
+        When it cannot be written; nothing is left behind.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def check(out: str | Path, ours: Callable[[Path], set[str]] | None = None) -> None:
     """Refuse, before any work is done, a place that may not be written to; put back what a killed run had set aside."""
     out = Path(os.path.abspath(out))
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise DataError(f"{out} is not a folder. Choose another --out.")
-    if out.is_dir() and any(out.iterdir()) and not _ours(out):
-        held = ", ".join(sorted(p.name for p in out.iterdir())[:5])
+    others = _files(out) - (ours or listed)(out) if out.is_dir() else set()
+    if others:
+        held = ", ".join(sorted(others)[:5])
         raise DataError(f"{out} holds something that kapstats did not write ({held}). Choose an empty or new folder.")
     if out == out.parent:
         raise DataError(f"{out} is the root of the file system. Choose another --out.")
@@ -64,14 +89,19 @@ def check(out: str | Path) -> None:
             raise DataError(f"{out} cannot be written: {error.strerror or error}.") from error
 
 
-def _ours(out: Path) -> bool:
-    """Whether everything in the folder is listed in its manifest."""
+def listed(out: Path) -> set[str]:
+    """The files that the manifest of a folder lists, and itself; none where there is no manifest."""
     try:
-        listed = set(json.loads((out / MARK).read_text(encoding="utf-8"))["outputs"])
+        return {*json.loads((out / MARK).read_text(encoding="utf-8"))["outputs"], MARK, "report.html"}
     except (OSError, ValueError, KeyError, TypeError):
-        return False
-    held = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
-    return held <= listed | {MARK, "report.html"}
+        return set()
+
+
+def _files(out: Path) -> set[str]:
+    """Everything below a folder that a new output would replace: files, links, and folders without any."""
+    found = list(out.rglob("*"))
+    parents = {parent for p in found for parent in p.parents}
+    return {p.relative_to(out).as_posix() for p in found if not p.is_dir() or p.is_symlink() or p not in parents}
 
 
 @contextmanager
