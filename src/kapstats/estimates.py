@@ -13,16 +13,15 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from kapstats import frames
+from kapstats import display, frames
 from kapstats._types import FloatArray
+from kapstats.display import NUMERIC
 from kapstats.errors import DataError, FormulaError, check_level
-from kapstats.table import Table, interval, number, p_value
+from kapstats.scales import ON_SCALE, Scale, of
+from kapstats.table import Table, number
 
 T = TypeVar("T")
 SHOWN = 60  # rows of a long result that its repr shows
-NUMERIC = ("estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high")
-#: columns on the scale of the estimate, beside it
-_LIMITS = ("conf_low", "conf_high", "pred_low", "pred_high")
 
 
 def meta(
@@ -44,6 +43,7 @@ def meta(
 
     sentence : the model sentence ("REML, unstructured, Kenward-Roger; 756 of 800 records, 200 subjects; ...")
     scale : "identity", "log", "logit" ...: the scale on which `estimate` stands
+    more : anything else, above all `measure`, what is estimated in words ("hazard ratio", "log odds"; see `scales`)
     data : the frame analysed (its fingerprint is kept, and the estimand that `Estimand.apply` wrote into it) or a
         fingerprint
     """
@@ -208,6 +208,11 @@ class Estimates:
         """What the reader of these numbers has to know."""
         return tuple(self.meta.get("warnings", ()))
 
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """What each row estimates and on which scale: the words, whether it is a ratio, whether print shows exp."""
+        return tuple(of(stored(self), self.meta))
+
     def filter(self, **values: Any) -> Estimates:
         """The rows where each named column equals the value (or is one of a list of values)."""
         frames.require(stored(self), values, "result")
@@ -225,25 +230,24 @@ class Estimates:
             raise FormulaError(f"exponentiate: the estimates are on the {scale} scale, not on a log scale.")
         natural = np.exp(self.frame["estimate"].to_numpy(dtype=float))
         changed: dict[str, Any] = {"estimate": natural}
-        changed |= {c: np.exp(self.frame[c].astype(float)) for c in _LIMITS if c in self.frame}
+        changed |= {c: np.exp(self.frame[c].astype(float)) for c in ON_SCALE[1:] if c in self.frame}
         if "std_error" in self.frame:
             changed["std_error"] = natural * self.frame["std_error"].astype(float)
         vcov = None if self.vcov is None else self.vcov * np.outer(natural, natural)
-        return replace(self, frame=self.frame.assign(**changed), vcov=vcov, meta={**self.meta, "scale": "natural"})
+        measure = str(self.meta.get("measure") or "").removeprefix("log ")
+        about = {**self.meta, "scale": "natural", "measure": measure}
+        return replace(self, frame=self.frame.assign(**changed), vcov=vcov, meta=about)
 
     def table(self, digits: int = 2, *, title: str | None = None, columns: Iterable[str] | None = None) -> Table:
-        """The rows as a `Table`: limits in one column, p values as printed, missing numbers as NE."""
-        frame = self.frame if columns is None else self.frame[list(columns)]
-        built = [_column(frame, name, digits, self.meta.get("level")) for name in frame.columns]
-        shown = [column for column in built if column is not None]
-        text = [self.meta.get("sentence", ""), *map(str, self.meta.get("conventions", ())), *self.warnings]
-        return Table(
-            columns=tuple(header for header, _, _ in shown),
-            rows=tuple(zip(*(cells for _, cells, _ in shown), strict=True)),
-            title=self.meta.get("title", "") if title is None else title,
-            footnotes=tuple(t for t in text if t),
-            align=tuple(side for _, _, side in shown),
-        )
+        """The rows as a `Table`: limits in one column, ratios as ratios, p values as printed, missing numbers as NE.
+
+        Parameters
+        ----------
+        digits : decimals of estimates and limits; standard errors have one more
+        title : in place of the result's own
+        columns : the columns to show, in this order
+        """
+        return display.table(stored(self), self.meta, digits, title, columns)
 
     def to_text(self) -> str:
         """Plain text."""
@@ -292,47 +296,6 @@ class Estimates:
         return f"{head}\n... {len(self) - SHOWN} more rows; print() shows all."
 
 
-Cells = tuple[str, list[str], str]
-
-
-def _column(frame: pd.DataFrame, name: str, digits: int, level: float | None) -> Cells | None:
-    """Header, cells and alignment of one column; conf_low stands for the whole interval where both limits are there."""
-    values = frame[name]
-    if name == "conf_high" and "conf_low" in frame:
-        return None
-    if name == "conf_low" and "conf_high" in frame:
-        header = f"{100 * level:g}% CI" if level else "CI"
-        return header, [interval(a, b, digits) for a, b in zip(values, frame["conf_high"], strict=True)], "right"
-    if name.startswith("p_value") or name.endswith("p_value"):
-        return "p", [p_value(v) for v in values], "right"
-    if name == "df" and not np.isfinite(values.astype(float)).any():
-        return None
-    if pd.api.types.is_float_dtype(values.dtype):
-        decimals = {"df": 1, "std_error": digits + 1}.get(name, digits)
-        return HEADERS.get(name, name), [_float(v, name, decimals) for v in values], "right"
-    side = "right" if pd.api.types.is_numeric_dtype(values.dtype) and name not in ("term",) else "left"
-    return HEADERS.get(name, name), ["" if v is None or v != v else str(v) for v in values], side
-
-
-HEADERS = {
-    "estimate": "Estimate",
-    "std_error": "SE",
-    "df": "df",
-    "statistic": "Statistic",
-    "contrast": "Contrast",
-    "conf_low": "Lower limit",
-    "conf_high": "Upper limit",
-    "rule_of_three": "Rule of three",
-}
-
-
-def _float(value: float, name: str, decimals: int) -> str:
-    """A number column as text; columns that are not estimates keep their shortest form (times, visit numbers)."""
-    if name in (*NUMERIC, *HEADERS) or name.startswith("num_") or value != value:
-        return number(value, decimals)
-    return f"{value:g}" if abs(value) < 1e6 else number(value, 0)
-
-
 def _ard(frame: pd.DataFrame, description: Mapping[str, Any]) -> pd.DataFrame:
     """Long form of `frame`: group columns, variable level, stat_name, stat, stat_fmt, method, warning."""
     stats = [c for c in frame.columns if c not in _identifiers(frame)]
@@ -341,8 +304,8 @@ def _ard(frame: pd.DataFrame, description: Mapping[str, Any]) -> pd.DataFrame:
         part = frame[_identifiers(frame)].copy()
         part["stat_name"] = stat
         part["stat"] = pd.to_numeric(frame[stat], errors="coerce").astype(float)
-        cells = _column(frame[[stat]], stat, 2, description.get("level"))
-        part["stat_fmt"] = cells[1] if cells else [number(v) for v in part["stat"]]
+        texts = display.cells(frame[[stat]], stat, 2, description.get("level"))
+        part["stat_fmt"] = texts or [number(v) for v in part["stat"]]
         part["row"] = np.arange(len(frame))
         parts.append(part)
     if not parts:

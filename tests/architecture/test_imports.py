@@ -22,7 +22,7 @@ FLOORS = (
     ("errors", "_types"),
     ("kernels",),
     ("columns", "labels"),
-    ("frames", "table", "estimates"),
+    ("frames", "scales", "table", "display", "estimates"),
     ("data",),
     ("formula",),
     ("inference",),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kapstats import estimates, frames
 from kapstats._types import FrameLike
-from kapstats.errors import DataError
+from kapstats.errors import DataError, warn
+from kapstats.evidence import columns
 from kapstats.evidence.checks import counts, lines
 from kapstats.evidence.checks.finding import Finding
 from kapstats.evidence.checks.inference import inference
@@ -34,9 +35,10 @@ def audit(claims: FrameLike) -> estimates.Estimates:
     -------
     Estimates
         One row per fault: the columns of the claim, then ``check`` (percent, denominator, count, range, grim, grimmer,
-        order, sign, outside, symmetry, std_error, statistic, p_value, p_counts, duplicate, missing, total),
+        order, sign, outside, symmetry, std_error, statistic, p_value, p_counts, duplicate, missing, total, unreadable),
         ``printed``, ``implied``, ``distance`` in units of the last printed digit, and ``severity``: "error" cannot be
-        right; "warning" cannot be right if the usual method was used; "note" one unit of the last digit
+        right; "warning" cannot be right if the usual method was used, or cannot be read; "note" one unit of the last
+        digit. ``.meta``: ``judged`` and ``not_judged``, columns; a column of numbers under another name is warned about
 
     Notes
     -----
@@ -57,14 +59,16 @@ def audit(claims: FrameLike) -> estimates.Estimates:
     (['percent'], [13.0])
     """
     frame = frames.to_pandas(claims)
-    known = {*lines.NUMBERS, "statistic"}
-    if not known & set(frame.columns):
+    read = columns.read(frame)
+    if not read.judged:
         has = ", ".join(map(str, frame.columns[:12])) or "no column"
-        raise DataError(f"audit: no column to judge. It reads {', '.join(sorted(known))}; the table has: {has}.")
+        known = ", ".join(sorted(columns.JUDGED))
+        hint = columns.hints(frame.columns, columns.JUDGED)
+        raise DataError(f"audit: no column to judge. It reads {known}; the table has: {has}.{hint}")
     rows = frame.to_dict("records")
     found: list[Finding] = []
     for i, row in enumerate(rows):
-        found += [*counts.counts(i, row), *moments(i, row), *inference(i, row)]
+        found += [*lines.unreadable(i, row), *counts.counts(i, row), *moments(i, row), *inference(i, row)]
     found = counts.denominators(frame, rows, found)
     found = [
         *found,
@@ -79,15 +83,23 @@ def audit(claims: FrameLike) -> estimates.Estimates:
         name: [getattr(f, name) for f in found] for name in ("check", "printed", "implied", "distance", "severity")
     }
     table = table.drop(columns=[c for c in added if c in table.columns]).assign(**added)
-    sentence = f"{len(frame)} printed lines; {len(found)} findings in {len({f.row for f in found})} of them."
+    sentence = (
+        f"{len(frame)} printed lines; {len(found)} findings in {len({f.row for f in found})} of them. {read.said}"
+    )
+    notes = [warn(text) for text in read.doubts]
     about = estimates.meta(
         method="audit of printed results",
         level=None,
         title="Audit",
         sentence=sentence,
+        warnings=notes,
         data=frame,
         frame_kind=frames.kind(claims),
         n_claims=len(frame),
         rows=tuple(f.row for f in found),
+        judged=read.judged,
+        not_judged=read.left,
+        verbatim=tuple(c for c in table.columns if c not in ("implied", "distance")),
+        blank=True,
     )
     return estimates.Estimates(table, about)

@@ -16,7 +16,7 @@ from kapstats.errors import DataError, FormulaError, KapstatsWarning, check_leve
 from kapstats.estimates import Estimates
 from kapstats.evidence import gallery
 from kapstats.evidence.audit import audit
-from kapstats.evidence.checks import lines
+from kapstats.evidence.columns import JUDGED
 from kapstats.evidence.fingerprint import fingerprint
 from kapstats.evidence.gallery.page import render_page, render_svg, scrolled, write_page
 from kapstats.evidence.meta_analysis import meta_analysis
@@ -78,7 +78,9 @@ def audit_file(path: str | Path, out: str | Path | None = None) -> tuple[str, in
         When the file is missing, is no csv, or has no column to judge.
     """
     _can_write(out)
-    found = audit(read_claims(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KapstatsWarning)  # they stay on the result
+        found = audit(read_claims(path))
     _write(found, out, "Audit of printed results")
     return (found.to_text() if len(found) else found.meta["sentence"]), int(len(found) > 0)
 
@@ -268,8 +270,10 @@ def pack(
     _can_write(out, (".html",))
     frame = read_claims(path)
     prints = _fingerprints(frame)
-    judged = {*lines.NUMBERS, "statistic"} & set(frame.columns)
-    found = audit(frame) if judged or not prints else None
+    judged = set(JUDGED) & set(frame.columns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KapstatsWarning)  # they stay on the result
+        found = audit(frame) if judged or not prints else None
     page = write_pack(
         out, audit=found, fingerprints=prints, reproductions=[gallery.run(name) for name in reproductions], title=title
     )

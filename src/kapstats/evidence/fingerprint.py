@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats import estimates
-from kapstats.errors import DataError, choose
+from kapstats.errors import DataError, check_level, choose
 from kapstats.evidence.printed import Printed, parse
 from kapstats.safety import difference, proportion, two_by_two
 
@@ -64,6 +64,7 @@ def fingerprint(
     ['wald']
     """
     choose(scale, SCALES, "scale")
+    check_level(level)
     if printed is None and p_value is None:
         raise DataError("fingerprint: give printed=(low, high), or p_value=.")
     if (x2 is None) != (n2 is None):
@@ -89,6 +90,7 @@ def fingerprint(
         sentence=_sentence(frame, tried, limits),
         conventions=[f"Not tried for groups of this size: {', '.join(skipped)}."] if skipped else (),
         nearest=_nearest(tried, limits),
+        blank=True,
         tried=sorted({(r["measure"], r["method"]) for r in tried}),
     )
     return estimates.Estimates(frame, about)

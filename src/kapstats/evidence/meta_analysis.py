@@ -10,9 +10,9 @@ from scipy import special
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import check_level, choose, warn
-from kapstats.evidence import count_models
-from kapstats.evidence.studies import INVERSE_VARIANCE, ONE_ARM, RATIOS, Studies, read
+from kapstats.errors import FormulaError, check_level, choose, warn
+from kapstats.evidence import count_models, knapp
+from kapstats.evidence.studies import INVERSE_VARIANCE, ONE_ARM, Studies, is_ratio, read, scale_of
 from kapstats.kernels import meta
 
 MODELS = {"fixed": "common", "fe": "common", "mh": "mantel-haenszel"} | count_models.NAMES
@@ -31,6 +31,7 @@ def meta_analysis(
     drop00: bool | None = None,
     add: float = 0.5,
     quadrature: int | None = None,
+    by: object = None,
 ) -> estimates.Estimates:
     """The pooled effect of independent studies, with its heterogeneity.
 
@@ -43,29 +44,30 @@ def meta_analysis(
     studies : one row per study: `study` and x1 n1 x2 n2 (events of subjects, arm 1 against arm 2); or x n; or
         mean1 sd1 n1 mean2 sd2 n2; or estimate std_error (ratios on the log scale). Other columns are ignored
     measure : "RD", "OR", "RR", "AS" (arcsine difference) for two arms; "SMD" (Hedges' g) and "MD" for means; "logit",
-        "raw", "log", "arcsine", "freeman-tukey" for one proportion; names the scale of given estimates. By default
-        "RR" for two arms and "logit" for one
+        "raw", "log", "arcsine", "freeman-tukey" for one proportion. With given estimates it names them: "OR", "RR",
+        "HR", "IRR", "hazard ratio" ... are logs, printed as ratios. By default "RR" for two arms and "logit" for one
     model : tau^2 by "reml", "dl", "ml", "pm", "eb", "sj", "he", "hs", or "common" (tau^2 = 0); "mantel-haenszel",
         "peto" (common effect, no correction of zero cells); mixed models of the counts with a random study effect:
         "glmm" (exact conditional likelihood for OR; binomial-normal for logit), "glmm-approximate" (its binomial
         approximation for rare events), "glmm-fixed-levels" and "glmm-random-levels" (both arms binomial, the level of
         each study free, or normal); "beta-binomial" (OR or logit: events of each arm vary between studies as a beta
         distribution, one intra-study correlation; every study counts, without any event too)
-    ci : "hartung-knapp" (t on k - 1), "hartung-knapp-adhoc" (never narrower than the normal one), "normal"; models
-        other than inverse variance have the normal interval
+    ci : "hartung-knapp" (t on k - 1; a warning where its standard error is below that of inverse variance),
+        "hartung-knapp-adhoc" (never below it), "normal"; models other than inverse variance have the normal interval
     drop00 : leave out studies without any event in both arms, or with events only. By default they stay for RD and AS
         and those that hold no information are left out: both kinds for OR, those without events for RR
     add : added to every cell of a study with a zero cell, for inverse-variance models
     quadrature : points per random effect of the mixed models; 25 by default, 1 (Laplace) for "glmm-random-levels"
+    by : not offered; differences between groups of studies are tested by `meta_regression`
 
     Returns
     -------
     Estimates
         First row: ``term`` "pooled" with estimate, std_error, df, statistic, p_value, conf_low, conf_high, pred_low,
         pred_high (prediction interval for a new study) and k; then one row per study with its normal interval and
-        ``weight`` in percent. One proportion: ``proportion prop_low prop_high`` too. Ratios are on the log scale
-        (``.exponentiate()``). ``.meta``: tau2, se_tau2, tau2_low, tau2_high (Q profile), i2, h2, q, q_df, q_p_value, k,
-        k_dropped, dropped, corrected. ``.plot()`` is the forest, ``.plot(figure="funnel")`` the funnel.
+        ``weight`` in percent. One proportion: ``proportion prop_low prop_high`` too. Ratios are logs in ``to_frame()``
+        and are printed and drawn as ratios. ``.meta``: tau2, se_tau2, tau2_low, tau2_high (Q profile), i2, h2, q,
+        q_df, q_p_value, k, k_dropped, dropped, corrected. ``.plot()``: forest; ``.plot(figure="funnel")``: funnel.
 
     Raises
     ------
@@ -91,11 +93,15 @@ def meta_analysis(
     >>> print(pooled["estimate"][0].round(2), pooled["std_error"][0].round(3))
     -3.85 0.983
     """
-    check_level(level)
     model = MODELS.get(model.lower(), model.lower())
     ci = CI.get(ci.lower(), ci.lower())
     choose(model, (*INVERSE_VARIANCE, *count_models.MODELS), "model")
     choose(ci, ("hartung-knapp", "hartung-knapp-adhoc", "normal"), "ci")
+    check_level(level)
+    if by is not None:
+        raise FormulaError(
+            f"by={by!r}: one pooled effect a call. Test the groups by meta_regression(studies, '~ {by}')."
+        )
     frame = frames.to_pandas(studies)
     given, measure = read(frame, measure, drop00, add, model)
     if model in INVERSE_VARIANCE:
@@ -115,26 +121,21 @@ def meta_analysis(
     description = estimates.meta(
         method=f"meta-analysis, {_name(model)}, {ci} interval",
         level=level,
-        scale="log" if measure in (*RATIOS, "log") else ("logit" if measure == "logit" else "identity"),
+        **scale_of(measure),
         title=f"Meta-analysis of {measure}",
         sentence=_sentence(given, measure, model, ci, about),
         conventions=_conventions(given, measure, model, ci, add, about),
         warnings=notes,
         data=frame,
         frame_kind=frames.kind(studies),
-        measure=measure,
+        blank=("pred_low", "k", "weight", "proportion", "prop_low"),
         model=model,
         ci=ci,
         k=k,
         k_dropped=len(given.dropped),
         dropped=given.dropped,
         figure="forest",
-        forest={
-            "label": "term",
-            "pooled": "pooled",
-            "digits": 2,
-            "xlabel": f"log {measure}" if measure in RATIOS else measure,
-        },
+        forest={"label": "term", "pooled": "pooled", "digits": 2},
         **about,
     )
     return estimates.Estimates(table, description)
@@ -143,9 +144,11 @@ def meta_analysis(
 def _inverse_variance(s: Studies, model: str, ci: str, level: float) -> Parts:
     pooled = meta.pool(s.y, s.v, model)
     k = len(s.y)
-    se, df = pooled.std_error, np.inf
+    se, df, notes = pooled.std_error, np.inf, list[str]()
     if ci != "normal" and k > 1:
-        se, df = meta.hartung_knapp(s.y, s.v, pooled.tau2, guard=ci.endswith("adhoc")), k - 1.0
+        df, found = k - 1.0, meta.hartung_knapp(s.y, s.v, pooled.tau2, guard=ci.endswith("adhoc"))
+        error, notes = knapp.checked(np.array([found]), np.array([se]), "the pooled effect")
+        se = float(error[0])
     row = _row("pooled", pooled.estimate, se, df, level)
     spread = _quantile(level, df) * np.sqrt(se**2 + pooled.tau2)
     has_prediction = model != "common"
@@ -156,6 +159,8 @@ def _inverse_variance(s: Studies, model: str, ci: str, level: float) -> Parts:
         "weight": 100.0,
     }
     low, high = _q_profile(s, level)
+    if low == high == 0 and k > 1:
+        notes.append("The interval of tau^2 is empty: the studies agree more closely than chance would have it.")
     about = {
         "tau2": pooled.tau2,
         "se_tau2": pooled.se_tau2,
@@ -169,7 +174,7 @@ def _inverse_variance(s: Studies, model: str, ci: str, level: float) -> Parts:
         "corrected": _corrected(s),
         "weights": pooled.weights,
     }
-    return row, about, []
+    return row, about, notes
 
 
 def _q_profile(s: Studies, level: float) -> tuple[float, float]:
@@ -263,9 +268,9 @@ def _name(model: str) -> str:
 def _sentence(s: Studies, measure: str, model: str, ci: str, about: dict[str, Any]) -> str:
     text = f"{measure}, {_name(model)}, {ci} interval; {len(s.y)} studies"
     text += f", {len(s.dropped)} left out" if s.dropped else ""
-    text += (
-        f"; tau^2 {about['tau2']:.4g}" if model not in ("common", "mantel-haenszel", "peto", "beta-binomial") else ""
-    )
+    of = f" of the log {measure}" if is_ratio(measure) else ""
+    has_tau2 = model not in ("common", "mantel-haenszel", "peto", "beta-binomial")
+    text += f"; tau^2{of} {about['tau2']:.4g}" if has_tau2 else ""
     text += f"; intra-study correlation {about['rho']:.4g}" if "rho" in about else ""
     return text + (f", I^2 {about['i2']:.1f}%." if about["i2"] == about["i2"] else ".")
 

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from kapstats import estimates, frames
+from kapstats import estimates, frames, scales
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import DataError, FormulaError, choose, warn
+from kapstats.errors import DataError, FormulaError, check_level, choose, warn
+from kapstats.evidence import knapp
 from kapstats.evidence.meta_analysis import CI, MODELS
-from kapstats.evidence.studies import INVERSE_VARIANCE, RATIOS, read
+from kapstats.evidence.studies import INVERSE_VARIANCE, is_ratio, read, scale_of
 from kapstats.formula.design import build
 from kapstats.formula.expressions import complete_rows
 from kapstats.inference.intervals import with_inference
@@ -78,6 +79,7 @@ def meta_regression(
     model, ci = MODELS.get(model.lower(), model.lower()), CI.get(ci.lower(), ci.lower())
     choose(model, INVERSE_VARIANCE, "model")
     choose(ci, ("hartung-knapp", "hartung-knapp-adhoc", "normal"), "ci")
+    check_level(level)
     frame = frames.to_pandas(studies)
     fixed = _fixed(moderators)
     kept, missing = complete_rows(frame, [str(c) for c in frame.columns if c in re.findall(r"\w+", fixed)])
@@ -96,6 +98,11 @@ def meta_regression(
     k, q = design.X.shape
     factor = found.q_at_tau2 / (k - q) if ci != "normal" else 1.0
     covariance = found.covariance * (max(1.0, factor) if ci.endswith("adhoc") else factor)
+    if ci == "hartung-knapp":
+        errors = [np.sqrt(np.diag(c)) for c in (covariance, found.covariance)]
+        error, said = knapp.checked(errors[0], errors[1], "every coefficient")
+        notes += [warn(text) for text in said]
+        covariance = np.where(np.isnan(error).any(), np.nan, covariance)
     df = np.inf if ci == "normal" else float(k - q)
     table = with_inference(
         pd.DataFrame({"term": design.names}),
@@ -107,7 +114,7 @@ def meta_regression(
     description = estimates.meta(
         method=f"meta-regression, {model}, {ci} interval",
         level=level,
-        scale="log" if measure in (*RATIOS, "log") else ("logit" if measure == "logit" else "identity"),
+        **(scale_of(measure) | _measures(measure, design.names)),
         title=f"Meta-regression of {measure} on {fixed}",
         sentence=f"{measure} on {fixed}, {model}, {ci} interval; {k} studies, {len(frame) - k} left out; "
         f"residual tau^2 {found.tau2:.4g}.",
@@ -121,6 +128,14 @@ def meta_regression(
         **about,
     )
     return estimates.Estimates(table, description, covariance)
+
+
+def _measures(measure: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """What the coefficients are: ratios of ratios beside the intercept, which is the ratio where moderators are 0."""
+    if not is_ratio(measure) or "(Intercept)" not in names:
+        return {"measure": measure if is_ratio(measure) else ""}
+    words = scales.named(measure)
+    return {"measure": f"ratio of {words}s", "measures": {"term": {"(Intercept)": words}}}
 
 
 def _fixed(moderators: str) -> str:

@@ -11,8 +11,9 @@ from scipy import special
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import DataError, choose, first_ids, nearest, warn
-from kapstats.evidence.studies import RATIOS
+from kapstats.errors import DataError, check_level, choose, first_ids, nearest, warn
+from kapstats.evidence.columns import require
+from kapstats.evidence.studies import RATIOS, column, count_faults
 from kapstats.inference.intervals import with_inference
 from kapstats.kernels import network as kernel
 
@@ -91,14 +92,16 @@ def network_meta_analysis(
     choose(measure, ("OR", "RR", "RD", "MD"), "measure")
     choose(model, MODELS, "model")
     choose(small_is, ("good", "bad"), "small_is")
+    check_level(level)
     frame = frames.to_pandas(studies)
-    frames.require(frame, ["study", "treatment", *(("mean", "sd", "n") if measure == "MD" else ("x", "n"))])
+    require(frame, ["study", "treatment", *(("mean", "sd", "n") if measure == "MD" else ("x", "n"))])
     names = [str(v) for v in frames.levels(frame, "treatment").values]
     base = names[0] if reference is None else str(reference)
     if base not in names:
         raise DataError(f"network_meta_analysis: no treatment {base!r}.{nearest(base, names)}")
     names = [base, *(n for n in names if n != base)]
-    given = _arms(frame, names, measure, add)
+    numbers = ("mean", "sd", "n") if measure == "MD" else ("x", "n")
+    given = _arms(frame.assign(**{c: column(frame, c) for c in numbers}), names, measure, add)
     stacked = kernel.stack(given.effects, given.variances, given.arms)
     _connected(stacked, names)
     X = stacked.design(len(names))
@@ -144,7 +147,8 @@ def network_meta_analysis(
         reference_p_score=float(scores[0]),
         league=_league(fit, names, sign, level),
         figure="forest",
-        forest={"label": "contrast", "digits": 2, "xlabel": f"log {measure}" if measure in RATIOS else measure},
+        measure=measure,
+        forest={"label": "contrast", "digits": 2},
     )
     return estimates.Estimates(table, about, fit.covariance)
 
@@ -156,7 +160,7 @@ def _p(q: float, df: int) -> float:
 def _arms(frame: pd.DataFrame, names: list[str], measure: str, add: float) -> _Arms:
     """Effects of the arms of every study that has two or more and says something."""
     found = _Arms([], [], [], [], [])
-    silent, single = [], []
+    silent, single, broken = [], [], []
     for study, rows in frame.groupby("study", sort=False):
         codes = np.array([names.index(str(t)) for t in rows["treatment"]], dtype=np.int64)
         if len(set(codes)) < len(codes):
@@ -164,8 +168,12 @@ def _arms(frame: pd.DataFrame, names: list[str], measure: str, add: float) -> _A
         if len(codes) < 2:
             single.append(study)
             continue
+        fault = _fault(rows, measure)
+        if fault:
+            broken.append(f"{study} ({fault})")
+            continue
         order = np.argsort(codes)
-        effect = _effects(rows.iloc[order], measure, add, str(study))
+        effect = _effects(rows.iloc[order], measure, add)
         if effect is None:
             silent.append(study)
             continue
@@ -175,6 +183,8 @@ def _arms(frame: pd.DataFrame, names: list[str], measure: str, add: float) -> _A
         found.names.append(str(study))
     if single:
         found.notes.append(f"{len(single)} studies of one arm left out: {first_ids(single)}.")
+    if broken:
+        found.notes.append(f"{len(broken)} studies left out: {first_ids(broken)}.")
     if silent:
         found.notes.append(f"{len(silent)} studies left out (no event, or nothing but events): {first_ids(silent)}.")
     if not found.names:
@@ -182,16 +192,25 @@ def _arms(frame: pd.DataFrame, names: list[str], measure: str, add: float) -> _A
     return found
 
 
-def _effects(rows: pd.DataFrame, measure: str, add: float, study: str) -> tuple[FloatArray, FloatArray] | None:
+def _fault(rows: pd.DataFrame, measure: str) -> str:
+    """Why a study cannot be used, "" where it can."""
+    if measure == "MD":
+        mean, sd, n = (rows[c].to_numpy(dtype=float) for c in ("mean", "sd", "n"))
+        whole = np.isfinite(mean).all() and (sd > 0).all() and (n > 0).all()
+        return "" if whole else "no mean, positive sd or n"
+    x, n = (rows[c].to_numpy(dtype=float) for c in ("x", "n"))
+    why = next((why for why, wrong in count_faults(x, n).items() if wrong.any()), "")
+    if "above" in why:
+        raise DataError(f"network_meta_analysis: study {rows['study'].iloc[0]} has impossible counts: {why}.")
+    return why
+
+
+def _effects(rows: pd.DataFrame, measure: str, add: float) -> tuple[FloatArray, FloatArray] | None:
     """Effect and variance per arm; None for a study that says nothing about a ratio."""
     if measure == "MD":
         mean, sd, n = (rows[c].to_numpy(dtype=float) for c in ("mean", "sd", "n"))
-        if not (np.isfinite(mean).all() and (sd > 0).all() and (n > 0).all()):
-            raise DataError(f"network_meta_analysis: study {study} lacks a mean, a positive sd, or n.")
         return mean, sd**2 / n
     x, n = (rows[c].to_numpy(dtype=float) for c in ("x", "n"))
-    if not ((x >= 0) & (x <= n) & (n > 0)).all():
-        raise DataError(f"network_meta_analysis: study {study} has impossible counts.")
     if measure != "RD" and (x.sum() == 0 or (x.sum() == n.sum() and measure == "OR")):
         return None
     if ((x == 0) | (x == n)).any():

@@ -5,9 +5,20 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-_NUMBER = re.compile(r"^\s*(?P<sign><=|>=|≤|≥|<|>|=)?\s*(?P<value>[-−+]?(?:\d+\.?\d*|\.\d+))\s*%?")
+import numpy as np
+import pandas as pd
+
+_NUMBER = re.compile(
+    r"^\s*(?P<sign><=|>=|≤|≥|<|>|=)?\s*(?P<value>[-−–+]?(?:\d+\.?\d*|\.\d+))(?P<power>[eE][-+]?\d+)?(?![\d.,]*\d)\s*%?"
+)
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:,\d{3})*(?:\D|$))")
+_COMMA = re.compile(r"(?<=\d),(?=\d)")
+#: texts for a number that was not printed
+ABSENT = {"", "-", "–", "—", ".", "na", "n/a", "nr", "ne", "nan", "none", "null", "ns", "n.s.", "not reported"}
+_MINUS = str.maketrans("−–", "--")
 SLACK = 1e-9
 
 
@@ -45,14 +56,19 @@ def parse(value: Any, bounded: bool = False) -> Printed | None:
     --------
     >>> parse("63.0%").decimals, parse(63.0).decimals, parse("<0.001", bounded=True).high
     (1, 0, 0.001)
+    >>> parse("1,204").value, parse("13,3").value, parse("2e-05").value, parse("12.3.4")
+    (1204.0, 13.3, 2e-05, None)
     """
-    if value is None or (isinstance(value, float) and not math.isfinite(value)) or isinstance(value, bool):
+    if absent(value) or isinstance(value, bool | np.bool_):
         return None
-    match = _NUMBER.match(_text(value))
+    match = _NUMBER.match(_COMMA.sub(".", _THOUSANDS.sub("", _text(value))))
     if match is None:
         return None
-    digits = match["value"].replace("−", "-")
-    number, decimals = float(digits), len(digits.partition(".")[2])
+    digits, power = match["value"].translate(_MINUS), match["power"] or ""
+    number = float(digits + power)
+    if math.isinf(number):
+        return None
+    decimals = max(0, len(digits.partition(".")[2]) - int(power[1:] or 0))
     half = 0.5 * 10.0**-decimals
     low, high = number - half, number + half
     if match["sign"] in ("<", "<=", "≤"):
@@ -62,11 +78,28 @@ def parse(value: Any, bounded: bool = False) -> Printed | None:
     return Printed(number, decimals, low, high, str(value).strip())
 
 
+def absent(value: Any) -> bool:
+    """Whether nothing was printed: missing, infinite, blank, or a word for it.
+
+    Examples
+    --------
+    >>> absent("NR"), absent(None), absent("0.4"), absent("unclear")
+    (True, True, False, False)
+    """
+    if isinstance(value, str):
+        return value.strip().lower() in ABSENT
+    if not pd.api.types.is_scalar(value):
+        return False
+    return bool(pd.isna(value)) or (isinstance(value, float) and math.isinf(value))
+
+
 def _text(value: Any) -> str:
     """The value as printed: whole floats without their point, since a column with gaps turns 63 into 63.0."""
-    if isinstance(value, str):
-        return value
-    number = float(value)
+    if isinstance(value, str | Decimal):
+        return str(value)
+    if not isinstance(value, int | float | np.number):
+        return ""
+    number = float(str(value))  # a float32 by its own digits
     if number.is_integer() and abs(number) < 1e15:
         return str(int(number))
     text = repr(number)

@@ -11,9 +11,10 @@ from scipy import special
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import DataError, FormulaError, KapstatsWarning, choose
+from kapstats.errors import DataError, FormulaError, KapstatsWarning, check_level, choose, first_ids, warn
+from kapstats.evidence import knapp
 from kapstats.evidence.meta_analysis import meta_analysis
-from kapstats.evidence.studies import INVERSE_VARIANCE, Studies, read
+from kapstats.evidence.studies import INVERSE_VARIANCE, Studies, read, scale_of
 from kapstats.inference.intervals import with_inference
 from kapstats.kernels import meta, small_studies
 from kapstats.kernels.meta_regression import regress
@@ -28,15 +29,22 @@ def leave_one_out(studies: FrameLike, measure: str | None = None, **options: Any
     """
     frame = frames.to_pandas(studies).reset_index(drop=True)
     names = frame["study"].astype(str) if "study" in frame else pd.Series([str(i + 1) for i in range(len(frame))])
-    rows = []
+    rows, narrow = [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", KapstatsWarning)
         for i, name in enumerate(names):
             result = meta_analysis(frame.drop(index=i), measure, **options)
             first = result.frame.iloc[0].to_dict()
             rows.append({**first, "term": f"without {name}", "tau2": result.meta["tau2"], "i2": result.meta["i2"]})
+            narrow += [f"without {name}"] if any(knapp.GUARD in text for text in result.warnings) else []
         about = meta_analysis(frame, measure, **options).meta
-    return estimates.Estimates(pd.DataFrame(rows), {**about, "title": "Leave one out"})
+    notes = [text for text in about["warnings"] if knapp.GUARD not in text]
+    notes += (
+        [f"Hartung-Knapp standard errors below inverse variance: {first_ids(narrow)}. {knapp.GUARD}."] if narrow else []
+    )
+    for note in notes:
+        warn(note)
+    return estimates.Estimates(pd.DataFrame(rows), {**about, "title": "Leave one out", "warnings": tuple(notes)})
 
 
 def small_study_effects(
@@ -80,9 +88,7 @@ def small_study_effects(
     standard = (s.y - common.estimate) / np.sqrt(s.v - common.std_error**2)
     tau, p_value = small_studies.kendall(standard, s.v)
     begg = pd.DataFrame({"term": ["Begg: Kendall's tau"], "estimate": [tau], "p_value": [p_value]})
-    about = estimates.meta(
-        method="tests of small-study effects", title="Small-study effects", data=frame, measure=measure
-    )
+    about = estimates.meta(method="tests of small-study effects", title=f"Small-study effects, {measure}", data=frame)
     return estimates.Estimates(pd.concat([slope, begg], ignore_index=True), about)
 
 
@@ -115,6 +121,7 @@ def trim_and_fill(
     -----------
     R metafor 5.0-1 (trimfill) to 1e-6.
     """
+    check_level(level)
     choose(model, INVERSE_VARIANCE, "model")
     choose(estimator, ("L0", "R0"), "estimator")
     frame = frames.to_pandas(studies)
@@ -131,9 +138,9 @@ def trim_and_fill(
         method=f"trim and fill, {estimator}, {model}",
         level=level,
         title=f"Trim and fill of {measure}",
+        **scale_of(measure),
         sentence=f"{filled.missing} studies filled in on the {filled.side} side.",
         data=frame,
-        measure=measure,
         missing=filled.missing,
         side=filled.side,
         tau2=[p.tau2 for p in pooled],

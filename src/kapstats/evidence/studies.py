@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from kapstats import scales
 from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.errors import DataError, FormulaError, choose, first_ids
+from kapstats.evidence.columns import hints
 from kapstats.kernels import meta
 
 INVERSE_VARIANCE = tuple(meta.TAU2)
 RATIOS = ("OR", "RR")
+NUMBERS = ("x1", "n1", "x2", "n2", "x", "n", "mean1", "sd1", "mean2", "sd2", "estimate", "std_error")
 TWO_ARMS = ("RD", "OR", "RR", "AS")
 ONE_ARM = ("logit", "raw", "log", "arcsine", "freeman-tukey")
 
@@ -32,9 +36,9 @@ class Studies:
 
 def read(frame: pd.DataFrame, measure: str | None, drop00: bool | None, add: float, model: str) -> tuple[Studies, str]:
     """The studies as effects, from the columns that are there."""
-    columns = set(frame.columns)
+    columns, frame = set(frame.columns), frame.reset_index(drop=True)
     names = tuple(frame["study"].astype(str)) if "study" in columns else tuple(str(i + 1) for i in range(len(frame)))
-    chosen = {m.lower(): m for m in (*TWO_ARMS, *ONE_ARM, "SMD", "MD")}.get(str(measure).lower(), measure)
+    chosen = _measure(measure)
     if {"x1", "n1", "x2", "n2"} <= columns and chosen not in ("SMD", "MD"):
         return _two_arms(frame, names, choose(chosen or "RR", TWO_ARMS, "measure"), drop00, add, model)
     if {"x", "n"} <= columns and chosen in (None, *ONE_ARM):
@@ -44,20 +48,38 @@ def read(frame: pd.DataFrame, measure: str | None, drop00: bool | None, add: flo
     if {"mean1", "sd1", "n1", "mean2", "sd2", "n2"} <= columns and chosen in (None, "SMD", "MD"):
         return _means(frame, names, chosen or "SMD")
     if {"estimate", "std_error"} <= columns:
-        y, se = (_column(frame, c) for c in ("estimate", "std_error"))
-        if (se <= 0).any():
-            raise DataError(f"std_error: {int((se <= 0).sum())} studies have none above 0.")
-        return _complete(names, y, se**2, {}), chosen or "estimate"
+        y, se = (column(frame, c) for c in ("estimate", "std_error"))
+        return _complete(names, y, se**2, {}, {"standard error not above 0": se <= 0}), chosen or "estimate"
     for needed, known in (({"x", "n"}, ONE_ARM), ({"mean1", "sd1", "n1", "mean2", "sd2", "n2"}, ("SMD", "MD"))):
         if needed <= columns:
             choose(str(chosen), known, "measure")
     raise DataError(
         "meta_analysis needs x1 n1 x2 n2, or x n, or mean1 sd1 n1 mean2 sd2 n2, or estimate std_error. "
-        f"The table has: {', '.join(map(str, frame.columns))}."
+        f"The table has: {', '.join(map(str, frame.columns))}.{hints(frame.columns, NUMBERS)}"
     )
 
 
-def _column(frame: pd.DataFrame, name: str) -> FloatArray:
+def _measure(given: str | None) -> str | None:
+    """The measure under its usual letters, whatever the case; a measure in words by its letters."""
+    words = scales.named(str(given))
+    known = {m.lower(): m for m in (*TWO_ARMS, *ONE_ARM, "SMD", "MD")}
+    letters = {text: code for code, text in scales.NAMES.items()}
+    return None if given is None else known.get(str(given).lower(), letters.get(words, given))
+
+
+def is_ratio(measure: str) -> bool:
+    """Whether effects on this measure are logs of ratios."""
+    return scales.Scale(scales.named(measure), "log").is_ratio
+
+
+def scale_of(measure: str) -> dict[str, str]:
+    """`scale` and `measure` of a result of pooling."""
+    log = is_ratio(measure) or measure == "log"
+    scale = "log" if log else "logit" if measure == "logit" else "identity"
+    return {"scale": scale, "measure": "" if measure == "estimate" else measure}
+
+
+def column(frame: pd.DataFrame, name: str) -> FloatArray:
     values = pd.to_numeric(frame[name], errors="coerce")
     bad = frame.loc[values.isna() & frame[name].notna(), name]
     if len(bad):
@@ -65,76 +87,98 @@ def _column(frame: pd.DataFrame, name: str) -> FloatArray:
     return values.to_numpy(dtype=float)
 
 
-def _counts(frame: pd.DataFrame, pairs: tuple[tuple[str, str], ...]) -> dict[str, FloatArray]:
-    found = {name: _column(frame, name) for pair in pairs for name in pair}
+Counts = dict[str, FloatArray]
+
+
+def count_faults(x: FloatArray, n: FloatArray) -> dict[str, BoolArray]:
+    """Studies (or arms) that cannot be used, by the reason."""
+    return {
+        "a count is missing": ~(np.isfinite(x) & np.isfinite(n)),
+        "an arm without subjects": n == 0,
+        "a count below 0 or above its n": (x < 0) | (n < 0) | (x > n),
+        "counts that are not whole numbers": (x % 1 != 0) | (n % 1 != 0),
+    }
+
+
+def _counts(frame: pd.DataFrame, pairs: tuple[tuple[str, str], ...]) -> tuple[Counts, dict[str, BoolArray]]:
+    """The counts, and which studies cannot be used and why; x above n stops: a number is in the wrong place."""
+    found = {name: column(frame, name) for pair in pairs for name in pair}
+    faults: dict[str, BoolArray] = {}
     for x, n in pairs:
-        wrong = (found[x] < 0) | (found[x] > found[n]) | (found[n] <= 0) | (found[x] % 1 != 0) | (found[n] % 1 != 0)
-        if wrong.any():
-            rows = np.flatnonzero(wrong) + 1
-            raise DataError(f"{x}, {n}: {len(rows)} studies have impossible counts (row {first_ids(rows)}).")
-    return found
+        for why, wrong in count_faults(found[x], found[n]).items():
+            if "above" in why and wrong.any():
+                rows = np.flatnonzero(wrong) + 1
+                raise DataError(f"{x}, {n}: {len(rows)} studies have impossible counts (row {first_ids(rows)}): {why}.")
+            faults[why] = faults.get(why, np.zeros(len(frame), dtype=bool)) | wrong
+    return found, faults
 
 
 def _two_arms(
     frame: pd.DataFrame, names: tuple[str, ...], measure: str, drop00: bool | None, add: float, model: str
 ) -> tuple[Studies, str]:
-    c = _counts(frame, (("x1", "n1"), ("x2", "n2")))
-    y, v = meta.two_by_two(c["x1"], c["n1"], c["x2"], c["n2"], measure, add)
+    c, faults = _counts(frame, (("x1", "n1"), ("x2", "n2")))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y, v = meta.two_by_two(c["x1"], c["n1"], c["x2"], c["n2"], measure, add)
     nothing = c["x1"] + c["x2"] == 0
     everything = c["x1"] + c["x2"] == c["n1"] + c["n2"]
     silent = nothing if measure == "RR" and drop00 is None else nothing | everything
     leave = (measure in RATIOS and model != "beta-binomial") if drop00 is None else drop00
     zero = (c["x1"] == 0) | (c["x1"] == c["n1"]) | (c["x2"] == 0) | (c["x2"] == c["n2"])
-    kept = ~silent if leave else np.ones(len(y), dtype=bool)
+    if leave:
+        faults["no event in either arm, or nothing but events"] = silent
     corrected = zero if model in INVERSE_VARIANCE and measure != "AS" else np.zeros(len(y), dtype=bool)
     counts = {**c, "corrected": corrected.astype(float)}
-    studies = _complete(names, y, v, counts, kept, "no event in either arm, or nothing but events")
-    return studies, measure
+    return _complete(names, y, v, counts, faults), measure
 
 
 def _one_arm(frame: pd.DataFrame, names: tuple[str, ...], measure: str, add: float) -> tuple[Studies, str]:
-    c = _counts(frame, (("x", "n"),))
-    y, v = meta.one_proportion(c["x"], c["n"], measure, add)
+    c, faults = _counts(frame, (("x", "n"),))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y, v = meta.one_proportion(c["x"], c["n"], measure, add)
     zero = (c["x"] == 0) | (c["x"] == c["n"])
     changed = zero if measure in ("raw", "log", "logit") else np.zeros(len(y), dtype=bool)
-    return _complete(names, y, v, {**c, "corrected": changed.astype(float)}), measure
+    return _complete(names, y, v, {**c, "corrected": changed.astype(float)}, faults), measure
 
 
 def _means(frame: pd.DataFrame, names: tuple[str, ...], measure: str) -> tuple[Studies, str]:
-    m1, s1, n1, m2, s2, n2 = (_column(frame, c) for c in ("mean1", "sd1", "n1", "mean2", "sd2", "n2"))
-    if measure == "MD":
-        return _complete(names, m1 - m2, s1**2 / n1 + s2**2 / n2, {}), measure
-    y, v = meta.standardised_difference(m1, s1, n1, m2, s2, n2)
-    return _complete(names, y, v, {}), measure
+    m1, s1, n1, m2, s2, n2 = (column(frame, c) for c in ("mean1", "sd1", "n1", "mean2", "sd2", "n2"))
+    faults = {
+        "an arm without subjects": (n1 <= 0) | (n2 <= 0),
+        "a standard deviation not above 0": (s1 <= 0) | (s2 <= 0),
+    }
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if measure == "MD":
+            return _complete(names, m1 - m2, s1**2 / n1 + s2**2 / n2, {}, faults), measure
+        y, v = meta.standardised_difference(m1, s1, n1, m2, s2, n2)
+    return _complete(names, y, v, {}, faults), measure
 
 
 def _complete(
-    names: tuple[str, ...],
-    y: FloatArray,
-    v: FloatArray,
-    counts: dict[str, FloatArray],
-    kept: BoolArray | None = None,
-    reason: str = "",
+    names: tuple[str, ...], y: FloatArray, v: FloatArray, counts: Counts, faults: dict[str, BoolArray]
 ) -> Studies:
-    """Studies that say something; the others are named."""
-    kept = np.ones(len(y), dtype=bool) if kept is None else kept
-    whole = np.isfinite(y) & np.isfinite(v) & (v > 0)
-    use = kept & whole
+    """Studies that can be used; the others are named with the reason, and studies that stand twice are named too."""
+    faults = {**faults, "effect or variance missing": ~(np.isfinite(y) & np.isfinite(v) & (v > 0))}
+    use, notes = np.ones(len(y), dtype=bool), []
+    for why, wrong in faults.items():
+        left = [n for n, w in zip(names, wrong & use, strict=True) if w]
+        notes += [f"{len(left)} studies left out ({why}): {first_ids(left)}."] if left else []
+        use &= ~wrong
     if not use.any():
-        raise DataError("meta_analysis: no study is left that holds information on this measure.")
-    notes = []
-    if (~kept).any():
-        left = [n for n, k in zip(names, kept, strict=True) if not k]
-        notes.append(f"{len(left)} studies left out ({reason}): {first_ids(left)}.")
-    if (kept & ~whole).any():
-        left = [n for n, k in zip(names, kept & ~whole, strict=True) if k]
-        notes.append(f"{len(left)} studies left out (effect or variance missing): {first_ids(left)}.")
+        raise DataError(f"meta_analysis: no study is left that holds information on this measure. {' '.join(notes)}")
+    kept = [n for n, u in zip(names, use, strict=True) if u]
     return Studies(
-        names=tuple(n for n, u in zip(names, use, strict=True) if u),
+        names=tuple(kept),
         y=y[use],
         v=v[use],
         counts={key: values[use] for key, values in counts.items()},
         dropped=tuple(n for n, u in zip(names, use, strict=True) if not u),
-        notes=tuple(notes),
+        notes=(*notes, *_twice(kept)),
         rows=np.flatnonzero(use),
     )
+
+
+def _twice(names: list[str]) -> list[str]:
+    """Names that differ in case and blanks only are one."""
+    seen = Counter(n.strip().casefold() for n in names)
+    twice = dict.fromkeys(n.strip() for n in names if seen[n.strip().casefold()] > 1)
+    return [f"Studies that stand more than once are taken as independent: {first_ids(twice)}."] if twice else []

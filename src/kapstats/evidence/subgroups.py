@@ -124,6 +124,7 @@ def _about(
         method=f"subgroup effects, {how}",
         level=q.level,
         scale="log" if q.measure == "OR" else "identity",
+        measure=q.measure if q.measure != "difference" else "",
         title=f"{q.response} by subgroup",
         sentence=f"{how} within each level of {', '.join(factors)}; {used} of {len(frame)} rows.",
         conventions=(f"Interaction: {test}.", "Intervals and tests are not adjusted for their number."),

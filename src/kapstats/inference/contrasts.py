@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from kapstats import scales
 from kapstats._types import BoolArray, FloatArray
 from kapstats.errors import FormulaError, choose, first_ids, nearest, warn
 from kapstats.estimates import Estimates, Picture
@@ -223,6 +224,11 @@ def lsmeans(
     title = f"LS means of {', '.join(asked)}" + (f" by {', '.join(groups)}" if groups else "")
     told = {"title": title, "weights": weights, "estimand": describe.get("estimand") or title}
     told["conventions"] = (*describe.get("conventions", ()), *told_of_offset)
+    measure = str(describe.get("measure") or "")
+    if measure and weights == "observed":
+        note = f"Means of the {measure} over the rows: not marginal means; for g-computation see marginal_means."
+        told["estimand"] = f"{told['estimand']}: mean {measure} over the rows (conditional)"
+        told["conventions"] = (*told["conventions"], note)
     return answer(source, grid.frame, level, side, {**describe, **told})
 
 
@@ -328,7 +334,15 @@ def contrast(
     describe["warnings"] = tuple(dict.fromkeys([*means.meta.get("warnings", ()), *_said(found, "contrasts", frame)]))
     describe["conventions"] = (*means.meta.get("conventions", ()), _adjustment_note(adjust, np.bincount(family)))
     describe["title"] = f"Contrasts of {means.meta.get('title', 'LS means')}"
+    describe["measure"] = _compared(str(means.meta.get("measure") or ""), np.vstack(rows), standardize)
     return _scaled(Estimates(frame.assign(**columns), describe, found.vcov), standardize)
+
+
+def _compared(measure: str, weights: FloatArray, unit: float | None) -> str:
+    """What weighted means estimate: differences of log odds are odds ratios."""
+    if unit is not None:
+        return ""
+    return scales.RATIO_OF.get(measure, measure) if np.allclose(weights.sum(axis=1), 0) else measure
 
 
 def _spread(weights: FloatArray, where: np.ndarray, rows: int) -> FloatArray:

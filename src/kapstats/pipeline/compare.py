@@ -9,8 +9,9 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import BoolArray
+from kapstats.display import NUMERIC
 from kapstats.errors import DataError, nearest
-from kapstats.estimates import NUMERIC, Estimates
+from kapstats.estimates import Estimates
 
 COLUMNS = ("table", "row", "column", "first", "second", "difference")
 #: text columns that say something about a row but do not identify it

@@ -90,7 +90,8 @@ def _estimates(
     cut = "" if truncate is None else f", cut at their {truncate:g} quantile"
     method = f"weighted Cox regression, an event at t counts {WEIGHTS[weights]}{cut}, robust variance"
     meta = {
-        **fit.meta, "scale": "log", "title": "Average hazard ratios", "method": method,
+        **fit.meta, "scale": "log", "measure": "average hazard ratio", "title": "Average hazard ratios",
+        "method": method,
         "sentence": f"{method}; {fit.surv.sentence()}", "estimand": "ratio of hazards, averaged over time",
         "conventions": (*fit.meta["conventions"], "event weights taken as known in the variance"),
         "weight_range": (float(W.min()), float(W.max())),

@@ -46,7 +46,8 @@ class CauseSpecificFit:
         """Log cause-specific hazard ratios of every cause."""
         parts = [f.coefficients.frame.assign(cause=c) for f, c in zip(self.fits, self.causes, strict=True)]
         frame = pd.concat(parts, ignore_index=True)
-        return Estimates(frame[["cause", *[c for c in frame.columns if c != "cause"]]], {**self.meta, "scale": "log"})
+        about = {**self.meta, "scale": "log", "measure": "cause-specific hazard ratio"}
+        return Estimates(frame[["cause", *[c for c in frame.columns if c != "cause"]]], about)
 
     @property
     def vcov(self) -> FloatArray:

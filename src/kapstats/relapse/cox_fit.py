@@ -70,7 +70,8 @@ class CoxFit:
         frame = with_inference(frame, self.b, std_error, level=self.level, side=self.meta["side"])
         if self.interval is not None:
             frame = frame.assign(conf_low=self.interval[:, 0], conf_high=self.interval[:, 1])
-        return Estimates(frame, {**self.meta, "scale": "log", "title": "Log hazard ratios"}, self.V)
+        about = {**self.meta, "scale": "log", "measure": "hazard ratio", "title": "Hazard ratios"}
+        return Estimates(frame, about, self.V)
 
     def hazard_ratios(self) -> Estimates:
         """Hazard ratios with limits; `std_error` is that of the ratio (delta method)."""
@@ -85,7 +86,8 @@ class CoxFit:
             frame = frame.assign(zph_p=[float(tests.get(term, np.nan)) for term in self._terms_of_columns()])
         note = "zph_p: score test of proportional hazards (zph, km); restricted mean survival time: fit.rmst()"
         conventions = (*self.meta["conventions"], note)
-        return Estimates(frame, {**self.meta, "scale": "natural", "title": "Cox model", "conventions": conventions})
+        about = {**self.meta, "scale": "natural", "measure": "hazard ratio", "title": "Cox model"}
+        return Estimates(frame, {**about, "conventions": conventions})
 
     @property
     def vcov(self) -> FloatArray:

@@ -36,6 +36,7 @@ from kapstats.relapse.surv_data import (
     unpack,
 )
 
+SHR = "subdistribution hazard ratio"
 WEIGHTINGS = ("crr", "ipcw", "finegray")
 
 
@@ -227,7 +228,7 @@ def _fine_gray_fit(
         method=method,
         level=level,
         scale="log",
-        title="Fine-Gray coefficients",
+        title="Fine-Gray model",
         sentence=f"{method}{groups}; {surv.sentence()}, {n_events} of cause {cause}",
         estimand="log subdistribution hazard ratio",
         conventions=("ties by Breslow",),
@@ -236,5 +237,5 @@ def _fine_gray_fit(
         frame_kind=surv.kind,
         weighting=weighting,
     )
-    table = coefficient_table(cov.names, spread(found.coef, cov.aliased), vcov, meta, level)
+    table = coefficient_table(cov.names, spread(found.coef, cov.aliased), vcov, meta, level, measure=SHR)
     return FineGrayFit(table, vcov, found, cov, surv.frame, meta, len(surv), n_events, surv.n_subjects)

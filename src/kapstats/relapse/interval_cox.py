@@ -249,7 +249,7 @@ def _interval_fit(
         method=method,
         level=level,
         scale="log",
-        title="Log hazard ratios (interval-censored)",
+        title="Hazard ratios (interval-censored)",
         sentence=f"{method}; {surv.sentence()}" + (f", {n_events} events" if surv.left is not None else ""),
         estimand="log hazard ratio",
         conventions=("intervals (left, right] half-open",),
@@ -259,7 +259,7 @@ def _interval_fit(
     )
     vcov = _grouped_vcov(left, right, cov.X, fit, limit, surv.weights) if model == "grouped" else fit.vcov
     V = spread(vcov, cov.aliased)
-    table = coefficient_table(cov.names, spread(fit.coef, cov.aliased), V, meta, level)
+    table = coefficient_table(cov.names, spread(fit.coef, cov.aliased), V, meta, level, measure="hazard ratio")
     if conf == "profile":
         table = _with_profile(table, surv, cov, fit, limit, left, right, level)
     return IntervalCoxFit(table, V, fit, cov, surv, meta)

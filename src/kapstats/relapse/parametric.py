@@ -242,7 +242,7 @@ def _fit_object(
     )
     names, coef, V = _with_aliased(layout, cov, fit)
     return ParametricFit(
-        coefficient_table(names, coef, V, meta, level),
+        coefficient_table(names, coef, V, meta, level, measure=kind),
         V,
         fit.theta,
         fit.vcov,

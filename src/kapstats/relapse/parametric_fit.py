@@ -136,7 +136,7 @@ class ParametricFit:
         J = np.where(finite[:, None], J, 0.0)
         V = np.where(np.outer(finite, finite), J @ np.nan_to_num(self.theta_vcov) @ J.T, np.nan)
         V = spread(V, aliased)
-        meta = {**self.meta, "scale": "log", "title": f"Log {what} ratios"}
+        meta = {**self.meta, "scale": "log", "measure": f"{what} ratio", "title": f"{what.capitalize()} ratios"}
         return coefficient_table(self.covariates.names, spread(values, aliased), V, meta, self.meta["level"])
 
     def predict(

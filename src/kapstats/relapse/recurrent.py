@@ -289,7 +289,7 @@ def _counts(
         method=method,
         level=level,
         scale="log",
-        title="Log rates",
+        title="Rate ratios",
         sentence=f"{method}; {surv.sentence()}; {len(first)} values of {id}",
         estimand="log rate ratio",
         warnings=cov.warnings,
@@ -299,7 +299,8 @@ def _counts(
         theta_error=fit.theta_error,
     )
     V = spread(fit.vcov, aliased)
-    table = coefficient_table(["(Intercept)", *cov.names], spread(fit.coef, aliased), V, meta, level)
+    measure = {"measure": "rate ratio", "measures": {"term": {"(Intercept)": "rate"}}}
+    table = coefficient_table(["(Intercept)", *cov.names], spread(fit.coef, aliased), V, meta, level, **measure)
     return CountModel(table, V, fit, meta, len(first))
 
 

@@ -119,13 +119,13 @@ def spread(values: FloatArray, aliased: BoolArray) -> FloatArray:
 
 
 def coefficient_table(
-    names: Sequence[str], coef: FloatArray, vcov: FloatArray, meta: dict[str, Any], level: float
+    names: Sequence[str], coef: FloatArray, vcov: FloatArray, meta: dict[str, Any], level: float, **measure: Any
 ) -> Estimates:
-    """One row per coefficient with Wald inference."""
+    """One row per coefficient with Wald inference; `measure` and `measures` as `kapstats.scales` reads them."""
     with np.errstate(invalid="ignore"):
         se = np.sqrt(np.diag(vcov))
     frame = with_inference(pd.DataFrame({"term": list(names)}), coef, se, level=level)
-    return Estimates(frame, {**meta, "level": level}, vcov)
+    return Estimates(frame, {**meta, "level": level, **measure}, vcov)
 
 
 def natural(table: Estimates, title: str, *, sign: float = 1.0) -> Estimates:

@@ -107,6 +107,15 @@ def rmst(
     return _unadjusted(surv, groups, horizon, meta)
 
 
+#: what the rows are, by `quantity`
+MEASURES = {
+    "rmst": "restricted mean",
+    "difference": "difference of restricted means",
+    "ratio": "ratio of restricted means",
+    "rmtl ratio": "ratio of restricted mean times lost",
+}
+
+
 def _horizon(surv: SurvData, groups: Groups, tau: float | None) -> float:
     """tau, checked: every arm's curve must be known up to it."""
     last = np.array([surv.time[groups.codes == g].max() for g in range(len(groups))])
@@ -145,6 +154,7 @@ def _meta(
         sentence=f"{text}; {surv.sentence()}",
         estimand="mean time without the event up to tau",
         scale="natural",
+        measures={"quantity": MEASURES},
         conventions=(f"tau = {tau:g}", "ratios: inference on the log scale")
         + ((f"convention {convention}",) if convention else ()),
         data=surv.data_print,

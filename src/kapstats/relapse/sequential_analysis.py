@@ -20,6 +20,8 @@ from kapstats.relapse.regression import shown_as
 if TYPE_CHECKING:
     from kapstats.relapse.sequential import GroupSequentialDesign
 
+HAZARD_RATIO = {"scale": "log", "measure": "hazard ratio"}
+
 
 @shown_as("stages")
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class SequentialAnalysis:
                 "conf_high": np.maximum(self._sign() * (centre - reach), self._sign() * (centre + reach)),
             }
         )
-        meta = {**self.design._meta("Interim analyses"), "scale": "log", "decision": self.decision}
+        meta = {**self.design._meta("Interim analyses"), **HAZARD_RATIO, "decision": self.decision}
         meta["conventions"] = (*meta["conventions"], "repeated confidence intervals; nominal one-sided p")
         return Estimates(frame, meta)
 
@@ -114,7 +116,7 @@ class SequentialAnalysis:
                 }
             ]
         )
-        meta = {**self.design._meta("Final analysis"), "scale": "log", "decision": self.decision}
+        meta = {**self.design._meta("Final analysis"), **HAZARD_RATIO, "decision": self.decision}
         meta["conventions"] = (*meta["conventions"], "stage-wise ordering; p_value is one-sided")
         return Estimates(frame, meta)
 

@@ -157,6 +157,7 @@ def _combination_meta(
         level=level,
         side="less",
         scale="log",
+        measure="hazard ratio",
         title=f"{labels[1]} - {labels[0]}",
         sentence=f"{method}; interim at {cut:g}; {surv.sentence()}",
         estimand="log hazard ratio, weighted over the two stages",

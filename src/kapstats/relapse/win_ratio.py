@@ -90,6 +90,7 @@ def win_ratio(
         sentence=f"{method}; {surv.sentence()}",
         estimand="shares of pairs won and lost against the reference arm",
         scale="natural",
+        measures={"quantity": {q: q for q in ("win ratio", "net benefit", "win odds")}},
         conventions=("equal times are a tie", "ratios: inference on the log scale"),
         warnings=unstated_order(groups),
         data=surv.data_print,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kapstats import estimates, frames
+from kapstats import estimates, frames, scales
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, choose, warn
 from kapstats.estimates import Estimates
@@ -79,9 +79,9 @@ class GeeFit:
     def coefficients_by(self, *, df: str | None = None, vcov: str | None = None, level: float = 0.95) -> Estimates:
         """Coefficients with any covariance."""
         found = self.linear(np.eye(len(self.design.names)), df=df, vcov=vcov, check=False)
-        return wald_answers.coefficient_table(
-            self.design, found, self._meta(vcov, title="Coefficients", level=level), level=level
-        )
+        measure = scales.of_coefficients(LINKS[self.family], self.family, self.design.names)
+        described = self._meta(vcov, title="Coefficients", level=level, **measure)
+        return wald_answers.coefficient_table(self.design, found, described, level=level)
 
     @property
     def vcov(self) -> FloatArray:
@@ -130,7 +130,10 @@ class GeeFit:
         described = estimates.meta(
             method="generalised estimating equations", sentence=self.sentence, warnings=self.warnings,
             data=self._fingerprint,
-            **{"estimand": frames.estimand(self.used), "level": 0.95, "scale": LINKS[self.family], **more},
+            **{
+                "estimand": frames.estimand(self.used), "level": 0.95, "scale": LINKS[self.family],
+                "measure": scales.of_mean(LINKS[self.family], self.family), **more,
+            },
         )  # fmt: skip
         return {**described, "vcov": vcov or self.default_vcov, "frame_kind": self.frame_kind}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import linalg
 
-from kapstats import estimates, frames
+from kapstats import estimates, frames, scales
 from kapstats._types import BoolArray, FloatArray, FrameLike
 from kapstats.errors import FormulaError, choose, warn
 from kapstats.estimates import Estimates
@@ -185,7 +185,9 @@ class GlmmFit:
         estimate = np.where(lost, np.nan, rows @ self._parameters)
         se = np.where(lost, np.nan, np.sqrt(np.diag(vcov)))
         table = with_inference(pd.DataFrame({"term": names}), estimate, se, np.inf, level=level, side=side)
-        described = self._meta(title="Fixed effects", level=level, side=side)
+        described = self._meta(
+            title="Fixed effects", level=level, side=side, **scales.of_coefficients(self.link, self.family, names)
+        )
         return Estimates(table, described, np.where(lost[:, None] | lost[None, :], np.nan, vcov))
 
     @property
@@ -325,7 +327,10 @@ class GlmmFit:
         described = estimates.meta(
             method=f"generalised linear mixed model ({self.family}, {self.link})", sentence=self.sentence,
             warnings=self.warnings, data=self._fingerprint,
-            **{"estimand": frames.estimand(self.used), "level": 0.95, "scale": self.link, **more},
+            **{
+                "estimand": frames.estimand(self.used), "level": 0.95, "scale": self.link,
+                "measure": scales.of_mean(more.get("scale", self.link), self.family), **more,
+            },
         )  # fmt: skip
         return {**described, "frame_kind": self.data.kind}
 

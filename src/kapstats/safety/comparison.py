@@ -160,6 +160,7 @@ def _meta(
         data=ae.records.fingerprint(),
         frame_kind=ae.records.kind,
         measure=measure,
+        error_scale="log" if pairs.MEASURES[measure].scale == "natural" else "identity",
         test=tested,
         strata=strata,
     )

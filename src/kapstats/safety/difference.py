@@ -199,6 +199,8 @@ def _compared(
         kind=returned,
         warnings=warned,
         scale=kind.scale,
+        measure=kind.title.lower(),
+        error_scale="log" if kind.scale == "natural" else "identity",
     )
 
 

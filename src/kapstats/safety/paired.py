@@ -152,6 +152,7 @@ def paired_odds_ratio(
         kind=kind,
         warnings=rows.warn_missing(known),
         scale="natural",
+        measure="odds ratio",
     )
 
 
@@ -209,6 +210,7 @@ def _marginal(
             kind=kind,
             warnings=rows.warn_missing(known, empty),
             scale=scale,
+            measure=title.partition(",")[0].lower(),
             test=f"McNemar {test}",
         )
 

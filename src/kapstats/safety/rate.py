@@ -211,6 +211,8 @@ def _compared(
         kind=kind,
         warnings=rows.warn_missing(known, (table[1] == 0) | (table[3] == 0)),
         scale="natural" if title.endswith("ratio") else "identity",
+        measure=title.lower(),
+        error_scale="log" if title.endswith("ratio") else "identity",
     )
 
 

@@ -146,7 +146,7 @@ def _rate_model(
         said = ["The counts vary no more than a Poisson's: size is infinite, the fit is that of method='poisson'."]
     title = f"Rate ratios of {term or 'adverse events'}"
     meta = described(ae, title, method.replace("-", " "), level, notes, said)
-    meta |= {"scale": "log", "size": size, "loglik": fit.loglik, "dispersion": dispersion}
+    meta |= {"scale": "log", "measure": "rate ratio", "size": size, "loglik": fit.loglik, "dispersion": dispersion}
     return Estimates(frame, meta, covariance[1:q, 1:q])
 
 

@@ -300,6 +300,7 @@ def number_needed_to_harm(differences: Estimates) -> Estimates:
         text=[altman(*v) for v in zip(rd, low, high, strict=True)],
     )
     description = {**differences.meta, "title": "Number needed to harm (Altman's interval)", "scale": "natural"}
+    description["measure"] = "number needed to harm"
     return Estimates(out, description)
 
 

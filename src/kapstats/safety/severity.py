@@ -154,6 +154,7 @@ def severity_model(
         data=ae.records.fingerprint(),
         frame_kind=ae.records.kind,
         scale="log",
+        measure="odds ratio",
         thresholds=dict(zip(itertools.pairwise(labels), fit.thresholds.tolist(), strict=True)),
         loglik=fit.loglik,
     )

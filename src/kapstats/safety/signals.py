@@ -278,7 +278,8 @@ def rare_event_model(
     for text in said:
         warn(text)
     described = _meta(ae, "none", "penalised likelihood ratio", 0.05, 0, level, said)
-    described |= {"method": f"{method} model", "title": f"Odds ratios of {term}", "scale": "log", **more}
+    described |= {"method": f"{method} model", "title": f"Odds ratios of {term}", "scale": "log"}
+    described |= {"measure": "odds ratio", **more}
     how = MODELS[method] + (f" by {strata}" if method == "beta-binomial" else "")
     described["sentence"] = f"{how}; {int(y.sum())} of {y.size} subjects with {term}"
     return Estimates(frame, described)

@@ -214,8 +214,8 @@ def stratified(
     counted: Columns = {"strata": used.sum(1).astype(float), **totals}
     result = rows.result(
         counted | columns, ("strata", *pairs.NAMES), title=f"Stratified {measure.replace('-', ' ')}", method=method,
-        level=level, side=side, kind=kind, scale=pairs.MEASURES[measure].scale, warnings=_uninformative(used),
-        strata=labels,
+        level=level, side=side, kind=kind, scale=pairs.MEASURES[measure].scale, measure=measure, strata=labels,
+        warnings=_uninformative(used), error_scale="log" if measure.endswith("ratio") else "identity",
     )  # fmt: skip
     return result if term is None else _keyed(result, keys)
 

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from kapstats._types import FloatArray
 from kapstats.evidence.checks.finding import Finding, Line, numbers, severity_of
 from kapstats.evidence.checks.lines import arms_of_a_term
-from kapstats.evidence.printed import parse
+from kapstats.evidence.printed import Printed, parse
 
 CAPTION = ("any", "any ae", "any adverse event", "any teae", "total", "at least one adverse event")
 
@@ -20,6 +21,8 @@ CAPTION = ("any", "any ae", "any adverse event", "any teae", "total", "at least 
 def counts(i: int, row: Line) -> Iterator[Finding]:
     """A percentage that its count and denominator cannot give, and counts beyond it."""
     events, n, percent = numbers(row, "events", "n", "percent")
+    if events is None and n is not None and n.value < 1:
+        yield Finding(i, "count", f"n {n.text}", math.nan, math.nan, "error")
     if events is None or n is None:
         return
     if n.value <= 0 or events.value < 0 or events.value > n.value or (events.decimals > 0 and events.value % 1):
@@ -37,30 +40,35 @@ def denominators(frame: pd.DataFrame, rows: list[dict[str, Any]], found: list[Fi
     """Percentages that are wrong but right with the n of the other arm: exchanged denominators."""
     wrong = {f.row: f for f in found if f.check in ("percent", "count")}
     renamed: dict[int, Finding] = {}
-    for group in arms_of_a_term(frame):
-        for i in (r for r in group if r in wrong):
-            events, percent = numbers(rows[i], "events", "percent")
-            for j in group:
-                n = parse(rows[j].get("n"))
-                if (
-                    j != i
-                    and n is not None
-                    and events is not None
-                    and percent is not None
-                    and n.value >= events.value > 0
-                ):
-                    own = parse(rows[i].get("n"))
-                    if own is not None and n.value != own.value and percent.holds(100 * events.value / n.value):
-                        old = wrong[i]
-                        renamed[i] = Finding(
-                            i,
-                            "denominator",
-                            f"{events.text} of {own.text}",
-                            n.value,
-                            own.distance(n.value),
-                            old.severity,
-                        )
+    for group in arms_of_a_term(frame) if wrong else ():
+        sizes = _sizes(rows, group) if any(i in wrong for i in group) else None
+        for i in group:
+            events, own, percent = numbers(rows[i], "events", "n", "percent")
+            if i not in wrong or sizes is None or events is None or own is None or percent is None:
+                continue
+            other = _other_size(events.value, own.value, percent, *sizes)
+            if other is not None:
+                text = f"{events.text} of {own.text}"
+                renamed[i] = Finding(i, "denominator", text, other, own.distance(other), wrong[i].severity)
     return [renamed[f.row] if f.check in ("percent", "count") and f.row in renamed else f for f in found]
+
+
+def _sizes(rows: list[dict[str, Any]], group: list[int]) -> tuple[FloatArray, FloatArray]:
+    """The distinct n of a group of lines in increasing order, and where each stands last."""
+    last = {n.value: float(i) for i in group if (n := parse(rows[i].get("n"))) is not None}
+    sizes = np.array(sorted(last))
+    return sizes, np.array([last[n] for n in sizes])
+
+
+def _other_size(x: float, own: float, percent: Printed, sizes: FloatArray, place: FloatArray) -> float | None:
+    """The last other n of the group, not below the events, of which the percentage is right."""
+    if x <= 0:
+        return None
+    low, high = 100 * x / max(percent.high, 1e-9), 100 * x / max(percent.low, 1e-9)
+    first, stop = np.searchsorted(sizes, [max(x, low * (1 - 1e-6)), high * (1 + 1e-6)])
+    near = np.arange(first, stop)
+    fits = [k for k in near[np.argsort(-place[near])][:50] if sizes[k] != own and percent.holds(100 * x / sizes[k])]
+    return float(sizes[fits[0]]) if fits else None
 
 
 def pairs(frame: pd.DataFrame, rows: list[dict[str, Any]], found: list[Finding]) -> Iterator[Finding]:
@@ -133,9 +141,19 @@ def totals(frame: pd.DataFrame, rows: list[dict[str, Any]]) -> Iterator[Finding]
         if group
         else term * 0
     )
-    for i in np.flatnonzero(term.isin(CAPTION).to_numpy()):
-        own = parse(rows[i].get("events"))
-        parts = [parse(rows[j].get("events")) for j in np.flatnonzero((labels == labels.iloc[i]).to_numpy()) if j != i]
-        most = max((p.value for p in parts if p is not None), default=0.0)
-        if own is not None and most > own.value:
-            yield Finding(int(i), "total", own.text, most, own.distance(most), "error")
+    events = [parse(row.get("events")) for row in rows]
+    most = _two_largest(list(labels), events)
+    for i in map(int, np.flatnonzero(term.isin(CAPTION).to_numpy())):
+        own = events[i]
+        largest = next((value for j, value in most[labels.iloc[i]] if j != i), 0.0)
+        if own is not None and largest > own.value:
+            yield Finding(i, "total", own.text, largest, own.distance(largest), "error")
+
+
+def _two_largest(labels: list[str], events: list[Printed | None]) -> dict[str, list[tuple[int, float]]]:
+    """Per label the two lines with most events, and how many, the larger first: enough to leave a line out."""
+    found: dict[str, list[tuple[int, float]]] = {label: [] for label in labels}
+    for i, (label, one) in enumerate(zip(labels, events, strict=True)):
+        if one is not None:
+            found[label] = sorted([*found[label], (i, one.value)], key=lambda pair: -pair[1])[:2]
+    return found

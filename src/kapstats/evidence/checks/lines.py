@@ -8,14 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from kapstats.evidence.checks.finding import Finding
+from kapstats.evidence.checks.finding import Finding, Line
 from kapstats.evidence.checks.inference import IDENTITY, RATIOS
+from kapstats.evidence.columns import JUDGED
+from kapstats.evidence.printed import absent, parse
 
-NUMBERS = ("events", "n", "percent", "mean", "sd", "estimate", "std_error", "conf_low", "conf_high", "p_value")
 #: columns of numbers, remarks and line numbers: they do not say what a line is about
 NOT_KEYS = {
-    *NUMBERS,
-    *("integer", "minimum", "maximum", "statistic", "df", "df1", "level", "test"),
+    *JUDGED,
+    *("integer", "minimum", "maximum", "df", "df1", "level", "test"),
     *("pct", "se", "ci_lo", "ci_hi", "ci_low", "ci_high", "ci_level", "p"),
     *("note", "source", "checked", "route", "page", "id", "row", "line", "claim_id"),
 }
@@ -42,6 +43,14 @@ def arms_of_a_term(frame: pd.DataFrame) -> list[list[int]]:
     if "arm" not in frame.columns or not shared:
         return []
     return [list(rows) for rows in labels_of(frame, shared).groupby(shared, sort=False).indices.values()]
+
+
+def unreadable(i: int, row: Line) -> Iterator[Finding]:
+    """Cells where a number belongs and none can be read."""
+    for name in JUDGED:
+        value = row.get(name)
+        if not absent(value) and parse(value) is None:
+            yield Finding(i, "unreadable", f"{name}: {value}", math.nan, math.nan, "warning")
 
 
 def duplicates(frame: pd.DataFrame) -> Iterator[Finding]:

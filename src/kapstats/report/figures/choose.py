@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kapstats import scales
 from kapstats.errors import FormulaError, choose
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ def draw(estimates: Estimates, ax: Any = None, *, figure: str | None = None, **o
     return getattr(module, name)(estimates.frame, ax=ax, **(_told(estimates, name) | stated | options))
 
 
+def _on_log(estimates: Estimates) -> str:
+    """The words under a funnel, which stays on the scale of the standard errors."""
+    one = scales.common(estimates.scales)
+    return "Effect" if one is None else f"Log {one.measure}" if one.exponentiated else one.header
+
+
 def _told(estimates: Estimates, name: str) -> dict[str, Any]:
     """What the figure needs of the description: the level, the words of the axis, the column of terms."""
     if name in ("dropout", "dropout_reasons"):
@@ -41,5 +48,5 @@ def _told(estimates: Estimates, name: str) -> dict[str, Any]:
     if name == "funnel":
         if estimates.meta.get("scale") in ("natural", "ratio"):
             raise FormulaError("funnel: standard errors are on the log scale; plot before exponentiate().")
-        return {**level, "xlabel": estimates.picture.options.get("xlabel", "Effect")}
+        return {**level, "xlabel": _on_log(estimates)}
     return level

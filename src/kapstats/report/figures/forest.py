@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from kapstats import scales
 from kapstats.errors import FormulaError
 from kapstats.report.figures import style
 from kapstats.table import interval, number
@@ -27,15 +28,17 @@ def forest_of(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
     frame = estimates.frame
     if not {"estimate", "conf_low", "conf_high"} <= set(frame.columns):
         raise FormulaError(f"plot: there are no intervals to draw; the columns are {', '.join(frame.columns)}.")
-    ratio = estimates.meta.get("scale") in ("natural", "ratio")
+    rows = estimates.scales
+    frame, words = scales.shown(frame, rows), scales.header(rows, estimates.meta)
+    ratio = bool(rows) and all(s.is_ratio or s.exponentiated for s in rows)
     label = next((c for c in ("contrast", "term", "quantity", "method") if c in frame), frame.columns[0])
     others = [c for c in frame.columns[: list(frame.columns).index("estimate")] if c != label]
     panel = next((c for c in others if 1 < frame[c].nunique() < len(frame)), None)
     level = estimates.meta.get("level") or 0.95
     chosen: dict[str, Any] = {"label": label, "panel": panel, "log": ratio, "level": level}
+    if words != "Estimate":
+        chosen["xlabel"] = chosen["head"] = words
     chosen |= estimates.meta.get("forest", {})
-    if ratio and "xlabel" in chosen:
-        chosen["xlabel"] = chosen["xlabel"].removeprefix("log ")
     return forest(frame, **(chosen | options), ax=ax)
 
 
@@ -52,6 +55,7 @@ def forest(
     level: float = 0.95,
     favours: tuple[str, str] | None = None,
     pooled: str | None = None,
+    head: str = "Estimate",
     ax: Any = None,
 ) -> Any:
     """Draw one row per estimate.
@@ -64,6 +68,7 @@ def forest(
     favours : words under the left and the right side of the line of no effect
     pooled : label of the row that sums up the others: a diamond below them, its prediction interval
         (``pred_low pred_high``) as a thin line; the others are squares whose area is their ``weight``
+    head : words above the printed numbers
     """
     if pooled is not None:
         frame = frame.iloc[np.argsort(frame[label].eq(pooled).to_numpy(), kind="stable")]
@@ -80,7 +85,7 @@ def forest(
         looks = dict.fromkeys(looks, style.Mark(style.ROUTES["INTRAVENOUS"][0].colour, style.MUTED, "s"))
     for y, (text, row) in enumerate(rows):
         _row(ax, y, text, row, looks, digits, diamond=pooled is not None and text == pooled)
-    _frame(ax, len(rows), xlabel or ("Ratio" if log else "Difference"), level, favours, known)
+    _frame(ax, len(rows), xlabel or ("Ratio" if log else "Difference"), level, favours, known, head)
     return ax
 
 
@@ -146,7 +151,7 @@ def _diamond(ax: Any, y: int, row: Any) -> None:
     ax.axhline(y - 0.5, color=style.MUTED, lw=0.6)
 
 
-def _frame(ax: Any, n: int, xlabel: str, level: float, favours: tuple[str, str] | None, known: bool) -> None:
+def _frame(ax: Any, n: int, xlabel: str, level: float, favours: tuple[str, str] | None, known: bool, head: str) -> None:
     ax.set_ylim(n - 0.4, -0.9)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
@@ -158,9 +163,15 @@ def _frame(ax: Any, n: int, xlabel: str, level: float, favours: tuple[str, str] 
     ax.set_xlabel(f"{xlabel} ({100 * level:g}% CI)")
     if known:
         style.truth_key(ax)
-    head = f"Estimate ({100 * level:g}% CI)"
     ax.annotate(
-        head, (1, -0.75), (8, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=8, color=style.MUTED
+        f"{head} ({100 * level:g}% CI)",
+        (1, -0.75),
+        (8, 0),
+        ("axes fraction", "data"),
+        "offset points",
+        va="center",
+        fontsize=8,
+        color=style.MUTED,
     )
     if favours:
         for side, text in zip((0, 1), favours, strict=True):
