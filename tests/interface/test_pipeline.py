@@ -407,7 +407,7 @@ def test_faults_of_the_data_stand_in_the_report_and_impossible_numbers_stop_it()
     )
     done = run(parse(FULL), trial.with_data(adqs=moved))
     assert any(w.startswith("data: ADQS.TRT01P: a subject in more than one arm (2 rows: S00)") for w in done.warnings)
-    assert "faults that can make results wrong" in done.html
+    assert "faults or doubtful values that can make results wrong" in done.html
     assert "a subject in more than one arm" in done.files["run.log"].decode()
     for value in (np.inf, 1e300):
         with pytest.raises(DataError, match=r"ADQS\.AVISITN: .*Correct these values"):
@@ -515,8 +515,21 @@ def test_pilot_from_transport_files_gives_the_same_report(pilot: tuple[Trial, ob
     assert [name for name in theirs if ours.get(name) != theirs[name]] == []
 
 
-def test_the_pilot_plan_gives_no_warning(pilot: tuple[Trial, object]) -> None:
-    assert pilot[1].warnings == ()  # type: ignore[attr-defined]
+def test_the_pilot_plan_warns_of_its_data_only(pilot: tuple[Trial, object]) -> None:
+    assert [w.partition(" (")[0] for w in pilot[1].warnings] == [  # type: ignore[attr-defined]
+        "data: ADAE.ASTDT: no start",
+        "data: ADAE.ASTDT: more than a year outside the dates of ADSL",
+        "data: ADADAS.BASE: a value without a baseline",
+    ]
+
+
+def test_doubtful_data_are_shown_and_counted_by_strict(tmp_path: Path) -> None:
+    trial = full_trial()
+    spelt = trial.adae.assign(AEDECOD=trial.adae["AEDECOD"].where(trial.adae.index % 2 == 0, lambda s: s.str.upper()))
+    done = run(parse(FULL), trial.with_data(adae=spelt))
+    assert any("AEDECOD: spelt in several ways" in w for w in done.warnings)
+    assert "spelt in several ways" in done.html
+    assert "spelt in several ways" in done.files["run.log"].decode()
 
 
 def test_pilot_events_and_numbers_at_risk(pilot: tuple[Trial, object]) -> None:

@@ -9,12 +9,12 @@ from kapstats.pipeline.plan import Plan
 
 #: rules whose breach leaves no number to analyse
 FATAL = ("non-finite", "magnitude")
-#: rules below the severity "error" that a reader of the report has to know of
+#: rules of the severity "note" that a reader of the report must know of
 TOLD = ("active-text",)
 
 
 def findings(plan: Plan, trial: Trial) -> tuple[str, ...]:
-    """The findings of `trial.check()` that can make a result wrong, in the datasets that the plan uses.
+    """Errors and warnings of `trial.check()` in the datasets that the plan uses, errors first.
 
     Raises
     ------
@@ -23,8 +23,8 @@ def findings(plan: Plan, trial: Trial) -> tuple[str, ...]:
     """
     used = {"adsl", *(analysis.dataset for analysis in plan.analyses)}
     found = check(trial, only=used).frame
-    wrong = (found["severity"] == "error") & (found["rule"] != "required-variable")  # an analysis that needs it says so
-    told = found[wrong | found["rule"].isin(TOLD)]
+    told = found[(found["severity"] != "note") | found["rule"].isin(TOLD)]
+    told = told[told["rule"] != "required-variable"]  # an analysis that needs it says so
     said = [
         f"{r.dataset}{'.' * bool(r.variable)}{r.variable}: {r.finding}"
         + (f" ({r.rows} rows: {r.first_ids})" if r.rows else "")

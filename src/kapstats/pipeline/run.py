@@ -45,7 +45,7 @@ class Run:
     """A finished run.
 
     blocks : one per analysis of the plan
-    findings : what is wrong with the data that were used (errors of `trial.check()`)
+    findings : what is wrong or doubtful in the data that were used (errors and warnings of `trial.check()`)
     files : name -> content of everything written
     folder : where it was written, None when it was not
     """
@@ -247,7 +247,7 @@ def _document(
             "stands beside each estimate, as a column in the tables and as a cross in the figures.",
         )
     if found:
-        notes += (f"The data have faults that can make results wrong. {'; '.join(found)}.",)
+        notes += (f"The data have faults or doubtful values that can make results wrong. {'; '.join(found)}.",)
     return Document(
         title=plan.study.title,
         subtitle=plan.study.subtitle,
