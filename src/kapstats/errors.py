@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import warnings
 from collections.abc import Iterable
@@ -124,3 +125,34 @@ def _meant(level: Any) -> str:
         number = 0.0
     number = number / 100 if 50 <= number < 100 else number
     return f"; did you mean {number:g}?" if 0.5 <= number < 1 else ", such as 0.95."
+
+
+def check_memory(numbers: float, what: str, remedy: str) -> None:
+    """Refuse, before it is begun, work whose arrays would not fit into memory.
+
+    numbers : how many float64 numbers the largest arrays hold together
+    what : the work and its size, such as "logrank over 20,000 groups"
+
+    Raises
+    ------
+    DataError
+        When they would take more than half of the machine's (or the process's) memory.
+    """
+    need, have = 8.0 * numbers, _memory()
+    if need > have / 2:
+        raise DataError(
+            f"{what} needs about {need / 2**30:,.1f} GiB of memory; at most half of {have / 2**30:,.1f} GiB is used. "
+            f"{remedy}"
+        )
+
+
+def _memory() -> float:
+    """Bytes of the machine, or of the process where it is limited."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        machine = float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+        return machine if limit == resource.RLIM_INFINITY else min(machine, float(limit))
+    except (ImportError, ValueError, AttributeError):  # a system that does not say
+        return 8.0 * 2**30

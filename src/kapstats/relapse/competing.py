@@ -11,7 +11,7 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import DataError, FormulaError, choose, first_ids, warn
+from kapstats.errors import DataError, FormulaError, check_memory, choose, first_ids, warn
 from kapstats.estimates import Curve, Estimates, Picture, sealed, stored
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import aalen_johansen as aj
@@ -301,6 +301,12 @@ def gray_test(
     assert surv.status is not None
     k = cause_code(surv, cause)
     code = np.where(surv.status == 0, 0, np.where(surv.status == k, 1, 2))
+    times = len(np.unique(surv.time))
+    check_memory(
+        5.0 * times * len(groups) ** 2,
+        f"{formula!r}: {len(groups):,} groups at {times:,} times",
+        "Use strata(...), a factor with fewer levels, or rounded times.",
+    )
     found = aj.gray_test(surv.time, code, groups.codes, len(groups), stratum=surv.strata.codes, rho=rho)
     notes: tuple[str, ...] = ()
     if not np.isfinite(found.statistic):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import ConvergenceError, FormulaError, choose
+from kapstats.errors import ConvergenceError, FormulaError, check_memory, choose
 from kapstats.estimates import Curve, Estimates, Picture, sealed, stored
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import npmle
@@ -249,6 +249,12 @@ def _fit_group(surv: SurvData, rows: Any, closed: bool, formula: str) -> npmle.N
     assert surv.left is not None
     assert surv.right is not None
     weights = None if surv.weights is None else surv.weights[rows]
+    few = npmle.cliques(surv.left[rows], surv.right[rows], closed=closed).left.size
+    check_memory(
+        3.0 * few * surv.left[rows].size,
+        f"{formula!r}: {surv.left[rows].size:,} rows with {few:,} innermost intervals",
+        "Round the times (to days or visits), so that intervals coincide.",
+    )
     fit = npmle.npmle(surv.left[rows], surv.right[rows], weights=weights, closed=closed)
     if not fit.converged:
         raise ConvergenceError(f"{formula!r}: the maximum is not certified (Kuhn-Tucker violation {fit.kkt:.2g}).")

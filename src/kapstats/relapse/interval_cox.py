@@ -10,10 +10,11 @@ import numpy as np
 
 from kapstats import estimates
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import ConvergenceError, DataError, choose, warn
+from kapstats.errors import ConvergenceError, DataError, check_memory, choose, warn
 from kapstats.estimates import Curve, Estimates, sealed
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import interval_ph as ph
+from kapstats.kernels.npmle import cliques
 from kapstats.relapse import cox_diagnosis as diagnosis
 from kapstats.relapse.regression import (
     Covariates,
@@ -196,6 +197,12 @@ def interval_cox(
     assert right is not None
     cov = covariates(surv, order)
     _require_information(left, right, formula)
+    few = cliques(left, right).left.size
+    check_memory(
+        5.0 * few * left.size,
+        f"{formula!r}: {left.size:,} rows with {few:,} innermost intervals",
+        "Round the times (to days or visits), so that intervals coincide.",
+    )
     fit, limit = ph.supremum(left, right, cov.X, surv.weights)
     if limit is None and not ph.settled(fit, cov.X):
         raise ConvergenceError(

@@ -13,7 +13,7 @@ from scipy.special import chdtrc, ndtr
 
 from kapstats import estimates
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import EstimabilityError, FormulaError, check_level, choose
+from kapstats.errors import EstimabilityError, FormulaError, check_level, check_memory, choose
 from kapstats.estimates import Estimates
 from kapstats.inference import multiplicity
 from kapstats.kernels import weighted_logrank as wl
@@ -185,6 +185,11 @@ def _trend_scores(trend: bool | Sequence[float], groups: Groups) -> tuple[float,
 
 def _test(surv: SurvData, groups: Groups, plan: _Plan, meta: dict[str, Any]) -> LogRank:
     sets = risk_sets(surv.time, surv.event, surv.entry, surv.strata.codes, len(surv.strata))
+    check_memory(
+        4.0 * sets.size * len(groups) + 3.0 * len(groups) ** 2,
+        f"{surv.formula.text!r}: {len(groups):,} groups at {sets.size:,} times",
+        "Was an identifier named as group? Use strata(...) or a factor with fewer levels.",
+    )
     counts = wl.group_counts(sets, groups.codes, len(groups))
     if plan.weights == "max-combo":
         return _max_combo(counts, groups, plan, meta)

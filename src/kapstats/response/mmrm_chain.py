@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kapstats._types import FloatArray
-from kapstats.errors import ConvergenceError, DataError, FormulaError, choose
+from kapstats.errors import ConvergenceError, DataError, FormulaError, check_memory, choose
 from kapstats.kernels.covariance import STRUCTURES, parameter_names, sigma_of
 from kapstats.kernels.pattern_moments import PatternMoments
 from kapstats.kernels.scoring import Fits, fit
@@ -68,7 +68,13 @@ def fit_chain(
     """
     attempts: list[Attempt] = []
     for name in structures:
-        found = fit(stats, visits.structure(name), reml)
+        chosen = visits.structure(name)
+        check_memory(
+            2.0 * chosen.per_group * chosen.m**2,
+            f"{name} over {chosen.m:,} visits ({chosen.per_group:,} covariance parameters)",
+            "Choose a structure with fewer parameters (ar1, cs), or fewer visits.",
+        )
+        found = fit(stats, chosen, reml)
         attempts.append(_attempt(name, stats, found, basis, reml))
         if attempts[-1].converged:
             return found, tuple(attempts)
