@@ -160,3 +160,49 @@ def test_ticks_follow_the_unit():
     assert km.plot(unit="days").get_xticks().tolist() == [0, 14, 28, 42, 56, 70, 84]
     assert km.plot(unit="months").get_xticks().tolist() == [0, 12, 24, 36, 48, 60, 72, 84]
     assert km.plot().get_xticks().tolist() == [0, 20, 40, 60, 80]
+
+
+def axes_by_label(ax):
+    return {panel.get_xlabel(): panel for panel in panels(ax) if panel.get_xlabel()}
+
+
+def drawn(panel):
+    """Estimates drawn as points on one axis."""
+    return [float(line.get_xdata()[0]) for line in panel.lines if line.get_marker() not in ("None", "", "x")]
+
+
+def test_win_statistics_have_their_names_and_axes(relapse):
+    found = ks.win_ratio("Surv(AVAL, EVENT) ~ TRT01P", relapse)
+    shown = axes_by_label(found.plot())
+    value = found.to_frame().set_index("quantity")["estimate"]
+    ratio, benefit = shown["Ratio (95% CI)"], shown["Net benefit (95% CI)"]
+    assert (ratio.get_xscale(), benefit.get_xscale()) == ("log", "linear")
+    np.testing.assert_allclose(drawn(ratio), value[["win ratio", "win odds"]])
+    np.testing.assert_allclose(drawn(benefit), value[["net benefit"]])
+    words = {t.get_text() for panel in shown.values() for t in panel.texts}
+    assert {"Win ratio", "Win odds", "KAP IV / Placebo", "KAP IV - Placebo"} <= words
+
+
+def test_restricted_means_differences_and_ratios_are_not_on_one_axis(relapse):
+    found = ks.rmst("Surv(AVAL, EVENT) ~ TRT01P", relapse)
+    shown = axes_by_label(found.plot())
+    value = found.to_frame().groupby("quantity", sort=False)["estimate"].apply(list)
+    means = shown["Restricted mean (95% CI)"]
+    difference = shown["Difference of restricted means (95% CI)"]
+    np.testing.assert_allclose(drawn(means), value["rmst"])
+    np.testing.assert_allclose(drawn(difference), value["difference"])
+    assert means.get_xscale() == difference.get_xscale() == "linear"
+    assert shown["Ratio (95% CI)"].get_xscale() == "log"
+    assert {"Placebo", "KAP IV"} <= {t.get_text() for t in means.texts}
+    upright = lambda panel: [v for line in panel.lines if len(set(line.get_xdata())) == 1 for v in line.get_xdata()]  # noqa: E731
+    assert 0.0 in upright(difference)
+    assert 0.0 not in upright(means)
+
+
+def test_a_negative_difference_does_not_vanish_from_a_mixed_figure(relapse):
+    turned = ks.rmst("Surv(AVAL, EVENT) ~ TRT01P", relapse, order={"TRT01P": ["KAP IV", "Placebo"]})
+    panel = axes_by_label(turned.plot())["Difference of restricted means (95% CI)"]
+    (value,) = drawn(panel)
+    assert value < 0
+    low, high = panel.get_xlim()
+    assert low < value < high

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,9 @@ def forest_of(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
         raise FormulaError(f"plot: there are no intervals to draw; the columns are {', '.join(frame.columns)}.")
     rows = estimates.scales
     frame, words = scales.shown(frame, rows), scales.header(rows, estimates.meta)
+    kinds = ["ratio" if s.is_ratio else s.measure for s in rows]
+    if len(set(kinds)) > 1 and not {"log", "label", "panel"} & options.keys():
+        return _apart(frame, rows, kinds, estimates.meta.get("level") or 0.95, ax=ax, **options)
     ratio = bool(rows) and all(s.is_ratio or s.exponentiated for s in rows)
     label = next((c for c in ("contrast", "term", "quantity", "method") if c in frame), frame.columns[0])
     others = [c for c in frame.columns[: list(frame.columns).index("estimate")] if c != label]
@@ -40,6 +44,45 @@ def forest_of(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
         chosen["xlabel"] = chosen["head"] = words
     chosen |= estimates.meta.get("forest", {})
     return forest(frame, **(chosen | options), ax=ax)
+
+
+@style.house
+def _apart(
+    frame: pd.DataFrame,
+    rows: Sequence[scales.Scale],
+    kinds: Sequence[str],
+    level: float,
+    *,
+    ax: Any = None,
+    **options: Any,
+) -> Any:
+    """Means, differences and ratios of one result below each other, each on an axis of its own."""
+    named = frame.assign(_label=[_name(frame, rows, i) for i in range(len(rows))], _measure=[s.header for s in rows])
+    parts = {kind: named[[k == kind for k in kinds]] for kind in dict.fromkeys(kinds)}
+    panels = {kind: "_measure" if kind == "ratio" and part["_measure"].nunique() > 1 else None
+              for kind, part in parts.items()}  # fmt: skip
+    inches = [height(part, panels[kind]) + 0.35 for kind, part in parts.items()]
+    ax = style.axes(ax, 5.2, sum(inches) / 0.77)
+    ax.set_axis_off()
+    top = 1.0
+    for (kind, part), own in zip(parts.items(), inches, strict=True):
+        low, gap = top - own / sum(inches), 0.65 / sum(inches)
+        words = "Ratio" if panels[kind] else part["_measure"].iloc[0]
+        compared = part["_label"].str.contains(r" [-/] ").any()
+        told: dict[str, Any] = {"log": kind == "ratio", "xlabel": words, "head": words, "level": level}
+        told |= {} if compared else {"null": np.nan}
+        place = ax.inset_axes([0, low + gap, 1, top - low - gap])
+        forest(part, label="_label", panel=panels[kind], ax=place, **(told | options))
+        top = low
+    return ax
+
+
+def _name(frame: pd.DataFrame, rows: Sequence[scales.Scale], i: int) -> str:
+    """What row i is about: its contrast, or its group where it compares nothing."""
+    row = frame.iloc[i]
+    keys = [c for c in ("contrast", "term", *frame.columns[: list(frame.columns).index("estimate")]) if c in frame]
+    said = [str(row[c]) for c in dict.fromkeys(keys) if c != "quantity" and row[c] == row[c] and str(row[c]) != ""]
+    return said[0] if said else rows[i].header
 
 
 @style.house
@@ -65,6 +108,7 @@ def forest(
     frame : columns `label`, ``estimate conf_low conf_high``; a column ``truth`` is drawn as a cross
     panel : column whose values head groups of rows (a visit, a stratum)
     log : draw on a logarithmic axis (ratios); the line of no effect is then at 1
+    null : where there is no effect; NaN draws no line (means)
     favours : words under the left and the right side of the line of no effect
     pooled : label of the row that sums up the others: a diamond below them, its prediction interval
         (``pred_low pred_high``) as a thin line; the others are squares whose area is their ``weight``
@@ -74,19 +118,26 @@ def forest(
         frame = frame.iloc[np.argsort(frame[label].eq(pooled).to_numpy(), kind="stable")]
     rows = _rows(frame, label, panel)
     null = (1.0 if log else 0.0) if null is None else null
-    digits = (2 if log else 1) if digits is None else digits
+    digits = (2 if log or _small(frame) else 1) if digits is None else digits
     known = "truth" in frame and bool(frame["truth"].notna().any())
     ax = style.axes(ax, 5.2, _height(len(rows)))
     looks = style.marks(_treated(text) for text, row in rows if row is not None)
     if log:
         ax.set_xscale("log")
-    ax.axvline(null, color=style.MUTED, lw=0.9, zorder=1)
+    if np.isfinite(null):
+        ax.axvline(null, color=style.MUTED, lw=0.9, zorder=1)
     if pooled is not None:
         looks = dict.fromkeys(looks, style.Mark(style.ROUTES["INTRAVENOUS"][0].colour, style.MUTED, "s"))
     for y, (text, row) in enumerate(rows):
         _row(ax, y, text, row, looks, digits, diamond=pooled is not None and text == pooled)
     _frame(ax, len(rows), xlabel or ("Ratio" if log else "Difference"), level, favours, known, head)
     return ax
+
+
+def _small(frame: pd.DataFrame) -> bool:
+    """Whether one decimal would say too little: proportions and their differences."""
+    sizes = np.abs(frame[["estimate", "conf_low", "conf_high"]].to_numpy(dtype=float))
+    return bool(sizes[np.isfinite(sizes)].max(initial=0.0) < 2.0)
 
 
 def _rows(frame: pd.DataFrame, label: str, panel: str | None) -> list[tuple[str, Any]]:
