@@ -206,3 +206,18 @@ def test_a_negative_difference_does_not_vanish_from_a_mixed_figure(relapse):
     assert value < 0
     low, high = panel.get_xlim()
     assert low < value < high
+
+
+def test_curves_of_adverse_events_are_drawn_as_what_they_are():
+    """Most subjects have their first event on the first day: the curve begins high and is an incidence all the same."""
+    ae = ks.incidence(ks.datasets.load("kap-parallel"), by="TRT01A")
+    first = ae.time_to_first(None)
+    ax = first.plot()
+    assert ax.get_ylabel().startswith("Cumulative incidence")
+    assert ax.get_xlabel() == "Time (days)"
+    assert {float(line.get_ydata()[0]) for line in steps(ax)} == {0.0}
+    last = first.to_frame().groupby("TRT01A", sort=False)["estimate"].last()
+    np.testing.assert_allclose(sorted(float(line.get_ydata()[-1]) for line in steps(ax)), sorted(last))
+    assert ae.recurrent(None).plot().get_ylabel().startswith("Expected events")
+    assert ae.resolution("Nausea").plot().get_ylabel().startswith("Probability of not yet being resolved")
+    assert ae.prevalence("Dissociation").plot().get_ylabel().startswith("Subjects with Dissociation now")

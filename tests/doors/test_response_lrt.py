@@ -62,7 +62,7 @@ def test_covariance_structures_are_compared_where_one_is_a_special_case_of_the_o
 
 
 def test_the_table_of_structures_is_true_of_the_matrices():
-    """Each small structure, drawn at random, is a matrix of the large structure's form (rank of the fit to its span)."""
+    """Each small structure, drawn at random, is a matrix of the form of the large one (rank of the fit to its span)."""
     r = np.random.default_rng(1)
     m = 4
     lag = np.abs(np.subtract.outer(np.arange(m), np.arange(m)))

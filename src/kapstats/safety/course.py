@@ -11,7 +11,7 @@ import pandas as pd
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, IntArray
 from kapstats.errors import DataError, choose
-from kapstats.estimates import Estimates
+from kapstats.estimates import Estimates, Picture
 from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels import npmle as turnbull
 from kapstats.kernels import one_proportion
@@ -76,7 +76,8 @@ def prevalence(
         }
     )
     title = f"Subjects with ongoing {term or 'adverse events'} by minutes since dose"
-    return Estimates(frame, _meta(ae, title, method, level, note))
+    picture = Picture("prevalence", {"group": ae.by, "event": term or "an event"})
+    return Estimates(frame, _meta(ae, title, method, level, note), picture=picture)
 
 
 def _acute(ae: Incidence, term: str | None, session: int | None) -> tuple[IntArray, FloatArray, FloatArray, str]:
@@ -157,7 +158,9 @@ def resolution(
         columns = {ae.by: [arm] * wanted.size, "time": wanted, "n": int(own.sum()), "estimate": curve, "median": median}
         parts.append(pd.DataFrame(columns))
     frame = pd.concat(parts, ignore_index=True)
-    return Estimates(frame, _meta(ae, f"{term or 'Adverse events'}: not yet resolved", "Turnbull", 0.95, note))
+    about = _meta(ae, f"{term or 'Adverse events'}: not yet resolved", "Turnbull", 0.95, note)
+    picture = Picture("kaplan_meier", {"strata": [ae.by], "ylabel": "Probability of not yet being resolved"})
+    return Estimates(frame, about, picture=picture)
 
 
 def _median(ends: FloatArray, height: FloatArray) -> float:

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from kapstats._types import FloatArray, IntArray
 from kapstats.errors import FormulaError, choose
-from kapstats.estimates import Estimates
+from kapstats.estimates import Estimates, Picture
 from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels.count_regression import CountFit, count_regression
 from kapstats.kernels.mean_cumulative import MeanCumulative, mean_cumulative
@@ -76,9 +76,9 @@ def recurrent(
             curve.insert(0, ae.by, [arm] * len(curve))
             parts.append(curve)
     title = f"Mean number of {term or 'adverse events'} per subject"
-    return Estimates(
-        pd.concat(parts, ignore_index=True), described(ae, title, method, level, follow.notes, list(follow.warnings))
-    )
+    about = described(ae, title, method, level, follow.notes, list(follow.warnings))
+    options = {"strata": [ae.by], "unit": "days", "ylabel": "Expected events per subject"}
+    return Estimates(pd.concat(parts, ignore_index=True), about, picture=Picture("cumulative_incidence", options))
 
 
 def mean_count(event_time: FloatArray, subject: IntArray, end: FloatArray) -> MeanCumulative:

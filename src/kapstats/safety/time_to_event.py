@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from kapstats import estimates
 from kapstats._types import FloatArray, IntArray
 from kapstats.errors import choose, warn
-from kapstats.estimates import Estimates
+from kapstats.estimates import Estimates, Picture
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.aalen_johansen import aalen_johansen
 from kapstats.safety.follow_up import first_per_subject, follow_up
@@ -86,7 +86,9 @@ def time_to_first(
             curve.insert(0, ae.by, [arm] * len(curve))
             parts.append(curve)
     frame = pd.concat(parts, ignore_index=True)
-    return Estimates(frame, described(ae, f"First {term or 'adverse event'}", estimator, level, follow.notes, said))
+    about = described(ae, f"First {term or 'adverse event'}", estimator, level, follow.notes, said)
+    picture = Picture("cumulative_incidence", {"strata": [ae.by], "unit": "days", "risk_table": times is None})
+    return Estimates(frame, about, picture=picture)
 
 
 def first_event_curve(

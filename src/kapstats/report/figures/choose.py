@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from kapstats.estimates import Estimates
 
 KINDS = (
-    "forest", "profile", "kaplan_meier", "cumulative_incidence", "turnbull", "hazard", "course", "volcano", "funnel",
-    "tipping_point", "dropout", "dropout_reasons", "none",
+    "forest", "profile", "kaplan_meier", "cumulative_incidence", "turnbull", "hazard", "course", "prevalence",
+    "volcano", "funnel", "tipping_point", "dropout", "dropout_reasons", "none",
 )  # fmt: skip
 
 
