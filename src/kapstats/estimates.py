@@ -16,7 +16,8 @@ import pandas as pd
 from kapstats import display, frames
 from kapstats._types import FloatArray
 from kapstats.display import NUMERIC
-from kapstats.errors import DataError, FormulaError, check_level
+from kapstats.errors import DataError, FormulaError, check_level, first_ids, warn
+from kapstats.kernels.risk_sets import snap
 from kapstats.scales import ON_SCALE, Scale, of
 from kapstats.table import Table, number
 
@@ -329,22 +330,38 @@ def _identifiers(frame: pd.DataFrame) -> list[str]:
 
 @dataclass(frozen=True)
 class Curve:
-    """A right-continuous step function.
+    """A right-continuous step function, known up to the end of follow-up.
 
     time : (k,) increasing times of the steps
     value : (k,) value from that time on
     before : the value before the first step
+    until : the last time at which the value is known; later values are NaN, with a warning, unless ``extend=True``
+    of : the stratum, for that warning
 
     Examples
     --------
-    >>> Curve(np.array([1.0, 2.0]), np.array([0.8, 0.5]))([0.5, 1.0, 3.0]).tolist()
-    [1.0, 0.8, 0.5]
+    >>> curve = Curve(np.array([1.0, 2.0]), np.array([0.8, 0.5]), until=2.5)
+    >>> curve([0.5, 1.0, 2.5]).tolist(), curve([3.0], extend=True).tolist()
+    ([1.0, 0.8, 0.5], [0.5])
     """
 
     time: FloatArray
     value: FloatArray
     before: float = 1.0
+    until: float = np.inf
+    of: str = ""
 
-    def __call__(self, t: Any) -> FloatArray:
-        steps = np.concatenate([[self.before], self.value])
-        return steps[np.searchsorted(self.time, np.asarray(t, dtype=float), side="right")]
+    def __call__(self, t: Any, *, extend: bool = False) -> FloatArray:
+        asked = snap(np.asarray(t, dtype=float), np.append(self.time, self.until))
+        found = np.concatenate([[self.before], self.value])[np.searchsorted(self.time, asked, side="right")]
+        past = asked > self.until
+        if extend or not past.any():
+            return found
+        later = first_ids(f"{x:g}" for x in np.atleast_1d(asked)[np.atleast_1d(past)])
+        end = f"{self.of or 'The curve'} is followed to {self.until:g}"
+        warn(f"{end}; not estimable (NaN) at {later}. extend=True carries the last value forward.")
+        return np.where(past, np.nan, found)
+
+    def at(self, t: Any, *, extend: bool = False) -> FloatArray:
+        """The value at times `t`; ``extend=True`` carries the last one forward past the end of follow-up."""
+        return self(t, extend=extend)

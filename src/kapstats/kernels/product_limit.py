@@ -195,6 +195,32 @@ def crossing(time: FloatArray, curve: FloatArray, probability: float, tolerance:
     return float((time[at] + time[int(np.argmax(below)) if below.any() else -1]) / 2.0)
 
 
+#: estimate, lower and upper limit: what SAS looks for in each curve
+SAS_RULES = ("midpoint", "at or below", "below")
+
+
+def quantile_sas(
+    time: FloatArray, curve: FloatArray, probability: float, rule: str, tolerance: float = 1.5e-8
+) -> float:
+    """The first time at which `curve` is below 1 - probability, as PROC LIFETEST; NaN when it never is.
+
+    rule : "midpoint" of the interval over which the curve rests on the height, when it falls lower afterwards;
+        "at or below" and "below": the first and the end of the times whose interval holds the height
+    """
+    height = 1.0 - probability
+    with np.errstate(invalid="ignore"):
+        below = curve < height - tolerance if height > tolerance else curve <= tolerance
+        reached = curve <= height + tolerance
+    if not (reached if rule == "at or below" else below).any():
+        return float("nan")
+    first, end = int(np.argmax(reached)), int(np.argmax(below))
+    return {
+        "midpoint": float((time[first] + time[end]) / 2.0) if first < end and not below[first] else float(time[first]),
+        "at or below": float(time[first]),
+        "below": float(time[end]),
+    }[rule]
+
+
 def by_height(time: FloatArray, curve: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Times and values sorted from the highest value to the lowest, NaN last: how R reads a curve that rises again."""
     order = np.argsort(-curve, kind="stable")

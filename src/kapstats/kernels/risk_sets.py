@@ -113,6 +113,31 @@ def merge_close(*times: FloatArray, tolerance: float = TIE_TOLERANCE) -> tuple[F
     )
 
 
+def snap(times: FloatArray, grid: FloatArray, tolerance: float = TIE_TOLERANCE) -> FloatArray:
+    """The same times, with those that differ from a value of `grid` by rounding only put on it (as `merge_close`)."""
+    known = np.unique(grid[np.isfinite(grid)])
+    if not len(known):
+        return times
+    above = np.clip(np.searchsorted(known, times), 1, max(len(known) - 1, 1))
+    low, high = known[above - 1], known[np.minimum(above, len(known) - 1)]
+    nearest = np.where(np.abs(times - low) <= np.abs(high - times), low, high)
+    width = tolerance * max(1.0, float(np.mean(np.abs(known))))
+    return np.where(np.abs(times - nearest) <= width, nearest, times)
+
+
+def number_at_risk(
+    at: FloatArray, time: FloatArray, entry: FloatArray | None = None, weights: FloatArray | None = None
+) -> FloatArray:
+    """Rows (or their weights) with entry < t <= time at every t of `at`; at t = 0, where the clock starts, also those
+    who enter at 0. Without `entry` every row is there from the start.
+    """
+    w = np.ones(len(time)) if weights is None else weights
+    if entry is None:
+        return np.array([w[time >= t].sum() for t in at])
+    starts_at_0 = len(entry) > 0 and float(entry.min()) == 0.0
+    return np.array([w[((entry < t) | ((entry == t) & (starts_at_0 and t == 0.0))) & (time >= t)].sum() for t in at])
+
+
 def risk_sets(
     time: FloatArray,
     event: BoolArray,

@@ -77,7 +77,7 @@ def _models(plan: Survival, rows: Rows) -> dict[str, Any]:
     if not _compared(plan, rows):
         return made
     if "logrank" in plan.show:
-        made["logrank"] = ks.logrank(formula, rows.frame, level=plan.level)
+        made["logrank"] = ks.logrank(formula, rows.frame)
     if "cox" in plan.show:
         made["cox"] = ks.cox(formula, rows.frame, ties=plan.ties, level=plan.level)
     if "rmst" in plan.show:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from kapstats.inference.intervals import with_inference
 from kapstats.kernels import cox_residuals as cr
 from kapstats.kernels.cox_newton import hazard, relative_risk
 from kapstats.kernels.product_limit import limits
+from kapstats.kernels.risk_sets import snap
+from kapstats.relapse.follow_up import FollowUp
 from kapstats.relapse.regression import row_names
-from kapstats.relapse.surv_data import SUBJECT, SurvData
+from kapstats.relapse.surv_data import SUBJECT, SurvData, checked_times
 
 if TYPE_CHECKING:
     from kapstats.relapse.cox_fit import CoxFit
@@ -51,7 +54,9 @@ def baseline_hazard(fit: CoxFit, *, centered: bool) -> Estimates:
     return Estimates(frame, meta, picture=Picture("cumulative_incidence", options))
 
 
-def predicted_survival(fit: CoxFit, newdata: FrameLike, times: Sequence[float] | None, conf_type: str) -> Estimates:
+def predicted_survival(
+    fit: CoxFit, newdata: FrameLike, times: Sequence[float] | None, conf_type: str, *, extend: bool = False
+) -> Estimates:
     """Survival exp(-H(t | x)) of each row of newdata; variance of R's survfit.coxph."""
     fit._needs_likelihood("survival")
     new = frames.to_pandas(newdata)
@@ -68,8 +73,10 @@ def predicted_survival(fit: CoxFit, newdata: FrameLike, times: Sequence[float] |
     frame = pd.DataFrame({"row": np.repeat(np.arange(n), k), "time": np.tile(t, n)})
     columns = {"estimate": S, "std_error": S * se_H, "conf_low": low, "conf_high": high}
     frame = frame.assign(**{name: values.ravel() for name, values in columns.items()})
-    meta = {**fit.meta, "title": "Predicted survival", "scale": "identity", "conf_type": conf_type}
-    return Estimates(frame, meta, picture=Picture("kaplan_meier", {"strata": ["row"], "names": row_names(new)}))
+    about = {**fit.meta, "title": "Predicted survival", "scale": "identity", "conf_type": conf_type}
+    picture = Picture("kaplan_meier", {"strata": ["row"], "names": row_names(new)})
+    found = Estimates(frame, about, picture=picture)
+    return FollowUp.of(fit.surv, fit.surv.strata).within(found, stratum.repeat(k), extend=extend)
 
 
 def standardised_survival(
@@ -79,10 +86,12 @@ def standardised_survival(
     *,
     conf_type: str = "log-log",
     levels: Sequence[Any] | None = None,
+    extend: bool = False,
 ) -> AdjustedSurvival:
     """Mean over the rows used of the predicted survival with `by` set to each level; influence-function variance.
 
-    The variance counts the coefficients, the baseline hazard and the sampling of the covariates.
+    The variance counts the coefficients, the baseline hazard and the sampling of the covariates. Past the follow-up of
+    any stratum the mean is not estimable (NE) unless `extend` carries its last value forward.
     """
     fit._needs_likelihood("adjusted_survival")
     if by not in fit.design.factors and by not in fit.surv.frame.columns:
@@ -107,7 +116,19 @@ def standardised_survival(
         frame = pd.concat(compared, ignore_index=True)
         differences = Estimates(frame, {**meta, "title": "Differences in standardised survival", "scale": "identity"})
     curves = Picture("kaplan_meier", {"strata": [by]})
-    return AdjustedSurvival(pd.concat(rows, ignore_index=True), meta, picture=curves, differences=differences)
+    found = AdjustedSurvival(pd.concat(rows, ignore_index=True), meta, picture=curves)
+    return _known(fit, found, differences, extend)
+
+
+def _known(fit: CoxFit, found: AdjustedSurvival, differences: Estimates | None, extend: bool) -> AdjustedSurvival:
+    """Nothing past the follow-up of the stratum that ends first."""
+    follow_up = FollowUp.of(fit.surv, fit.surv.strata)
+    first = int(np.argmin(follow_up.last))
+    found = follow_up.within(found, np.full(len(found), first), extend=extend)
+    if differences is not None:
+        with warnings.catch_warnings(action="ignore"):  # the same times were named above
+            differences = follow_up.within(differences, np.full(len(differences), first), extend=extend)
+    return replace(found, differences=differences)
 
 
 def _require_whole_subjects(surv: SurvData) -> None:
@@ -143,7 +164,8 @@ def _difference(
 
 
 def _times(fit: CoxFit, times: Sequence[float] | None) -> FloatArray:
-    return np.unique(fit.data.sets.time) if times is None else np.atleast_1d(np.asarray(times, dtype=float))
+    grid = np.unique(fit.data.sets.time)
+    return grid if times is None else snap(checked_times(times), np.append(grid, fit.surv.time))
 
 
 def _small_enough(fit: CoxFit, rows: int, t: FloatArray) -> None:

@@ -14,8 +14,10 @@ from kapstats import estimates
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates, sealed
+from kapstats.inference.follow_up import within_follow_up
 from kapstats.kernels import absolute_risk as ar
 from kapstats.kernels.product_limit import limits
+from kapstats.kernels.risk_sets import snap
 from kapstats.relapse.regression import (
     Covariates,
     covariates,
@@ -26,7 +28,7 @@ from kapstats.relapse.regression import (
     refuse_terms,
     shown_as,
 )
-from kapstats.relapse.surv_data import SurvData, check_convention, unpack
+from kapstats.relapse.surv_data import SurvData, check_convention, checked_times, unpack
 
 
 @shown_as("hazard_ratios")
@@ -107,12 +109,15 @@ class CauseSpecificFit:
         """The hazard ratios."""
         return self.hazard_ratios()
 
-    def absolute_risk(self, newdata: Any, times: Sequence[float], *, cause: Any = None) -> Estimates:
+    def absolute_risk(
+        self, newdata: Any, times: Sequence[float], *, cause: Any = None, extend: bool = False
+    ) -> Estimates:
         """Probability of the cause by `times` for the rows of `newdata`, combining all hazards.
 
         Product limit of the baseline increments (Efron or Breslow, as the fits); standard errors are the exact
         infinitesimal jackknife, ties included (riskRegression's differ by up to 7 % where times are tied by the week).
-        Limits on the log-log scale.
+        Limits on the log-log scale. Past the last time of follow-up the risk is not estimable (NE); ``extend=True``
+        carries the last value forward.
         """
         first = self.causes.index(self.causes[0] if cause is None else cause)
         order = [first, *(k for k in range(len(self.causes)) if k != first)]
@@ -128,14 +133,15 @@ class CauseSpecificFit:
             kept = ~self.covariates.aliased
             coef = np.where(fit.usable, fit.b, 0.0)[kept]
             kernels.append(ar.CauseHazard(coef, self.covariates.X, influence[:, kept], event))
-        t = np.atleast_1d(np.asarray(times, float))
+        t = snap(checked_times(times), self.surv.time)
         efron = self.meta["ties"] == "efron"
         risk, error = ar.absolute_risk(self.surv.time, kernels, [x] * len(kernels), t, efron=efron)
         low, high = limits(risk.ravel(), error.ravel(), self.meta["level"], "log-log")
         columns = {"estimate": risk.ravel(), "std_error": error.ravel(), "conf_low": low, "conf_high": high}
         frame = identifying(rows, t).assign(**columns)
-        meta = {**self.meta, "title": f"Risk of cause {self.causes[first]}", "scale": "identity"}
-        return Estimates(frame, meta, picture=predicted("cumulative_incidence", rows))
+        about = {**self.meta, "title": f"Risk of cause {self.causes[first]}", "scale": "identity"}
+        found = Estimates(frame, about, picture=predicted("cumulative_incidence", rows))
+        return within_follow_up(found, float(self.surv.time.max()), extend=extend)
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """A forest of the hazard ratios, one panel per cause."""

@@ -16,15 +16,12 @@ from kapstats.estimates import Curve, Estimates, Picture, sealed, stored
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import aalen_johansen as aj
 from kapstats.kernels.product_limit import CONF_TYPES, limits
-from kapstats.relapse.regression import (
-    refuse_terms,
-    shown_as,
-)
+from kapstats.relapse.follow_up import FollowUp, each
+from kapstats.relapse.regression import refuse_terms, shown_as
 from kapstats.relapse.surv_data import (
     Groups,
     SurvData,
     check_convention,
-    checked_times,
     group_rows,
     group_terms,
     unpack,
@@ -40,6 +37,7 @@ class CumulativeIncidence:
     """Aalen-Johansen curves by group.
 
     frame : one row per group (, cause) and distinct time; groups : the groups in order; curves : per group, all causes
+    follow_up : who is followed from when to when
     """
 
     frame: pd.DataFrame
@@ -47,6 +45,7 @@ class CumulativeIncidence:
     causes: tuple[Any, ...]
     curves: tuple[aj.AalenJohansen, ...]
     meta: dict[str, Any]
+    follow_up: FollowUp
 
     def to_frame(self) -> Any:
         """Stratum columns, cause time n_risk n_event n_censor estimate std_error conf_low conf_high."""
@@ -55,7 +54,7 @@ class CumulativeIncidence:
     @property
     def estimates(self) -> Estimates:
         """The curves as `Estimates`."""
-        options = {"strata": list(self.groups.frame.columns), "panel": ["cause"]}
+        options = {"strata": list(self.groups.frame.columns), "panel": ["cause"], "n_at_risk": self.follow_up.below}
         return Estimates(stored(self), self.meta, picture=Picture("cumulative_incidence", options))
 
     @property
@@ -63,9 +62,12 @@ class CumulativeIncidence:
         """What the reader of these curves has to know."""
         return tuple(self.meta["warnings"])
 
-    def at(self, times: float | Sequence[float]) -> Estimates:
-        """Cumulative incidence at `times`: the value of each step curve there (0 before its first time)."""
-        t = np.sort(checked_times(times))
+    def at(self, times: float | Sequence[float], *, extend: bool = False) -> Estimates:
+        """Cumulative incidence at `times`: the value of each step curve there (0 before its first time).
+
+        After a group's last time it is not known (NE), unless everyone has had an event; ``extend=True`` carries it on.
+        """
+        t = self.follow_up.asked(times)
         parts = []
         keys = [*self.groups.frame.columns, "cause"]
         for _, rows in stored(self).groupby(keys, sort=False, observed=True):
@@ -75,16 +77,19 @@ class CumulativeIncidence:
                 start = 0.0 if column in ("estimate", "std_error") else np.nan
                 picked[column] = np.where(behind >= 0, picked[column].to_numpy(float), start)
             parts.append(picked.drop(columns=["n_risk", "n_event", "n_censor"]))
-        return Estimates(pd.concat(parts, ignore_index=True), {**self.meta, "title": "Cumulative incidence"})
+        made = Estimates(pd.concat(parts, ignore_index=True), {**self.meta, "title": "Cumulative incidence"})
+        return self.follow_up.within(made, each(len(self.groups), len(self.causes) * len(t)), extend=extend)
 
     def curve(self, group: int = 0, cause: Any = None) -> Curve:
-        """One curve as a step function of time, 0 before its first step."""
+        """One curve as a step function of time, 0 before its first step, NaN past follow-up."""
         k = 0 if cause is None else self.causes.index(cause)
         found = self.curves[group]
-        return Curve(found.time, found.cif[:, self.meta["cause_codes"][k] - 1], 0.0)
+        until, name = float(self.follow_up.last[group]), self.groups.labels[group]
+        return Curve(found.time, found.cif[:, self.meta["cause_codes"][k] - 1], 0.0, until, name)
 
-    def rmtl(self, tau: float) -> Estimates:
-        """Mean time lost to each cause up to `tau`: the area under its cumulative incidence."""
+    def rmtl(self, tau: float, *, extend: bool = False) -> Estimates:
+        """Mean time lost to each cause up to `tau`: the area under its cumulative incidence (NE past follow-up)."""
+        tau = self.follow_up.horizon(tau)
         rows = []
         for g, found in enumerate(self.curves):
             time = np.append(found.time[found.time < tau], tau)
@@ -93,7 +98,9 @@ class CumulativeIncidence:
                 area = float(width @ found.cif[: len(width), code - 1])
                 rows.append({**self.groups.frame.iloc[g].to_dict(), "cause": cause, "tau": tau, "estimate": area})
         title = f"Mean time lost up to {tau:g}"
-        return Estimates(pd.DataFrame(rows), {**self.meta, "title": title, "method": "area under Aalen-Johansen"})
+        made = Estimates(pd.DataFrame(rows), {**self.meta, "title": title, "method": "area under Aalen-Johansen"})
+        strata = each(len(self.groups), len(self.causes))
+        return self.follow_up.within(made, strata, extend=extend, column="tau")
 
     def plot(self, ax: Any = None, risk_table: bool = True, *, stacked: bool = False, **options: Any) -> Any:
         """The curves with bands and numbers at risk, a panel for every cause; `stacked`: a panel for every group."""
@@ -187,7 +194,8 @@ def cumulative_incidence(
     ]
     meta = _curve_meta(surv, level, conf_type, variance, codes, convention)
     causes = tuple(surv.causes[k - 1] for k in codes)
-    return CumulativeIncidence(pd.concat(parts, ignore_index=True), groups, causes, curves, meta)
+    follow_up = FollowUp.of(surv, groups).ending([float(c.survival[-1]) <= 0.0 for c in curves])
+    return CumulativeIncidence(pd.concat(parts, ignore_index=True), groups, causes, curves, meta, follow_up)
 
 
 def cause_code(surv: SurvData, cause: Any) -> int:

@@ -323,11 +323,21 @@ class CoxFit:
 
         return baseline_hazard(self, centered=centered)
 
-    def survival(self, newdata: FrameLike, times: Sequence[float] | None = None, conf_type: str = "log") -> Estimates:
-        """Predicted survival of each row of `newdata` at `times` (default: all event times), with limits."""
+    def survival(
+        self,
+        newdata: FrameLike,
+        times: Sequence[float] | None = None,
+        conf_type: str = "log",
+        *,
+        extend: bool = False,
+    ) -> Estimates:
+        """Predicted survival of each row of `newdata` at `times` (default: all event times), with limits.
+
+        Past the last time of the row's stratum it is not estimable (NE); ``extend=True`` carries the last value on.
+        """
         from kapstats.relapse.adjusted_survival import predicted_survival
 
-        return predicted_survival(self, newdata, times, conf_type)
+        return predicted_survival(self, newdata, times, conf_type, extend=extend)
 
     def adjusted_survival(self, by: str, times: Sequence[float] | None = None, **options: Any) -> Any:
         """Survival standardised over the rows used: everybody at each level of `by` in turn (g-formula)."""

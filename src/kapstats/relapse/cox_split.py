@@ -12,7 +12,7 @@ import numpy as np
 from kapstats._types import FloatArray, IntArray
 from kapstats.errors import FormulaError, nearest
 from kapstats.formula.design import Design, Term, build
-from kapstats.kernels.risk_sets import risk_sets
+from kapstats.kernels.risk_sets import risk_sets, snap
 from kapstats.relapse.surv_data import Groups, SurvData
 
 MOST_PIECES = 20_000_000
@@ -56,7 +56,8 @@ def time_varying_rows(
     for name in asked:
         if name not in known:
             raise FormulaError(f"time_varying: {name!r} is no term of the model.{nearest(name, known)}")
-    steps = {k: _breaks(k, v) for k, v in asked.items() if not isinstance(v, str) and not callable(v)}
+    seen = surv.time if surv.entry is None else np.concatenate([surv.time, surv.entry])
+    steps = {k: snap(_breaks(k, v), seen) for k, v in asked.items() if not isinstance(v, str) and not callable(v)}
     smooth = {k: v for k, v in asked.items() if k not in steps}
     cuts = np.unique(np.concatenate([*steps.values(), np.zeros(0)]))
     pieces = _at_events(surv) if smooth else _at_breaks(surv, cuts)

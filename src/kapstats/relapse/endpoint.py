@@ -358,7 +358,7 @@ def _score_outcome(day: FloatArray, high: BoolArray, rules: _Rules) -> tuple[_Ou
 def _unconfirmed(day: FloatArray, high: BoolArray, at: int, rules: _Rules) -> tuple[_Outcome, float]:
     """A high score that nothing confirms or refutes in time."""
     left = _last_low(day, high, at)
-    last = at + 1 == day.size or bool(high[at:].all() and (np.diff(day[at:]) < rules.definition.window[0]).all())
+    last = at + 1 == day.size or bool(high[at:].all() and (_gaps(day[at:]) < rules.definition.window[0]).all())
     why = "no later assessment" if last else "next assessment after the window"
     if rules.unconfirmed == "event":
         return _Outcome(day[at], True, left, day[at], rule=f"unconfirmed score ({why})"), float("inf")
@@ -368,11 +368,16 @@ def _unconfirmed(day: FloatArray, high: BoolArray, at: int, rules: _Rules) -> tu
     )
 
 
+def _gaps(day: FloatArray) -> FloatArray:
+    """Days between neighbours; differences of days that are not whole numbers without their rounding error."""
+    return np.round(np.diff(day), 9)
+
+
 def _first_confirmed(day: FloatArray, high: BoolArray, definition: RelapseDefinition) -> int | None:
     if definition.assessments == 1:
         at = np.flatnonzero(high)
     else:
-        gap = np.diff(day)
+        gap = _gaps(day)
         inside = (gap >= definition.window[0]) & (gap <= definition.window[1])
         at = np.flatnonzero(high[:-1] & high[1:] & inside)
     return int(at[0]) if at.size else None
@@ -383,12 +388,13 @@ def _first_unresolved(day: FloatArray, high: BoolArray, definition: RelapseDefin
     if definition.assessments == 1:
         return None
     low, top = definition.window
+    gap = _gaps(day)
     run_start: int | None = None
     for i in np.flatnonzero(high):
         run_start = int(i) if run_start is None or not high[i - 1] else run_start
-        if i + 1 == day.size or day[i + 1] - day[i] > top:
+        if i + 1 == day.size or gap[i] > top:
             return run_start
-        if not high[i + 1] or day[i + 1] - day[i] >= low:
+        if not high[i + 1] or gap[i] >= low:
             run_start = None
     return None
 

@@ -13,6 +13,7 @@ from kapstats import estimates
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import ConvergenceError, FormulaError, choose, warn
 from kapstats.estimates import Curve, Estimates, sealed, stored
+from kapstats.inference.follow_up import within_follow_up
 from kapstats.kernels import fine_gray as fg
 from kapstats.relapse import cox_diagnosis as diagnosis
 from kapstats.relapse.competing import cause_code
@@ -32,6 +33,7 @@ from kapstats.relapse.regression import (
 )
 from kapstats.relapse.surv_data import (
     SurvData,
+    checked_times,
     group_rows,
     unpack,
 )
@@ -100,19 +102,23 @@ class FineGrayFit:
         return natural(self.coefficients, "Subdistribution hazard ratios")
 
     def baseline(self) -> Curve:
-        """Cumulative baseline subdistribution hazard (all covariates zero)."""
+        """Cumulative baseline subdistribution hazard (all covariates zero), NaN past follow-up."""
         used_coefficients(self.covariates, self.kernel.coef, self.kernel.usable, "baseline")
-        return Curve(self.kernel.event_time, np.cumsum(self.kernel.subhazard), 0.0)
+        return Curve(self.kernel.event_time, np.cumsum(self.kernel.subhazard), 0.0, self.meta["last_time"])
 
-    def predict(self, newdata: Any = None, times: Sequence[float] | None = None) -> Estimates:
-        """Cumulative incidence 1 - exp(-H0(t) exp(x'b)) for the rows of `newdata` (default: at the covariate means)."""
-        t = self.kernel.event_time if times is None else np.asarray(times, float)
+    def predict(self, newdata: Any = None, times: Sequence[float] | None = None, *, extend: bool = False) -> Estimates:
+        """Cumulative incidence 1 - exp(-H0(t) exp(x'b)) for the rows of `newdata` (default: at the covariate means).
+
+        Past the last time of follow-up it is not estimable (NE); ``extend=True`` carries the last value forward.
+        """
+        t = self.kernel.event_time if times is None else checked_times(times)
         rows, X = predictor_rows(self.covariates, stored(self), newdata)
         coef = used_coefficients(self.covariates, self.kernel.coef, self.kernel.usable, "predict")
-        risk = 1.0 - np.exp(-np.exp(X @ coef)[:, None] * self.baseline()(t))
+        risk = 1.0 - np.exp(-np.exp(X @ coef)[:, None] * self.baseline()(t, extend=True))
         frame = identifying(rows, t).assign(estimate=risk.ravel())
-        meta = {**self.meta, "title": "Predicted cumulative incidence", "scale": "identity"}
-        return Estimates(frame, meta, picture=predicted("cumulative_incidence", rows))
+        about = {**self.meta, "title": "Predicted cumulative incidence", "scale": "identity"}
+        found = Estimates(frame, about, picture=predicted("cumulative_incidence", rows))
+        return within_follow_up(found, self.meta["last_time"], extend=extend)
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """A forest of the subdistribution hazard ratios."""
@@ -236,6 +242,7 @@ def _fine_gray_fit(
         data=surv.data_print,
         frame_kind=surv.kind,
         weighting=weighting,
+        last_time=float(surv.time.max()),
     )
     table = coefficient_table(cov.names, spread(found.coef, cov.aliased), vcov, meta, level, measure=SHR)
     return FineGrayFit(table, vcov, found, cov, surv.frame, meta, len(surv), n_events, surv.n_subjects)

@@ -15,10 +15,9 @@ from kapstats.errors import ConvergenceError, FormulaError, check_memory, choose
 from kapstats.estimates import Curve, Estimates, Picture, sealed, stored
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import npmle
-from kapstats.relapse.regression import (
-    refuse_terms,
-    shown_as,
-)
+from kapstats.kernels.risk_sets import snap
+from kapstats.relapse.follow_up import FollowUp, each
+from kapstats.relapse.regression import refuse_terms, shown_as
 from kapstats.relapse.surv_data import (
     Groups,
     SurvData,
@@ -84,20 +83,33 @@ class Turnbull:
         ]
         return Estimates(pd.DataFrame(rows), {**self.meta, "title": "Certificate of the maximum"})
 
-    def at(self, times: float | Sequence[float]) -> Estimates:
+    def at(self, times: float | Sequence[float], *, extend: bool = False) -> Estimates:
         """Survival at `times`; inside an interval with mass only the range `lowest` to `highest` is determined.
 
-        `estimate` takes the mass of such an interval at its right end (at its middle under convention="R").
+        `estimate` takes the mass of such an interval at its right end (at its middle under convention="R"). Past a
+        group's last bound nothing is known (NE), unless survival has reached 0; ``extend=True`` carries it forward.
         """
-        t = checked_times(times)
+        t = snap(checked_times(times), self._bounds())
         rows = []
         for g, fit in enumerate(self.fits):
             highest = npmle.survival_at(fit, t)
             started = np.concatenate([[0.0], np.cumsum(fit.mass)])[np.searchsorted(fit.cliques.left, t, side="left")]
             lowest = np.minimum(highest, np.maximum(1.0 - started, 0.0))
-            columns = {"time": t, "estimate": self.curve(g)(t), "lowest": lowest, "highest": highest}
+            columns = {"time": t, "estimate": self.curve(g)(t, extend=True), "lowest": lowest, "highest": highest}
             rows.append(pd.DataFrame({**{k: [v] * t.size for k, v in self._key(g).items()}, **columns}))
-        return Estimates(pd.concat(rows, ignore_index=True), {**self.meta, "title": "Survival at given times"})
+        made = Estimates(pd.concat(rows, ignore_index=True), {**self.meta, "title": "Survival at given times"})
+        return self.follow_up.within(made, each(len(self.groups), t.size), extend=extend)
+
+    @property
+    def follow_up(self) -> FollowUp:
+        """Until when each curve is known: the last finite bound of a group."""
+        ended = [float(1.0 - f.mass[np.isfinite(f.cliques.right)].sum()) < 1e-12 for f in self.fits]
+        return FollowUp.of(self.surv, self.groups).ending(ended)
+
+    def _bounds(self) -> FloatArray:
+        assert self.surv.left is not None
+        assert self.surv.right is not None
+        return np.concatenate([self.surv.left, self.surv.right])
 
     def quantile(self, q: float | Sequence[float] = 0.5) -> Estimates:
         """The interval (left, right] in which a share `q` is reached; estimate is its right end (NaN: not reached)."""
@@ -119,12 +131,13 @@ class Turnbull:
         return self.quantile(0.5)
 
     def curve(self, group: int = 0) -> Curve:
-        """Survival with each interval's mass at its right end (at its middle under convention="R")."""
+        """Survival with each interval's mass at its right end (middle: convention="R"), NaN past follow-up."""
         fit = self.fits[group]
         finite = np.isfinite(fit.cliques.right)
         left, right = fit.cliques.left[finite], fit.cliques.right[finite]
         jump = (left + right) / 2.0 if self.meta["convention"] == "R" else right
-        return Curve(jump, np.maximum(1.0 - np.cumsum(fit.mass)[finite], 0.0))
+        value, until = np.maximum(1.0 - np.cumsum(fit.mass)[finite], 0.0), float(self.follow_up.last[group])
+        return Curve(jump, value, until=until, of=self.groups.labels[group])
 
     def test(self, scores: str = "logrank", *, strata: Sequence[str] = ()) -> Estimates:
         """Generalised log-rank (or Wilcoxon) test of equal curves by permutation of rank scores.

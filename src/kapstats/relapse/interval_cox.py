@@ -12,10 +12,12 @@ from kapstats import estimates
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import ConvergenceError, DataError, check_memory, choose, warn
 from kapstats.estimates import Curve, Estimates, sealed
+from kapstats.inference.follow_up import within_follow_up
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import interval_ph as ph
 from kapstats.kernels.npmle import cliques
 from kapstats.relapse import cox_diagnosis as diagnosis
+from kapstats.relapse.follow_up import FollowUp
 from kapstats.relapse.regression import (
     Covariates,
     coefficient_table,
@@ -30,10 +32,7 @@ from kapstats.relapse.regression import (
     spread,
     used_coefficients,
 )
-from kapstats.relapse.surv_data import (
-    SurvData,
-    unpack,
-)
+from kapstats.relapse.surv_data import SurvData, checked_times, unpack
 
 MODELS = ("semiparametric", "grouped", "spline", "weibull", "exponential", "gompertz", "piecewise-exponential")
 
@@ -100,21 +99,29 @@ class IntervalCoxFit:
         return natural(self.coefficients, "Hazard ratios (interval-censored)")
 
     def baseline(self) -> Curve:
-        """Cumulative baseline hazard at covariates zero, each jump at the right end of its interval."""
+        """Cumulative baseline hazard at covariates zero, jumps at the right ends of intervals; NaN past follow-up."""
         self._used("baseline")
-        return Curve(self.kernel.right, np.cumsum(self.kernel.jump), 0.0)
+        return Curve(self.kernel.right, np.cumsum(self.kernel.jump), 0.0, self._last())
 
     def _used(self, what: str) -> FloatArray:
         return used_coefficients(self.covariates, self.kernel.coef, np.ones(self.kernel.coef.size, bool), what)
 
-    def predict(self, newdata: Any = None, times: Sequence[float] | None = None) -> Estimates:
-        """Survival exp(-H0(t) exp(x'b)) for the rows of `newdata` (default: at the covariate means)."""
-        t = self.kernel.right if times is None else np.asarray(times, float)
+    def _last(self) -> float:
+        """The last finite bound (the last visit of model="grouped")."""
+        return float(FollowUp.of(self.surv, self.surv.strata).last.max())
+
+    def predict(self, newdata: Any = None, times: Sequence[float] | None = None, *, extend: bool = False) -> Estimates:
+        """Survival exp(-H0(t) exp(x'b)) for the rows of `newdata` (default: at the covariate means).
+
+        Past the last bound it is not estimable (NE); ``extend=True`` carries the last value forward.
+        """
+        t = self.kernel.right if times is None else checked_times(times)
         rows, X = predictor_rows(self.covariates, self.surv.frame, newdata)
-        S = np.exp(-np.exp(X @ self._used("predict"))[:, None] * self.baseline()(t))
+        S = np.exp(-np.exp(X @ self._used("predict"))[:, None] * self.baseline()(t, extend=True))
         frame = identifying(rows, t).assign(estimate=S.ravel())
-        meta = {**self.meta, "title": "Predicted survival", "scale": "identity"}
-        return Estimates(frame, meta, picture=predicted("kaplan_meier", rows))
+        about = {**self.meta, "title": "Predicted survival", "scale": "identity"}
+        found = Estimates(frame, about, picture=predicted("kaplan_meier", rows))
+        return within_follow_up(found, self._last(), extend=extend)
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """A forest of the hazard ratios."""

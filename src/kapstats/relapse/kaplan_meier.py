@@ -17,13 +17,13 @@ from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Curve, Estimates, Picture, sealed, stored
 from kapstats.inference.intervals import check_level, wald, with_inference
 from kapstats.kernels import product_limit as pl
-from kapstats.kernels.risk_sets import risk_sets
+from kapstats.kernels.risk_sets import risk_sets, snap
+from kapstats.relapse.follow_up import FollowUp, each
 from kapstats.relapse.regression import shown_as
 from kapstats.relapse.surv_data import (
     Groups,
     SurvData,
     check_convention,
-    checked_times,
     group_rows,
     group_terms,
     unpack,
@@ -43,12 +43,14 @@ class KaplanMeier:
     """Survival curves by group.
 
     frame : one row per group and distinct time; groups : the groups, in order; meta : method, level, conventions ...
+    follow_up : who is followed from when to when
     """
 
     frame: pd.DataFrame
     groups: Groups
     meta: dict[str, Any]
     nelson_aalen: pd.DataFrame
+    follow_up: FollowUp
 
     def to_frame(self) -> Any:
         """Stratum columns, time n_risk n_event n_censor estimate std_error conf_low conf_high, as the caller's kind."""
@@ -57,7 +59,10 @@ class KaplanMeier:
     @property
     def estimates(self) -> Estimates:
         """The curves as `Estimates`."""
-        return Estimates(stored(self), self.meta, picture=Picture("kaplan_meier", {"strata": self._strata}))
+        options = {"strata": self._strata, "n_at_risk": self.follow_up.below}
+        if self.meta["convention"] == "SAS" and self.median()["estimate"].isna().any():
+            options["medians"] = False  # a curve that rests on one half has no median there
+        return Estimates(stored(self), self.meta, picture=Picture("kaplan_meier", options))
 
     @property
     def _strata(self) -> list[str]:
@@ -79,9 +84,10 @@ class KaplanMeier:
         return self.groups.labels
 
     def curve(self, group: int = 0, column: str = "estimate") -> Curve:
-        """One curve as a right-continuous step function of time; S is 1 before its first step."""
+        """One curve as a right-continuous step function of time; S is 1 before its first step, NaN past follow-up."""
         part = stored(self).loc[self._rows(group)]
-        return Curve(part["time"].to_numpy(float), part[column].to_numpy(float))
+        until, name = float(self.follow_up.last[group]), self.labels[group]
+        return Curve(part["time"].to_numpy(float), part[column].to_numpy(float), until=until, of=name)
 
     def hazard(self) -> Estimates:
         """Nelson-Aalen cumulative hazard with its standard error and log limits, on the times of the curves."""
@@ -103,9 +109,10 @@ class KaplanMeier:
     def quantile(self, q: float | Sequence[float] = 0.5) -> Estimates:
         """Times by which a share `q` has had the event, with limits read off the pointwise band (NaN: not reached).
 
-        Where S rests on 1 - q over an interval the midpoint is given, as R's quantile and SAS do. A limit that rises
-        again late is read at its first crossing; under convention="R" it is read as R does, with the limit's values
-        sorted by height.
+        Where S rests on 1 - q over an interval the midpoint is given, as R's quantile and SAS do. When S rests there up
+        to the last time, the interval ends there (as R); under convention="SAS" the quantile is then not reached, and
+        limits are read as the set of times whose interval holds 1 - q. A limit that rises again late is read at its
+        first crossing; under convention="R" it is read as R does, with the limit's values sorted by height.
         """
         shares = np.atleast_1d(np.asarray(q, dtype=float))
         if ((shares <= 0) | (shares > 1)).any():
@@ -113,38 +120,55 @@ class KaplanMeier:
         rows = []
         for g, p in itertools.product(range(len(self.groups)), shares):
             part = stored(self).loc[self._rows(g)]
-            time, curves = part["time"].to_numpy(float), [part[c].to_numpy(float) for c in LIMITS]
-            pairs = [pl.by_height(time, c) if self.meta["convention"] == "R" else (time, c) for c in curves]
-            at = [pl.crossing(t, c, p) for t, c in pairs]
+            at = self._quantile(part["time"].to_numpy(float), [part[c].to_numpy(float) for c in LIMITS], float(p))
             rows.append({**self._key(g), "quantile": p, **self._counts(g)} | dict(zip(LIMITS, at, strict=True)))
         title = "Median time" if np.all(shares == 0.5) else "Quantiles of time"
         return Estimates(pd.DataFrame(rows), {**self.meta, "title": title})
 
-    def at(self, times: float | Sequence[float]) -> Estimates:
-        """Survival at `times`, the number at risk at the curve's next time (as R), events since the last of `times`."""
-        t = np.sort(checked_times(times))
-        rows = [self._at_one(g, t) for g in range(len(self.groups))]
-        return Estimates(pd.concat(rows, ignore_index=True), {**self.meta, "title": "Survival at given times"})
+    def _quantile(self, time: FloatArray, curves: Sequence[FloatArray], q: float) -> list[float]:
+        """Where survival and its limits (or survival alone) reach 1 - q, by the rule of the convention."""
+        if self.meta["convention"] == "SAS":
+            return [pl.quantile_sas(time, c, q, rule) for c, rule in zip(curves, pl.SAS_RULES, strict=False)]
+        by_height = self.meta["convention"] == "R"
+        return [pl.crossing(*(pl.by_height(time, c) if by_height else (time, c)), q) for c in curves]
 
-    def at_risk(self, times: Sequence[float]) -> Estimates:
-        """Numbers at risk at `times`, events and censorings up to and including them: the table under a figure."""
-        found = self.at(times).frame
-        counts = [self._cumulative(g, np.sort(checked_times(times))) for g in range(len(self.groups))]
-        frame = found[[*self.groups.frame.columns, "time", "n_risk"]].reset_index(drop=True)
+    def at(self, times: float | Sequence[float], *, extend: bool = False) -> Estimates:
+        """Survival at `times`, the number at risk there (entry < t <= time), events since the last of `times`.
+
+        After a group's last time survival is not known (NE), unless it has reached 0; ``extend=True`` carries it on.
+        """
+        found = Estimates(self._rows_at(self.follow_up.asked(times)), {**self.meta, "title": "Survival at given times"})
+        size = len(self.groups)
+        return self.follow_up.within(found, each(size, len(found) // size), extend=extend)
+
+    def at_risk(self, times: float | Sequence[float]) -> Estimates:
+        """Numbers at risk at `times`, events and censorings up to and including them: the table under a figure.
+
+        At risk at t are those with entry < t <= time; at t = 0 also those who enter at 0.
+        """
+        t = self.follow_up.asked(times)
+        counts = [self._cumulative(g, t) for g in range(len(self.groups))]
+        frame = self._rows_at(t)[[*self.groups.frame.columns, "time", "n_risk"]].reset_index(drop=True)
         frame = pd.concat([frame, pd.concat(counts, ignore_index=True)], axis=1)
         return Estimates(frame, {**self.meta, "title": "Numbers at risk"})
 
     def milestone(
-        self, times: float | Sequence[float], *, ref: int | str | None = None, scale: str = "plain"
+        self,
+        times: float | Sequence[float],
+        *,
+        ref: int | str | None = None,
+        scale: str = "plain",
+        extend: bool = False,
     ) -> Estimates:
         """Differences in survival at `times`, each group minus the reference group.
 
         scale : "plain" tests S1 - S0 = 0; "log-log" tests equality of log(-log S); the limits are always those of
         the plain difference with Greenwood's variance.
+        extend : carry the curves on past each group's follow-up, where a difference is otherwise not estimable
         """
         choose(scale, ("plain", "log-log"), "scale")
-        found, zero = self.at(times).frame, self._reference(ref)
-        size = len(found) // len(self.groups)
+        seen, zero = self.at(times, extend=extend), self._reference(ref)
+        found, size = seen.frame, len(seen) // len(self.groups)
         base = found.iloc[zero * size : (zero + 1) * size]
         rows = []
         for g in (i for i in range(len(self.groups)) if i != zero):
@@ -152,7 +176,7 @@ class KaplanMeier:
             frame = pd.DataFrame({"contrast": self._contrast(g, zero), "time": part["time"].to_numpy()})
             rows.append(_difference(frame, part, base, self.level, scale))
         method = f"difference of Kaplan-Meier survival, Greenwood variance, z test on the {scale} scale"
-        return Estimates(pd.concat(rows, ignore_index=True), {**self.meta, "title": "Milestone", "method": method})
+        return Estimates(pd.concat(rows, ignore_index=True), {**seen.meta, "title": "Milestone", "method": method})
 
     def median_difference(self, *, q: float = 0.5, ref: int | str | None = None) -> Estimates:
         """Difference of medians (or quantiles), each group minus the reference, limits by inverting a joint test.
@@ -164,7 +188,8 @@ class KaplanMeier:
         for g in (i for i in range(len(self.groups)) if i != zero):
             one, two = (stored(self).loc[self._rows(i)] for i in (g, zero))
             low, high = _su_wei(one, two, 1.0 - q, float(chdtri(1, 1 - self.level)))
-            medians = [pl.crossing(p["time"].to_numpy(float), p["estimate"].to_numpy(float), q) for p in (one, two)]
+            pairs = [(p["time"].to_numpy(float), [p["estimate"].to_numpy(float)]) for p in (one, two)]
+            medians = [self._quantile(time, survival, q)[0] for time, survival in pairs]
             cells = dict(zip(LIMITS, (medians[0] - medians[1], low, high), strict=True))
             rows.append({"contrast": self._contrast(g, zero), "quantile": q, **cells})
         method = "difference of Kaplan-Meier quantiles, limits by test inversion (Su and Wei 1993)"
@@ -227,11 +252,15 @@ class KaplanMeier:
             return 0
         return self.groups.names.index(choose(str(ref), self.groups.names, "ref"))
 
-    def _at_one(self, group: int, times: FloatArray) -> pd.DataFrame:
+    def _rows_at(self, times: FloatArray) -> pd.DataFrame:
+        """Counts and carried-forward values of every group at `times`."""
+        risk = self.follow_up.at_risk(times)
+        return pd.concat([self._at_one(g, times, _whole(risk[g])) for g in range(len(self.groups))], ignore_index=True)
+
+    def _at_one(self, group: int, times: FloatArray, risk: FloatArray | IntArray) -> pd.DataFrame:
         part = stored(self).loc[self._rows(group)]
         grid = part["time"].to_numpy(float)
         behind = np.searchsorted(grid, times, side="right")
-        risk = np.append(part["n_risk"].to_numpy(float), 0.0)[np.searchsorted(grid, times, side="left")]
         total = np.append(0.0, np.cumsum(part["n_event"].to_numpy(float)))[behind]
         values = {c: np.append(start, part[c].to_numpy(float))[behind] for c, start in BEFORE.items()}
         key = {name: [value] * len(times) for name, value in self._key(group).items()}
@@ -310,7 +339,7 @@ def kaplan_meier(
     choose(lower, ("usual", "peto", "modified"), "lower")
     surv = unpack(formula, data, weights=weights, order=order, merge_times=convention != "SAS")
     groups = group_rows(surv.frame, [*group_terms(surv.formula), *surv.formula.strata], order)
-    keep = np.ones(len(surv), bool) if start is None else surv.time >= start
+    keep = np.ones(len(surv), bool) if start is None else surv.time >= snap(np.array([float(start)]), surv.time)
     sets = risk_sets(
         surv.time[keep], surv.event[keep], _part(surv.entry, keep), groups.codes[keep], len(groups), every=True
     )
@@ -339,7 +368,8 @@ def kaplan_meier(
     meta = _meta(surv, groups, keep, level, conf_type, estimator, robust, convention)
     meta |= {"group_start": tuple(int(i) for i in sets.start), "start": start, "delayed": sets.delayed}
     hazard = pd.DataFrame({"hazard": curve.hazard, "hazard_std_error": curve.hazard_std_error})
-    return KaplanMeier(frame, groups, meta, hazard)
+    ended = [b > a and float(survival[b - 1]) <= 0.0 for a, b in itertools.pairwise(sets.start)]
+    return KaplanMeier(frame, groups, meta, hazard, FollowUp.of(surv, groups, keep).ending(ended))
 
 
 def _part(values: Any, keep: Any) -> Any:
@@ -394,7 +424,8 @@ def _meta(
     name = {"kaplan-meier": "Kaplan-Meier estimator"}.get(estimator, f"{estimator} estimator exp(-H)")
     notes = (
         f"limits on the {conf_type} scale ({'R default' if conf_type == 'log' else 'log-log is the SAS default'})",
-        "quantiles: midpoint where the curve rests on the level (R, SAS)",
+        "quantiles: midpoint where the curve rests on the level"
+        + (", to an event (SAS)" if convention == "SAS" else ", to the last time (R)"),
         "events precede censorings at equal times",
     )
     w = np.ones(len(surv)) if surv.weights is None else surv.weights

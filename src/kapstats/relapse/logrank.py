@@ -82,7 +82,6 @@ def logrank(
     adjust: str = "none",
     side: str = "two",
     landmark: float | None = None,
-    level: float = 0.95,
     order: Mapping[str, Sequence[Any]] | None = None,
     convention: str | None = None,
 ) -> LogRank:
@@ -146,7 +145,7 @@ def logrank(
     note = (f"convention {convention}",) if convention else ()
     meta = estimates.meta(
         method=("trend over groups, " if scores else "") + _stratified(plan.name, surv),
-        level=level,
+        level=None,
         side=side,
         adjustment=adjust if pairwise else "none",
         title="Log-rank test" if plan.name == "log-rank test" else "Weighted log-rank test",

@@ -16,6 +16,7 @@ from kapstats.errors import DataError, FormulaError, choose, first_ids
 from kapstats.estimates import Estimates, Picture, sealed, stored
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.multistate import Occupation, occupation
+from kapstats.relapse.follow_up import FollowUp, each
 from kapstats.relapse.regression import refuse_terms
 from kapstats.relapse.surv_data import Groups, SurvData, group_rows, group_terms, unpack
 
@@ -31,6 +32,7 @@ class StateOccupation:
     curves: tuple[Occupation, ...]
     meta: dict[str, Any]
     episodes: pd.DataFrame
+    follow_up: FollowUp
 
     def to_frame(self) -> Any:
         """Stratum columns, state time n_risk estimate std_error conf_low conf_high."""
@@ -54,16 +56,20 @@ class StateOccupation:
         """What the reader of these numbers has to know."""
         return tuple(self.meta["warnings"])
 
-    def at(self, times: float | Sequence[float]) -> Estimates:
-        """Probabilities at `times`."""
-        t = np.sort(np.atleast_1d(np.asarray(times, float)))
+    def at(self, times: float | Sequence[float], *, extend: bool = False) -> Estimates:
+        """Probabilities at `times`; NE past a group's follow-up, unless everyone is in a state that nobody left.
+
+        extend : carry the last probabilities forward instead
+        """
+        t = self.follow_up.asked(times)
         parts = []
         for g, found in enumerate(self.curves):
             behind = np.searchsorted(found.time, t, side="right")
             value = np.vstack([found.initial, found.probability])[behind]
             error = np.vstack([np.zeros(len(self.states)), found.std_error])[behind]
             parts.append(_rows(self.groups, g, self.states, t, value, error, self.meta["level"]))
-        return Estimates(pd.concat(parts, ignore_index=True), {**self.meta, "title": "State occupation"})
+        made = Estimates(pd.concat(parts, ignore_index=True), {**self.meta, "title": "State occupation"})
+        return self.follow_up.within(made, each(len(self.groups), len(self.states) * t.size), extend=extend)
 
     def transitions(self) -> Estimates:
         """Numbers of transitions, from the row's state to the column's, by group."""
@@ -74,15 +80,18 @@ class StateOccupation:
                 rows.append({**self.groups.frame.iloc[g].to_dict(), "state": state, **to})
         return Estimates(pd.DataFrame(rows), {**self.meta, "title": "Transitions", "level": None})
 
-    def mean_time(self, tau: float) -> Estimates:
-        """Expected time spent in each state up to `tau`."""
+    def mean_time(self, tau: float, *, extend: bool = False) -> Estimates:
+        """Expected time spent in each state up to `tau` (NE past follow-up, as in `at`)."""
+        tau = self.follow_up.horizon(tau)
         rows = []
         for g, found in enumerate(self.curves):
             grid = np.concatenate([[0.0], found.time[found.time < tau], [tau]])
             value = np.vstack([found.initial, found.probability])[: len(grid) - 1]
             for state, area in zip(self.states, np.diff(grid) @ value, strict=True):
                 rows.append({**self.groups.frame.iloc[g].to_dict(), "state": state, "tau": tau, "estimate": area})
-        return Estimates(pd.DataFrame(rows), {**self.meta, "title": f"Mean time in state up to {tau:g}"})
+        made = Estimates(pd.DataFrame(rows), {**self.meta, "title": f"Mean time in state up to {tau:g}"})
+        strata = each(len(self.groups), len(self.states))
+        return self.follow_up.within(made, strata, extend=extend, column="tau")
 
     def plot(self, ax: Any = None, *, kind: str = "probability", **options: Any) -> Any:
         """Step curves of every state, a panel for every group; kind="swimmer": the `episodes` of each subject."""
@@ -104,7 +113,7 @@ class StateOccupation:
         return f"{self.meta['sentence']}. State probabilities by Aalen and Johansen (Scand J Stat 1978; 5: 141-150)."
 
     def __str__(self) -> str:
-        return self.at(stored(self)["time"].max()).to_text()
+        return self.at(min(float(c.time[-1]) for c in self.curves)).to_text()
 
     __repr__ = __str__
 
@@ -182,7 +191,15 @@ def state_occupation(
         frame_kind=surv.kind,
     )
     episodes = _episodes(surv, id, groups, states, origin, target)
-    return StateOccupation(pd.concat(parts, ignore_index=True), groups, states, tuple(curves), meta, episodes)
+    follow_up = FollowUp.of(surv, groups).ending([_ended(c) for c in curves])
+    return StateOccupation(
+        pd.concat(parts, ignore_index=True), groups, states, tuple(curves), meta, episodes, follow_up
+    )
+
+
+def _ended(curve: Occupation) -> bool:
+    """Whether at the last time everyone is in a state in which nobody was ever followed."""
+    return float(curve.probability[-1][curve.n_risk.any(axis=0)].sum()) <= 1e-12
 
 
 def _episodes(

@@ -13,8 +13,10 @@ from scipy.special import ndtri
 from kapstats._types import FloatArray
 from kapstats.errors import EstimabilityError, FormulaError, choose
 from kapstats.estimates import Estimates, sealed
+from kapstats.inference.follow_up import extrapolated
 from kapstats.kernels import jets
 from kapstats.kernels import parametric_survival as ml
+from kapstats.relapse.follow_up import FollowUp
 from kapstats.relapse.parametric_layout import AFT, BOTH, PH, Layout, scale_strata
 from kapstats.relapse.regression import (
     Covariates,
@@ -26,7 +28,7 @@ from kapstats.relapse.regression import (
     shown_as,
     spread,
 )
-from kapstats.relapse.surv_data import SurvData
+from kapstats.relapse.surv_data import SurvData, checked_times
 
 
 @shown_as("coefficients")
@@ -145,12 +147,13 @@ class ParametricFit:
         """Survival, cumulative hazard or hazard at `times`, or quantiles `p`, for the rows of `newdata`.
 
         Without `newdata`: the rows used. Limits by the delta method on the scale log(-log S), log hazard or log time.
+        A time after the last one observed is extrapolated by the model, with a warning.
         """
         choose(type, ("survival", "cumulative-hazard", "hazard", "quantile"), "type")
         rows = newdata_frame(newdata, self.surv.frame)
         if type == "quantile":
-            return self._quantiles(rows, np.atleast_1d(np.asarray(p, float)))
-        t = np.atleast_1d(np.asarray(self._default_times() if times is None else times, float))
+            return extrapolated(self._quantiles(rows, np.atleast_1d(np.asarray(p, float))), self._last(), "estimate")
+        t = self._default_times() if times is None else checked_times(times)
         if (t <= 0).any():
             raise FormulaError(f"times={times}: predictions need times above 0.")
         matrices = self._matrices(rows, t)
@@ -170,7 +173,11 @@ class ParametricFit:
         meta = {**self.meta, "title": f"Predicted {type}", "scale": "identity"}
         kind = {"survival": "kaplan_meier", "hazard": "hazard"}.get(type, "cumulative_incidence")
         words = {"ylabel": "Cumulative hazard", "percent": False} if type == "cumulative-hazard" else {}
-        return Estimates(frame, meta, picture=predicted(kind, rows, **words))
+        return extrapolated(Estimates(frame, meta, picture=predicted(kind, rows, **words)), self._last())
+
+    def _last(self) -> float:
+        """The last time observed."""
+        return float(FollowUp.of(self.surv, self.surv.strata).last.max())
 
     def _plot_hazard(self, newdata: Any, ax: Any, options: dict[str, Any]) -> Any:
         if newdata is None:

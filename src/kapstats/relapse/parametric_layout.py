@@ -13,6 +13,7 @@ import pandas as pd
 from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.errors import DataError, FormulaError, first_ids
 from kapstats.kernels import parametric_survival as ml
+from kapstats.kernels.risk_sets import snap
 from kapstats.relapse.regression import (
     Covariates,
 )
@@ -228,7 +229,7 @@ def _spline_layout(kept: list[str], observed: ml.Observed, knots: int | Sequence
 def _piecewise_layout(kept: list[str], observed: ml.Observed, cuts: Sequence[float] | None) -> Layout:
     if cuts is None:
         raise FormulaError("piecewise-exponential: name the times at which the hazard changes, such as cuts=[30, 90].")
-    c = np.sort(np.asarray(cuts, float))
+    c = snap(np.sort(np.asarray(cuts, float)), np.concatenate([observed.left, observed.right]))
     edges = [0.0, *c, np.inf]
     time, seen = _midpoints(observed)
     rate = np.log(max((observed.weights * seen).sum(), 0.5) / (observed.weights * time).sum())

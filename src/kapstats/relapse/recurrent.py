@@ -21,12 +21,12 @@ from kapstats.inference.intervals import check_level
 from kapstats.kernels.count_regression import CountFit, count_regression
 from kapstats.kernels.mean_cumulative import MeanCumulative, mean_cumulative
 from kapstats.relapse.cox import cox
+from kapstats.relapse.follow_up import FollowUp, each
 from kapstats.relapse.regression import coefficient_table, covariates, natural, refuse_terms, shown_as, spread
 from kapstats.relapse.surv_data import (
     Groups,
     SurvData,
     check_convention,
-    checked_times,
     group_rows,
     group_terms,
     unpack,
@@ -315,6 +315,7 @@ class MeanCumulativeFunction:
     curves: tuple[MeanCumulative, ...]
     source: tuple[str, pd.DataFrame, str]
     meta: dict[str, Any]
+    follow_up: FollowUp
 
     def to_frame(self) -> Any:
         """Stratum columns, time n_risk n_event estimate std_error conf_low conf_high."""
@@ -324,6 +325,7 @@ class MeanCumulativeFunction:
     def estimates(self) -> Estimates:
         """The rows as `Estimates`."""
         options = {"strata": list(self.groups.frame.columns), "ylabel": "Expected events per subject"}
+        options["n_at_risk"] = self.follow_up.below
         return Estimates(stored(self), self.meta, picture=Picture("cumulative_incidence", options))
 
     @property
@@ -332,18 +334,20 @@ class MeanCumulativeFunction:
         return tuple(self.meta["warnings"])
 
     def curve(self, group: int = 0) -> Curve:
-        """One curve as a step function, 0 before its first step."""
-        return Curve(self.curves[group].time, self.curves[group].mean, 0.0)
+        """One curve as a step function, 0 before its first step, NaN past follow-up."""
+        found, until = self.curves[group], float(self.follow_up.last[group])
+        return Curve(found.time, found.mean, 0.0, until, self.groups.labels[group])
 
-    def at(self, times: float | Sequence[float]) -> Estimates:
-        """Expected events per subject by each of `times`."""
-        t = np.sort(checked_times(times))
+    def at(self, times: float | Sequence[float], *, extend: bool = False) -> Estimates:
+        """Expected events per subject by each of `times`; NE past a group's follow-up unless ``extend=True``."""
+        t = self.follow_up.asked(times)
         parts = []
         for g, found in enumerate(self.curves):
             mean, error = (Curve(found.time, values, 0.0)(t) for values in (found.mean, found.std_error))
             key = {c: [v] * t.size for c, v in self.groups.frame.iloc[g].items()}
             parts.append(_with_limits(pd.DataFrame({**key, "time": t}), mean, error, self.meta["level"]))
-        return Estimates(pd.concat(parts, ignore_index=True), {**self.meta, "title": "Expected number of events"})
+        made = Estimates(pd.concat(parts, ignore_index=True), {**self.meta, "title": "Expected number of events"})
+        return self.follow_up.within(made, each(len(self.groups), t.size), extend=extend)
 
     def test(self) -> Estimates:
         """Robust score test of equal rates (Lin, Wei, Yang and Ying 2000) for the groups."""
@@ -426,9 +430,8 @@ def mean_cumulative_function(
         frame_kind=surv.kind,
     )
     ordered = _ordered(surv.frame, groups)
-    return MeanCumulativeFunction(
-        pd.concat(parts, ignore_index=True), groups, tuple(curves), (formula, ordered, id), meta
-    )
+    source, follow_up = (formula, ordered, id), FollowUp.of(surv, groups)
+    return MeanCumulativeFunction(pd.concat(parts, ignore_index=True), groups, tuple(curves), source, meta, follow_up)
 
 
 def _ordered(frame: pd.DataFrame, groups: Groups) -> pd.DataFrame:

@@ -10,13 +10,14 @@ import pandas as pd
 
 from kapstats import estimates
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import ConvergenceError, EstimabilityError, FormulaError, choose
+from kapstats.errors import ConvergenceError, EstimabilityError, FormulaError, choose, warn
 from kapstats.estimates import Estimates
 from kapstats.formula.design import build
 from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels import restricted_mean as rm
 from kapstats.kernels.product_limit import product_limit, restricted_mean
 from kapstats.kernels.risk_sets import risk_sets
+from kapstats.relapse.follow_up import FollowUp
 from kapstats.relapse.regression import ratio_row
 from kapstats.relapse.surv_data import (
     Groups,
@@ -121,8 +122,7 @@ def _horizon(surv: SurvData, groups: Groups, tau: float | None) -> float:
     last = np.array([surv.time[groups.codes == g].max() for g in range(len(groups))])
     if tau is None:
         return float(last.min())
-    if not tau > 0:
-        raise FormulaError(f"tau={tau}: the horizon is a positive time.")
+    tau = FollowUp.of(surv, groups).horizon(tau)
     for g, end in enumerate(last):
         at_end = (groups.codes == g) & (surv.time == end)
         if end < tau and not surv.event[at_end].all():
@@ -232,6 +232,8 @@ def _adjusted(
     rows, models = [], {}
     for quantity, link, sign in CONTRASTS if method == "ipcw" else CONTRASTS[:1]:
         model = _model(surv, groups, X, tau, link, method)
+        if not model.converged:
+            meta = {**meta, "warnings": (*meta["warnings"], _no_ratio(quantity))}
         models[quantity] = pd.DataFrame(
             {"term": [design.names[0], *groups.labels[1:], *design.names[1:]], "estimate": model.b}
         ).assign(std_error=np.sqrt(np.diag(model.V)))
@@ -257,12 +259,24 @@ def _model(surv: SurvData, groups: Groups, X: FloatArray, tau: float, link: str,
         return _least_squares(X, rm.pseudo_means(surv.time, surv.event, tau))
     if method == "ipcw-response":
         return rm.response_regression(surv.time, surv.event, X, tau)
-    model = rm.mean_regression(surv.time, surv.event, X, groups.codes, len(groups), tau, link)
-    if not model.converged:
-        raise ConvergenceError(
-            f"rmst: the {link} regression did not converge; a covariate may determine the time lost."
-        )
-    return model
+    failed = rm.MeanModel(np.full(X.shape[1], np.nan), np.full((X.shape[1],) * 2, np.nan), False)
+    try:
+        model = rm.mean_regression(surv.time, surv.event, X, groups.codes, len(groups), tau, link)
+    except np.linalg.LinAlgError:  # the weighted equations are singular
+        model = failed
+    if model.converged:
+        return model
+    if link == "identity":
+        raise ConvergenceError("rmst: the regression of the restricted mean has no solution; leave a covariate out.")
+    return failed
+
+
+def _no_ratio(quantity: str) -> str:
+    time = "time lost" if quantity == "rmtl ratio" else "restricted mean"
+    return warn(
+        f"{quantity}: the log-linear regression of the {time} has no solution, so this ratio is not estimable (NE); a "
+        "covariate may determine it. The other rows are as they are."
+    )
 
 
 def _least_squares(X: FloatArray, y: FloatArray) -> rm.MeanModel:

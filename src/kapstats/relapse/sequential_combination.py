@@ -16,7 +16,7 @@ from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level
 from kapstats.kernels import group_sequential as gs
 from kapstats.kernels import weighted_logrank as wl
-from kapstats.kernels.risk_sets import risk_sets
+from kapstats.kernels.risk_sets import merge_close, risk_sets
 from kapstats.relapse.regression import refuse_terms
 from kapstats.relapse.surv_data import SurvData, group_rows, group_terms, unpack
 
@@ -86,11 +86,8 @@ def weighted_logrank_combination(
     if len(groups) != 2:
         raise DataError(f"{formula!r}: the combination test compares two arms; there are {len(groups)}.")
     begin = surv.frame[entry].to_numpy(float)
-    cut = _interim_time(begin + surv.time, surv.event, interim_events, interim_time)
-    by_then = begin < cut
-    time = np.minimum(surv.time, cut - begin)[by_then]
-    seen = (surv.event & (begin + surv.time <= cut))[by_then]
-    z1, D1 = _logrank_z(surv, groups.codes, by_then, time, seen)
+    cut, by_then, time, seen = _seen_by(begin, surv, interim_events, interim_time)
+    z1, D1 = _logrank_z(surv, groups.codes, by_then, time[by_then], seen[by_then])
     z, D2 = _logrank_z(surv, groups.codes, np.ones(len(surv), bool), surv.time, surv.event)
     if D1 == 0 or D2 == D1:
         raise DataError(f"The interim at {cut:g} has {D1:g} events before and {D2 - D1:g} after it; both are needed.")
@@ -109,6 +106,21 @@ def weighted_logrank_combination(
     if design is not None:
         frame["critical_value"] = [design.critical_values[0], np.nan, design.critical_values[-1]]
     return Estimates(frame, _combination_meta(surv, formula, groups.labels, cut, z, weight, level))
+
+
+def _seen_by(
+    begin: FloatArray, surv: SurvData, events: int | None, at: float | None
+) -> tuple[float, BoolArray, FloatArray, BoolArray]:
+    """The interim and, per row: whether entered by then, time seen by then, whether with the event.
+
+    Sums and differences of times that are not whole numbers are rounded; what differs by rounding only is one time.
+    """
+    given = np.array([] if at is None else [float(at)])
+    begin, calendar, given = merge_close(begin, begin + surv.time, given)
+    cut = _interim_time(calendar, surv.event, events, None if at is None else float(given[0]))
+    before = calendar <= cut
+    full, short = merge_close(surv.time, cut - begin)
+    return cut, begin < cut, np.where(before, full, short), surv.event & before
 
 
 def _interim_time(calendar: FloatArray, event: BoolArray, events: int | None, time: float | None) -> float:

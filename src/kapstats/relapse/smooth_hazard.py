@@ -13,6 +13,7 @@ from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import FormulaError
 from kapstats.estimates import Estimates, Picture
+from kapstats.inference.follow_up import within_follow_up
 from kapstats.kernels import cox_residuals as cr
 from kapstats.kernels.hazard_smoothing import weights
 from kapstats.relapse.regression import predicted
@@ -31,18 +32,22 @@ def smoothed_hazard(km: KaplanMeier, times: Sequence[float] | None, bandwidth: f
     """See ``KaplanMeier.smoothed_hazard``."""
     end = _end([km.frame.loc[km._rows(g)] for g in range(len(km.groups))])
     b, t = _window(times, bandwidth, end)
-    parts = []
+    parts, ends = [], []
     for g in range(len(km.groups)):
         part = km.frame.loc[km._rows(g)]
         time, n, d = (part[c].to_numpy(float) for c in ("time", "n_risk", "n_event"))
         last = float(time[n > 0].max(initial=0.0))
-        at = t[t <= last]
+        at = t if times is not None else t[t <= last]
         d, n = d[d > 0], n[d > 0]
         W = weights(at, time[part["n_event"].to_numpy(float) > 0], min(b, last), last)
         columns = _limits(W @ (d / n), np.sqrt(W**2 @ (d / n**2)), km.level)
+        ends += [last] * len(at)
         parts.append(pd.DataFrame({**{k: [v] * len(at) for k, v in km._key(g).items()}, "time": at, **columns}))
     picture = Picture("hazard", {"strata": list(km.groups.frame.columns)})
-    return Estimates(pd.concat(parts, ignore_index=True), _meta(km.meta, b, "Nelson-Aalen estimate"), picture=picture)
+    about = _meta(km.meta, b, "Nelson-Aalen estimate")
+    found = Estimates(pd.concat(parts, ignore_index=True), about, picture=picture)
+    names = np.repeat(np.array(km.labels, dtype=object), [len(p) for p in parts])
+    return within_follow_up(found, np.array(ends), names)
 
 
 def smoothed_cox_hazard(
@@ -58,10 +63,12 @@ def smoothed_cox_hazard(
     end = float(sets.time.max())
     b, t = _window(times, bandwidth, end)
     V = fit.V[np.ix_(fit.usable, fit.usable)]
-    parts = []
+    parts, ends = [], []
     for i in range(len(new)):
         rows = slice(sets.start[stratum[i]], sets.start[stratum[i] + 1])
-        W = weights(t, sets.time[rows], b, end)
+        own = float(sets.time[rows].max(initial=0.0))  # of the stratum
+        W = weights(t, sets.time[rows], min(b, own) or b, own)
+        ends += [own] * len(t)
         scale = float(np.exp(x[i] @ fit._b_used() + offset[i]))
         variance, drift = (np.diff(v[rows], axis=0, prepend=0.0 * v[:1]) for v in (base.variance, base.drift))
         h = W @ base.increment[rows]
@@ -70,7 +77,9 @@ def smoothed_cox_hazard(
         key = {c: [new[c].iloc[i]] * len(t) for c in new.columns}
         parts.append(pd.DataFrame({**key, "time": t, **_limits(scale * h, se, fit.level)}))
     meta = _meta(fit.meta, b, "baseline hazard of the Cox model")
-    return Estimates(pd.concat(parts, ignore_index=True), meta, picture=predicted("hazard", new))
+    found = Estimates(pd.concat(parts, ignore_index=True), meta, picture=predicted("hazard", new))
+    names = np.array(fit.surv.strata.labels, dtype=object)[stratum.repeat(len(t))]
+    return within_follow_up(found, np.array(ends), names)
 
 
 def _end(parts: Sequence[pd.DataFrame]) -> float:

@@ -5,6 +5,7 @@ It checks times and events, counts what is missing, and says both in one sentenc
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, FrameLike, IntArray
-from kapstats.errors import DataError, FormulaError, choose, first_ids, nearest
+from kapstats.errors import DataError, FormulaError, choose, first_ids, nearest, warn
 from kapstats.formula.expressions import columns_in, complete_rows, evaluate
 from kapstats.formula.split import Formula, Surv, cut, parse
-from kapstats.kernels.risk_sets import merge_close
+from kapstats.kernels.risk_sets import merge_close, snap
 
 CONVENTIONS = ("R", "SAS")
 SUBJECT = "USUBJID"
@@ -52,7 +53,9 @@ class Groups:
         return tuple(" ".join(row) for row in self._texts())
 
     def _texts(self) -> list[list[str]]:
-        """The values as text, whole numbers without a decimal point."""
+        """The values as text, whole numbers without a decimal point; nothing when there are no columns."""
+        if not len(self.frame.columns):
+            return [[] for _ in range(len(self))]
         rows = self.frame.itertuples(index=False, name=None)
         return [[f"{v:g}" if isinstance(v, float) and v.is_integer() else str(v) for v in row] for row in rows]
 
@@ -168,7 +171,7 @@ def unpack(
     times = _times(used, response, competing, censored, merge_times)
     early = 0
     if landmark is not None:
-        late = times["time"] > landmark
+        late = times["time"] > snap(np.array([float(landmark)]), times["time"])
         early = int((~late).sum())
         kept, used, times = kept[late], used.loc[late].reset_index(drop=True), _where(times, late)
         w = None if w is None else w[late]
@@ -350,7 +353,7 @@ def _companion(frame: pd.DataFrame, name: str) -> dict[str, Any]:
 
 def _times(used: pd.DataFrame, response: Surv, competing: bool, censored: Any, merge_times: bool) -> dict[str, Any]:
     if response.type == "interval2":
-        return _interval_times(used, response)
+        return _interval_times(used, response, merge_times)
     *spans, event_text = response.args
     numbers = [evaluate(a, used) for a in spans]
     stop = numbers[-1]
@@ -398,26 +401,51 @@ def _status(used: pd.DataFrame, text: str, censored: Any) -> tuple[IntArray, tup
     """Codes (0 censored) and cause labels of a competing-risks status."""
     values = used[text.strip("`")] if text.strip("`") in used.columns else pd.Series(evaluate(text, used))
     levels = frames.levels(pd.DataFrame({"status": values}), "status")
-    off = _censoring_label(text, levels.values, censored)
+    declared = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else ()
+    off = _censoring_label(text, levels.values, censored, declared)
     causes = tuple(v for v in levels.values if v != off)
     code = np.array([0 if v == off else causes.index(v) + 1 for v in levels.values], dtype=np.int64)
     plain = tuple(int(c) if isinstance(c, float) and c.is_integer() else c for c in causes)
     return code[levels.codes], plain
 
 
-def _censoring_label(text: str, values: tuple[Any, ...], censored: Any) -> Any:
-    if censored is not None:
-        if censored not in values:
-            raise DataError(f"censored={censored!r}: no row of {text} holds it. Its values: {first_ids(values, 8)}.")
+def _censoring_label(text: str, values: tuple[Any, ...], censored: Any, declared: Iterable[Any]) -> Any:
+    """The status that means censored; a label that no row holds says that nobody is censored."""
+    labels = all(isinstance(v, str) for v in values)
+    if censored is None:
+        if labels:
+            raise FormulaError(
+                f"{text} holds labels ({first_ids(values, 8)}): name the one that means censored, censored=...; when "
+                'nobody is censored, a label that does not occur, such as censored="none".'
+            )
+        return 0
+    if censored in values or censored in declared:
         return censored
-    if all(isinstance(v, str) for v in values):
-        raise FormulaError(
-            f"{text} holds labels ({first_ids(values, 8)}): name the one that means censored, censored=..."
+    if not labels and censored != 0:
+        raise DataError(
+            f"censored={censored!r}: no row of {text} has it. Its values: {first_ids(values, 8)}. Where nobody is "
+            "censored, leave censored= out."
         )
-    return 0
+    if labels:
+        _refuse_misspelt(text, censored, values)
+        warn(f"{text}: no row has the status censored={censored!r}, so nobody is censored.")
+    return censored
 
 
-def _interval_times(used: pd.DataFrame, response: Surv) -> dict[str, Any]:
+def _refuse_misspelt(text: str, censored: Any, values: tuple[str, ...]) -> None:
+    """A label that nearly occurs is a misspelling, not a statement that nobody is censored."""
+    plain = {re.sub(r"\W", "", str(v)).casefold(): v for v in values}
+    asked = re.sub(r"\W", "", str(censored)).casefold()
+    begins = [k for k in plain if min(len(k), len(asked)) > 2 and (k.startswith(asked) or asked.startswith(k))]
+    near = begins or difflib.get_close_matches(asked, plain, n=1, cutoff=0.75)
+    if near:
+        raise DataError(
+            f"censored={censored!r}: no row of {text} has it. Did you mean {plain[near[0]]!r}? Its values: "
+            f'{first_ids(values, 8)}. Where nobody is censored, give a label unlike these, such as censored="none".'
+        )
+
+
+def _interval_times(used: pd.DataFrame, response: Surv, merge_times: bool) -> dict[str, Any]:
     left, right = (evaluate_bound(a, used) for a in response.args)
     left, right = np.where(np.isnan(left), 0.0, left), np.where(np.isnan(right), np.inf, right)
     bad = (left > right) | (left < 0)
@@ -427,6 +455,8 @@ def _interval_times(used: pd.DataFrame, response: Surv) -> dict[str, Any]:
             f"(rows {who(used, bad)}). "
             "The event lies in (left, right]; leave right empty when it was not seen."
         )
+    if merge_times:
+        left, right = merge_close(left, right)
     empty = np.full(len(used), np.nan)
     return {
         "time": empty,

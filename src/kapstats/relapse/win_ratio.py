@@ -15,6 +15,7 @@ from kapstats.estimates import Estimates
 from kapstats.formula.expressions import evaluate
 from kapstats.formula.split import Surv, parse
 from kapstats.inference.intervals import check_level, wald
+from kapstats.kernels.risk_sets import merge_close
 from kapstats.kernels.win_statistics import Outcome, Wins, compare
 from kapstats.relapse.regression import ratio_row, refuse_terms
 from kapstats.relapse.surv_data import SurvData, group_rows, group_terms, unpack, unstated_order
@@ -32,7 +33,9 @@ def win_ratio(
 
     The estimands are p_w / p_l (win ratio), p_w - p_l (net benefit) and (p_w + p_t / 2) / (p_l + p_t / 2) (win odds),
     p_w, p_l and p_t the shares of pairs won, lost and tied. Of two event times the one whose event comes while the
-    other subject is still seen without it loses; pairs that censoring leaves open go to the next outcome.
+    other subject is still seen without it loses; pairs that censoring leaves open go to the next outcome. An event and
+    a censoring on the same day leave the pair open: whether the censored subject had the event later that day is not
+    known. (In survival curves and tests, which need an order, events come before censorings on the same day.)
 
     Parameters
     ----------
@@ -91,7 +94,10 @@ def win_ratio(
         estimand="shares of pairs won and lost against the reference arm",
         scale="natural",
         measures={"quantity": {q: q for q in ("win ratio", "net benefit", "win odds")}},
-        conventions=("equal times are a tie", "ratios: inference on the log scale"),
+        conventions=(
+            "equal times are a tie, an event and a censoring on the same day too",
+            "ratios: inference on the log scale",
+        ),
         warnings=unstated_order(groups),
         data=surv.data_print,
         frame_kind=surv.kind,
@@ -121,7 +127,7 @@ def _expressions(then: Sequence[str]) -> list[str]:
 def _outcome(text: str, surv: SurvData) -> Outcome:
     times = _surv(text)
     if times is None:
-        return evaluate(text, surv.frame), None
+        return merge_close(evaluate(text, surv.frame))[0], None
     found = unpack(f"{text} ~ 1", surv.frame)
     return found.time, found.event
 

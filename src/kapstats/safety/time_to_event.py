@@ -13,8 +13,10 @@ from kapstats import estimates
 from kapstats._types import FloatArray, IntArray
 from kapstats.errors import choose, warn
 from kapstats.estimates import Estimates, Picture
+from kapstats.inference.follow_up import within_follow_up
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.aalen_johansen import aalen_johansen
+from kapstats.kernels.risk_sets import merge_close, snap
 from kapstats.safety.follow_up import first_per_subject, follow_up
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def time_to_first(
     level: float = 0.95,
     onset: str | None = None,
     end: str | None = None,
+    extend: bool = False,
 ) -> Estimates:
     """Estimate the probability of a first event of `term` by time since the first dose, in every group.
 
@@ -56,6 +59,8 @@ def time_to_first(
     times : times wanted; by default every distinct time of an event or of an end of follow-up
     conf_type : log-log or plain
     onset, end : columns of the times, in days; see `kapstats.safety.follow_up.follow_up`
+    extend : carry the probability forward past a group's last time, where it is otherwise not estimable (NE) unless
+        nobody is left at risk of the event
 
     Returns
     -------
@@ -78,17 +83,27 @@ def time_to_first(
     if estimator == "one-minus-km" and (status == 2).any():
         warn(ONE_MINUS_KM)
         said.append(ONE_MINUS_KM)
-    parts = []
+    parts, ends, names = [], [], []
     for i, arm in enumerate(ae.arms):
         own = ae.records.arm == i
         if own.any():
-            curve = first_event_curve(time[own], status[own], times, estimator, conf_type, level)
+            curve = first_event_curve(time[own], status[own], times, estimator, conf_type, level, extend=True)
             curve.insert(0, ae.by, [arm] * len(curve))
+            ends += [known_until(time[own], status[own], estimator)] * len(curve)
+            names += [f"{ae.by}={arm}"] * len(curve)
             parts.append(curve)
-    frame = pd.concat(parts, ignore_index=True)
     about = described(ae, f"First {term or 'adverse event'}", estimator, level, follow.notes, said)
     picture = Picture("cumulative_incidence", {"strata": [ae.by], "unit": "days", "risk_table": times is None})
-    return Estimates(frame, about, picture=picture)
+    found = Estimates(pd.concat(parts, ignore_index=True), about, picture=picture)
+    return within_follow_up(found, ends, names, extend=extend)
+
+
+def known_until(time: FloatArray, status: IntArray, estimator: str = "aalen-johansen") -> float:
+    """The last time; infinite when nobody is left at risk of the event there."""
+    last = float(time.max())
+    at_end = status[time == last]
+    ended = (at_end > 0).all() if estimator == "aalen-johansen" else (at_end == 1).all()
+    return np.inf if ended else last
 
 
 def first_event_curve(
@@ -98,19 +113,22 @@ def first_event_curve(
     estimator: str = "aalen-johansen",
     conf_type: str = "log-log",
     level: float = 0.95,
+    *,
+    extend: bool = False,
 ) -> pd.DataFrame:
     """Probability of the event (status 1) by time with competing status 2 and censoring 0, for one group.
 
-    A time after the last one observed has no estimate (NaN), unless nobody is left at risk of the event.
+    A time after the last one observed has no estimate (NaN), unless nobody is left at risk of the event or `extend`.
     """
+    time = merge_close(time)[0]
     cause = status if estimator == "aalen-johansen" else np.where(status == 1, 1, 0)
     fit = aalen_johansen(time, cause.astype(np.int64), 2)
-    wanted = fit.time if times is None else np.asarray(times, dtype=float)
+    wanted = fit.time if times is None else snap(np.asarray(times, dtype=float), fit.time)
     at = np.searchsorted(fit.time, wanted, side="right")
     value, error = np.r_[0.0, fit.cif[:, 0]][at], np.r_[0.0, fit.se_cif[:, 0]][at]
     if estimator == "one-minus-km":
         error = _greenwood(fit.n_risk, fit.n_event[:, 0], fit.survival)[at]
-    ended = (wanted > fit.time[-1]) & (fit.survival[-1] > 0)
+    ended = (wanted > known_until(time, status, estimator)) & (not extend)
     value, error = np.where(ended, np.nan, value), np.where(ended, np.nan, error)
     if estimator == "one-minus-km":
         high, low = (1 - limit for limit in probability_limits(1 - value, error, conf_type, level))

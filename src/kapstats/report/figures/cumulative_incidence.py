@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kapstats.report.figures import style
-from kapstats.report.figures.kaplan_meier import at_risk, groups, parts
+from kapstats.report.figures.kaplan_meier import groups, parts, rows_at_risk
 from kapstats.report.figures.steps import Step, bars, nice_times, stairs, step_of, time_label
 
 
@@ -26,6 +26,7 @@ def cumulative_incidence(
     level: float = 0.95,
     percent: bool | None = None,
     before: Mapping[Any, float] | None = None,
+    n_at_risk: Callable[[Sequence[float]], Any] | None = None,
     ax: Any = None,
 ) -> Any:
     """Draw step curves that begin at 0: Aalen-Johansen curves, mean counts, cumulative hazards, states.
@@ -37,6 +38,7 @@ def cumulative_incidence(
     strata, panel : columns whose values are the curves of a panel, and the panels side by side
     before : label of a panel's curve, or (label of the panel, label of the curve) -> where it starts when not at 0
     unit : unit of time, for the label of the axis and its ticks
+    n_at_risk : numbers at risk counted from the entries, as in `kaplan_meier`
     percent : axis in percent; by default when `ylabel` names an incidence or a probability, not a mean count
     """
     panels = parts(frame, panel)
@@ -61,8 +63,7 @@ def cumulative_incidence(
         if panel:
             one.set_title(style.name(label if isinstance(rows[panel[0]].iloc[0], str) else f"{panel[0]} {label}"))
         if k == 0 and risk_table and "n_risk" in frame:
-            counted = {g: [at_risk(r, t) for t in shown] for g, r in curves.items()}
-            style.rows_below(one, shown, counted, looks, title="At risk", start=44)
+            style.rows_below(one, shown, rows_at_risk(curves, shown, n_at_risk), looks, title="At risk", start=44)
     return ax
 
 

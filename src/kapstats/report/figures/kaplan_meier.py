@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ def kaplan_meier(
     level: float = 0.95,
     medians: bool = True,
     truth: pd.DataFrame | None = None,
+    n_at_risk: Callable[[Sequence[float]], Any] | None = None,
     ax: Any = None,
 ) -> Any:
     """Draw Kaplan-Meier curves.
@@ -48,6 +49,8 @@ def kaplan_meier(
         about six round times when not given
     medians : dotted lines from the height of one half down to where each of up to three curves reaches it
     truth : `strata`, ``time truth``: true values, drawn as crosses
+    n_at_risk : from times to {label of the curve: numbers at risk}, counted from the entries; without it they are those
+        of the curve's next time, which is right only when everybody is followed from 0
 
     Returns
     -------
@@ -78,8 +81,7 @@ def kaplan_meier(
             ax, {g: (float(r["time"].max()), float(r["estimate"].iloc[-1])) for g, r in curves.items()}, looks
         )
     if risk_table and "n_risk" in frame:
-        rows = {g: [at_risk(r, t) for t in shown] for g, r in curves.items()}
-        style.rows_below(ax, shown, rows, looks, title="At risk", start=44)
+        style.rows_below(ax, shown, rows_at_risk(curves, shown, n_at_risk), looks, title="At risk", start=44)
     return ax
 
 
@@ -100,6 +102,14 @@ def parts(frame: pd.DataFrame, columns: Sequence[str]) -> dict[Any, pd.DataFrame
         return {"All": frame}
     label = frame[list(columns)].astype(str).agg(", ".join, axis=1)
     return {g: frame[label == g] for g in dict.fromkeys(label)}
+
+
+def rows_at_risk(
+    curves: Mapping[Any, pd.DataFrame], times: Sequence[float], counted: Callable[[Sequence[float]], Any] | None
+) -> dict[Any, list[int]]:
+    """The numbers at risk of every curve at `times`."""
+    known = {} if counted is None else counted(times)
+    return {g: known[g] if g in known else [at_risk(r, t) for t in times] for g, r in curves.items()}
 
 
 def at_risk(rows: pd.DataFrame, time: float) -> int:
