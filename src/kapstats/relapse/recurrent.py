@@ -324,8 +324,8 @@ class MeanCumulativeFunction:
     @property
     def estimates(self) -> Estimates:
         """The rows as `Estimates`."""
-        options = {"strata": list(self.groups.frame.columns), "ylabel": "Expected events per subject"}
-        options["n_at_risk"] = self.follow_up.below
+        about: dict[str, Any] = {"ylabel": "Expected events per subject", "n_at_risk": self.follow_up.below}
+        options = {"strata": list(self.groups.frame.columns), **about}
         return Estimates(stored(self), self.meta, picture=Picture("cumulative_incidence", options))
 
     @property
