@@ -59,7 +59,6 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "kaplan_meier": lambda level: ks.kaplan_meier(S, ADTTE, level=level),
     "cox": lambda level: ks.cox(S, ADTTE, level=level),
     "rmst": lambda level: ks.rmst(S, ADTTE, tau=15, level=level),
-    "logrank": lambda level: ks.logrank(S, ADTTE, level=level),
     "parametric_survival": lambda level: ks.parametric_survival(S, ADTTE, level=level),
     "cumulative_incidence": lambda level: ks.cumulative_incidence(C, ADTTE, cause=1, level=level),
     "fine_gray": lambda level: ks.fine_gray(C, ADTTE, cause=1, level=level),
