@@ -7,6 +7,7 @@ logarithms of c as rows of a matrix.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,9 @@ Limits = tuple[FloatArray, FloatArray]
 _LOG_EDGE = 300.0
 #: tables of equal probability differ by rounding only; the relative slack of R's fisher.test
 _TIE = 1 + 1e-7
-#: rows handled together are capped so that a block of weights stays in cache
+#: rows handled together are capped so that a block of weights stays in cache, or in memory
 _BLOCK = 400_000
+_CELLS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,54 @@ def conditional(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray) 
 
 def combine_strata(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray) -> Conditional:
     """Distribution of the total events of group 1 over the strata of one table: a convolution, one row."""
-    weight, low = np.ones(1), 0.0
+    weight, low = np.zeros(1), 0.0
     for row in range(x1.size):
         one = conditional(x1[row : row + 1], n1[row : row + 1], x2[row : row + 1], n2[row : row + 1])
-        weight = np.convolve(weight, np.exp(one.log_weight[0]))
-        weight, low = weight / weight.max(), low + one.low[0]
-    with np.errstate(divide="ignore"):
-        log_weight = np.log(weight)[None, :]
+        weight, low = _log_convolve(weight, one.log_weight[0]), low + one.low[0]
+    log_weight = weight[None, :] - weight.max()
     return Conditional(log_weight, np.array([low]), np.array([x1.sum() - low]), np.array([weight.size - 1.0]))
+
+
+def _log_convolve(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Logarithm of the convolution of exp(a) and exp(b), both log-concave, right relative to each of its values.
+
+    Tilted by exp(tilt t), a stretch of the values lies within the range of floats; the next tilt puts the mode at the
+    first value that is not there yet (the j-th steepest of all steps is the step of the convolution at j, nearly).
+    """
+    out = np.full(a.size + b.size - 1, -np.inf)
+    step = np.append(np.sort(np.concatenate([np.diff(a), np.diff(b)]))[::-1], 0.0)
+    at = 0
+    while at < out.size:
+        tilt = -step[min(at, max(step.size - 2, 0))]
+        (x, begin, top), (y, first, most) = _tilted(a, tilt), _tilted(b, tilt)
+        value = np.convolve(x, y)
+        end = begin + first + int(np.flatnonzero(value > 1e-250)[-1]) + 1
+        t = np.arange(at, end)
+        out[at:end] = np.log(value[t - begin - first]) + top + most - tilt * t
+        at = end
+    return out
+
+
+def _tilted(a: FloatArray, tilt: float) -> tuple[FloatArray, int, float]:
+    """exp(a + tilt t) relative to its largest value where that is above exp(-700), from where, and that value."""
+    value = a + tilt * np.arange(a.size)
+    top = float(value.max())
+    held = np.flatnonzero(value > top - 700)
+    return np.exp(value[held[0] : held[-1] + 1] - top), int(held[0]), top
+
+
+def in_blocks(function: Callable[[Conditional], tuple[FloatArray, ...]], *table: FloatArray) -> tuple[FloatArray, ...]:
+    """`function` of the conditional distributions of many tables, a few at a time: those of like width together."""
+    x1, n1, x2, n2 = table
+    width = np.minimum(n1, x1 + x2) - np.maximum(0.0, x1 - (n2 - x2)) + 1
+    order = np.argsort(width, kind="stable")
+    parts, start = [], 0
+    while start < order.size or not parts:
+        size = max(1, int(np.searchsorted(width[order[start:]] * np.arange(1, order.size - start + 1), _CELLS)))
+        parts.append(function(conditional(*(part[order[start : start + size]] for part in table))))
+        start += size
+    back = np.argsort(order, kind="stable")
+    return tuple(np.concatenate(part)[back] for part in zip(*parts, strict=True))
 
 
 def probabilities(log_weight: FloatArray, log_odds: FloatArray) -> FloatArray:

@@ -75,23 +75,27 @@ def tang(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, tail: float
 
     0 when the first never has the event, inf when the second never has, both when neither has.
     """
-    z2, n, some = float(ndtri(tail)) ** 2, a + b + c + d, a + b + c
+    n = a + b + c + d
+    with np.errstate(divide="ignore"):
+        low, high = _tang_low(a, b, c, tail), 1 / _tang_low(a, c, b, tail)
+    return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
 
-    def excess(on_log: FloatArray, sign: FloatArray, a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
+
+def _tang_low(a: FloatArray, b: FloatArray, c: FloatArray, tail: float) -> FloatArray:
+    """The lower limit; the upper one is the reciprocal of that of the exchanged conditions."""
+    z2 = float(ndtri(tail)) ** 2
+
+    def excess(on_log: FloatArray, a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
         r, some = np.exp(on_log), a + b + c
         numerator = (a + b) - (a + c) * r
         half = (a + c) * r * r - (a + b + 2 * c)
         inside = np.maximum(half**2 - 4 * (1 + r) * c * (1 - r) * some, 0.0)
         variance = np.maximum((np.sqrt(inside) - half) / 2 + some * (r - 1), 0.0)
         size = np.sqrt(numerator**2 + z2 * variance)
-        return sign * np.divide(numerator, size, out=np.zeros_like(r), where=size > 0) - np.sqrt(0.5)
+        return np.divide(numerator, size, out=np.zeros_like(r), where=size > 0) - np.sqrt(0.5)
 
-    edge, one = np.full_like(n, _LOG_EDGE), np.ones_like(n)
-    low, high = (np.exp(find_root(excess, -edge, edge, sign * one, a, b, c)) for sign in (1, -1))
-    low, high = np.where(a + b == 0, 0.0, low), np.where(a + c == 0, np.inf, high)
-    return np.where(n > 0, np.where(some > 0, low, 0.0), np.nan), np.where(
-        n > 0, np.where(some > 0, high, np.inf), np.nan
-    )
+    edge = np.full_like(a, _LOG_EDGE)
+    return np.where(a + b > 0, np.exp(find_root(excess, -edge, edge, a, b, c)), 0.0)
 
 
 def newcombe(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, tail: float, corrected: bool = True) -> Limits:

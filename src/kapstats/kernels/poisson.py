@@ -16,6 +16,9 @@ from kapstats.kernels.two_proportions import ratio
 FloatArray = npt.NDArray[np.float64]
 Limits = tuple[FloatArray, FloatArray]
 
+#: outcomes of equal probability differ by rounding only; the relative slack of R's binom.test
+_TIE = 1e-7
+
 
 def exact(x: FloatArray, t: FloatArray, tail: float) -> Limits:
     """Garwood (1936): gamma quantiles with shapes x and x + 1."""
@@ -126,13 +129,14 @@ def conditional_ratio(
     single = {"exact": one_proportion.clopper_pearson, "mid-p": one_proportion.mid_p, "score": one_proportion.wilson}[
         kind
     ]
-    low, high = single(x1, x1 + x2, tail)
-    scale = ratio(t2, t1)
-    empty = x1 + x2 == 0
-    with np.errstate(invalid="ignore"):  # no time in a group: 0 times infinity, shown as NaN below
-        low = np.where(empty, 0.0, scale * ratio(low, 1 - low))
-        high = np.where(empty, np.inf, scale * ratio(high, 1 - high))
-    known = (t1 > 0) & (t2 > 0)
+
+    def lower(x1: FloatArray, t1: FloatArray, x2: FloatArray, t2: FloatArray) -> FloatArray:
+        share = single(x1, x1 + x2, tail)[0]
+        with np.errstate(invalid="ignore"):  # no time in a group: 0 times infinity, shown as NaN below
+            return np.where(x1 == 0, 0.0, ratio(t2, t1) * ratio(share, 1 - share))
+
+    known = (t1 > 0) & (t2 > 0)  # the upper limit is the reciprocal of the lower one of the exchanged groups
+    low, high = lower(x1, t1, x2, t2), ratio(1.0, lower(x2, t2, x1, t1))
     return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
 
@@ -145,25 +149,39 @@ def conditional_p(
     """
     n, pi = x1 + x2, ratio(t1, t1 + t2)
     if side == "two":
-        return np.where((t1 > 0) & (t2 > 0), _minimum_likelihood_p(x1, n, pi, share), np.nan)
-    from_here, above = one_proportion.at_least(x1, n, pi), one_proportion.at_least(x1 + 1, n, pi)
-    greater = above + share * (from_here - above)
-    less = 1 - from_here + share * (from_here - above)
+        return np.where((t1 > 0) & (t2 > 0), _minimum_likelihood_p(x1, n, pi, ratio(t2, t1 + t2), share), np.nan)
+    greater, less = _tail(x1, n, pi, share), _tail(x2, n, ratio(t2, t1 + t2), share)
     value = {"greater": greater, "less": less}.get(side, np.minimum(1.0, 2 * np.minimum(greater, less)))
     return np.where((t1 > 0) & (t2 > 0), value, np.nan)
 
 
-def _minimum_likelihood_p(x: FloatArray, n: FloatArray, pi: FloatArray, share: float) -> FloatArray:
-    k = np.arange(int(np.max(n, initial=0)) + 1, dtype=np.float64)[None, :]
-    n, pi, x = n[:, None], pi[:, None], x[:, None]
-    inside = k <= n
-    j = np.where(inside, k, 0.0)
-    with np.errstate(invalid="ignore"):
-        weight = gammaln(n + 1) - gammaln(j + 1) - gammaln(n - j + 1) + xlogy(j, pi) + xlogy(n - j, 1 - pi)
-    p = np.where(inside, np.exp(weight), 0.0)
-    at = np.take_along_axis(p, x.astype(int), axis=1)
-    rarer, tied = p < at * (1 - 1e-7), np.abs(p - at) <= at * 1e-7
-    return np.minimum(np.sum(np.where(rarer, p, 0.0), axis=1) + share * np.sum(np.where(tied, p, 0.0), axis=1), 1.0)
+def _tail(x: FloatArray, n: FloatArray, p: FloatArray, share: float) -> FloatArray:
+    """P(X > x) + share * P(X = x)."""
+    return (1 - share) * one_proportion.at_least(x + 1, n, p) + share * one_proportion.at_least(x, n, p)
+
+
+def _minimum_likelihood_p(x: FloatArray, n: FloatArray, p: FloatArray, q: FloatArray, share: float) -> FloatArray:
+    """P of the outcomes no more probable than x, of n with share p = 1 - q; those as probable count `share`.
+
+    With x above the mean, these are x and more, and 0 to the largest k below the mode that is no more probable.
+    """
+    above = x >= n * p
+    x, p, q = np.where(above, x, n - x), np.where(above, p, q), np.where(above, q, p)
+
+    def log_probability(k: FloatArray) -> FloatArray:
+        with np.errstate(invalid="ignore"):
+            return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1) + xlogy(k, p) + xlogy(n - k, q)
+
+    at, mode = log_probability(x), np.minimum(np.floor((n + 1) * p), n)
+    below, beyond = np.full_like(x, -1.0), mode
+    while np.any(beyond - below > 1):
+        middle = np.where(beyond - below > 1, np.floor((below + beyond) / 2), below)
+        rarer = log_probability(np.maximum(middle, 0.0)) <= at + _TIE
+        below, beyond = np.where(rarer, middle, below), np.where(rarer, beyond, middle)
+    tied = (below >= 0) & (np.abs(log_probability(np.maximum(below, 0.0)) - at) <= _TIE)
+    value = one_proportion.at_least(x, n, p) + one_proportion.at_least(n - below, n, q)
+    value = np.where(log_probability(mode) <= at + _TIE, 1.0, value)
+    return np.clip(value - (1 - share) * np.exp(at) * (1 + tied), 0.0, 1.0)
 
 
 def _per_time(events: FloatArray, t: FloatArray) -> FloatArray:

@@ -14,6 +14,7 @@ with s = 1 - r. Without the factor N/(N-1) these are the limits of Mee and Farri
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -120,13 +121,19 @@ def ratio_score(
 def odds_score(
     w: FloatArray, x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, correction: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Numerator and null variance of the score statistic for an odds ratio of w."""
+    """Numerator x1 - n1 r1 = n2 r2 - x2 and null variance of the score statistic for an odds ratio of w.
+
+    Each of the four probabilities comes from its own quadratic: 1 - r has no digits left where r is near 1. The
+    numerator is x1 s1 - (n1 - x1) r1, or the same of group 2 with the other sign: nothing cancels at an empty cell.
+    """
+    y1, y2 = n1 - x1, n2 - x2
     with np.errstate(divide="ignore", invalid="ignore"):
-        r2, r1 = restricted_odds(x1, n1, x2, n2, w), restricted_odds(x2, n2, x1, n1, 1 / w)
-        v1, v2 = n1 * r1 * (1 - r1), n2 * r2 * (1 - r2)
-        variance = np.where(v1 * v2 > 0, v1 * v2 / (v1 + v2), 0.0) * correction
-    excess, rounding = x1 - n1 * r1, 8 * np.finfo(np.float64).eps * (n1 + n2)
-    return np.where(np.abs(excess) > rounding, excess, 0.0), variance
+        r1, r2 = restricted_odds(x2, n2, x1, n1, 1 / w), restricted_odds(x1, n1, x2, n2, w)
+        s1, s2 = restricted_odds(y2, n2, y1, n1, w), restricted_odds(y1, n1, y2, n2, 1 / w)
+        v1, v2 = n1 * r1 * s1, n2 * r2 * s2
+        variance = np.where((v1 > 0) & (v2 > 0), 1 / (1 / v1 + 1 / v2), 0.0) * correction
+    first = (x1 == 0) | (y1 == 0)
+    return np.where(first, x1 * s1 - y1 * r1, y2 * r2 - x2 * s2), variance
 
 
 def standardise(numerator: FloatArray, variance: FloatArray) -> FloatArray:
@@ -158,18 +165,38 @@ def ratio_limits(
     x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, tail: float, corrected: bool = True
 ) -> Limits:
     """Miettinen-Nurminen (corrected) or Koopman limits of p1 / p2: low is 0 at x1 = 0, high is inf at x2 = 0."""
-    table = (x1, n1, x2, n2, correction_factor(n1, n2, corrected))
-    low, high = _log_limits(ratio_score, table, tail)
-    return _edges(low, high, x1 == 0, x2 == 0, n1, n2)
+    return turned_over(partial(_ratio_low, tail=tail, corrected=corrected), x1, n1, x2, n2)
+
+
+def _ratio_low(
+    x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, tail: float, corrected: bool
+) -> FloatArray:
+    low = _log_limit(ratio_score, (x1, n1, x2, n2, correction_factor(n1, n2, corrected)), tail)
+    return np.where(x1 == 0, 0.0, low)
 
 
 def odds_limits(
     x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, tail: float, corrected: bool = True
 ) -> Limits:
     """Miettinen-Nurminen (corrected) or Cornfield limits of the odds ratio; 0 or inf where a cell is empty."""
-    table = (x1, n1, x2, n2, correction_factor(n1, n2, corrected))
-    low, high = _log_limits(odds_score, table, tail)
-    return _edges(low, high, (x1 == 0) | (x2 == n2), (x2 == 0) | (x1 == n1), n1, n2)
+    return turned_over(partial(_odds_low, tail=tail, corrected=corrected), x1, n1, x2, n2)
+
+
+def _odds_low(
+    x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, tail: float, corrected: bool
+) -> FloatArray:
+    low = _log_limit(odds_score, (x1, n1, x2, n2, correction_factor(n1, n2, corrected)), tail)
+    return np.where((x1 == 0) | (x2 == n2), 0.0, low)
+
+
+def turned_over(
+    lower: Callable[..., FloatArray], x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray
+) -> Limits:
+    """Limits of a ratio from its lower one: the upper is the reciprocal of the lower of the exchanged groups."""
+    known = (n1 > 0) & (n2 > 0)
+    with np.errstate(divide="ignore"):
+        low, high = lower(x1, n1, x2, n2), 1 / lower(x2, n2, x1, n1)
+    return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
 
 def _excess(score: Callable[..., tuple[FloatArray, FloatArray]], tail: float, sign: int) -> Callable[..., FloatArray]:
@@ -186,28 +213,13 @@ def _excess(score: Callable[..., tuple[FloatArray, FloatArray]], tail: float, si
     return excess
 
 
-def _log_limits(
+def _log_limit(
     score: Callable[..., tuple[FloatArray, FloatArray]], table: tuple[FloatArray, ...], tail: float
-) -> Limits:
-    """Solve on the log scale between the edges, so that limits are right relative to their size."""
+) -> FloatArray:
+    """The lower limit, solved on the log scale between the edges, so that it is right relative to its size."""
 
     def on_log(theta: FloatArray, *table: FloatArray) -> tuple[FloatArray, FloatArray]:
         return score(np.exp(theta), *table)
 
     edge = np.full_like(table[0], _LOG_EDGE)
-    low = find_root(_excess(on_log, tail, 1), -edge, edge, *table)
-    high = find_root(_excess(on_log, tail, -1), -edge, edge, *table)
-    return np.exp(low), np.exp(high)
-
-
-def _edges(
-    low: FloatArray,
-    high: FloatArray,
-    zero: npt.NDArray[np.bool_],
-    infinite: npt.NDArray[np.bool_],
-    n1: FloatArray,
-    n2: FloatArray,
-) -> Limits:
-    known = (n1 > 0) & (n2 > 0)
-    low, high = np.where(zero, 0.0, low), np.where(infinite, np.inf, high)
-    return np.where(known, low, np.nan), np.where(known, high, np.nan)
+    return np.exp(find_root(_excess(on_log, tail, 1), -edge, edge, *table))

@@ -53,12 +53,14 @@ def difference_limits(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatA
 
 def ratio_limits(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, tail: float) -> Limits:
     """Limits of p1 / p2, solved on the log scale: low is 0 at x1 = 0, high is inf at x2 = 0."""
-    table = (x1, n1, x2, n2, score.correction_factor(n1, n2, True))
-    edge = np.full_like(x1, _LOG_EDGE)
-    low, high = (np.exp(find_root(_excess(_ratio, z), -edge, edge, *table)) for z in (-ndtri(tail), ndtri(tail)))
-    known = (n1 > 0) & (n2 > 0)
-    low, high = np.where(x1 == 0, 0.0, low), np.where(x2 == 0, np.inf, high)
-    return np.where(known, low, np.nan), np.where(known, high, np.nan)
+    z = -float(ndtri(tail))
+
+    def lower(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray) -> FloatArray:
+        edge = np.full_like(x1, _LOG_EDGE)
+        table = (x1, n1, x2, n2, score.correction_factor(n1, n2, True))
+        return np.where(x1 == 0, 0.0, np.exp(find_root(_excess(_ratio, z), -edge, edge, *table)))
+
+    return score.turned_over(lower, x1, n1, x2, n2)
 
 
 Moments = tuple[FloatArray, FloatArray, FloatArray]

@@ -7,6 +7,7 @@ w = n1 n2/N the Mantel-Haenszel weight. A stratum in which a group is empty has 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -161,6 +162,17 @@ def score_ratio_limits(
     x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, tail: float, kind: str, corrected: bool = True
 ) -> Limits:
     """Stratified score limits of a common ratio: kind "risk" (Mantel-Haenszel weights) or "odds" (efficient score)."""
+    lower = partial(_ratio_low, tail=tail, kind=kind, corrected=corrected)
+    known = (weights(x1, n1, x2, n2) > 0).any(1)
+    with np.errstate(divide="ignore"):
+        low, high = lower(x1, n1, x2, n2), 1 / lower(x2, n2, x1, n1)
+    return np.where(known, low, np.nan), np.where(known, high, np.nan)
+
+
+def _ratio_low(
+    x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, tail: float, kind: str, corrected: bool
+) -> FloatArray:
+    """The lower limit; the upper one is the reciprocal of that of the exchanged groups."""
     w = weights(x1, n1, x2, n2)
     safe = _safe(x1, n1, x2, n2)
     each = score.ratio_score if kind == "risk" else score.odds_score
@@ -175,15 +187,8 @@ def score_ratio_limits(
 
     edge = np.full(w.shape[0], _LOG_EDGE)
     low = np.exp(find_root(_excess(pooled, tail, 1), -edge, edge, *table))
-    high = np.exp(find_root(_excess(pooled, tail, -1), -edge, edge, *table))
-    used = w > 0
-    zero = ~(used & (x1 > 0)).any(1) if kind == "risk" else ~(used & (x1 * (n2 - x2) > 0)).any(1)
-    infinite = ~(used & (x2 > 0)).any(1) if kind == "risk" else ~(used & (x2 * (n1 - x1) > 0)).any(1)
-    known = used.any(1)
-    return (
-        np.where(known, np.where(zero, 0.0, low), np.nan),
-        np.where(known, np.where(infinite, np.inf, high), np.nan),
-    )
+    some = x1 > 0 if kind == "risk" else x1 * (n2 - x2) > 0
+    return np.where(((w > 0) & some).any(1), low, 0.0)
 
 
 def score_z(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, corrected: bool = True) -> FloatArray:
@@ -220,10 +225,10 @@ def _iterated(
     for _ in range(100):
         total = np.maximum(v.sum(1), 1e-300)
         a, b = (v * r1).sum(1) / total, (v * r2).sum(1) / total
-        inflation = ratio(a * (1 - a), b * (1 - b))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            new = np.where(used, 1 / (inflation[:, None] / n1 + 1 / n2), 0.0)
-        new = np.where(np.isfinite(inflation)[:, None], new, w)
+        a, b = a * (1 - a), b * (1 - b)
+        both = (a + b)[:, None]
+        spread = a[:, None] / n1 + b[:, None] / n2
+        new = np.where(used, np.divide(both, spread, out=w.copy(), where=both > 0), 0.0)
         done = np.all(np.abs(new - v) <= 1e-13 * np.maximum(new, 1))
         v = new
         if done:

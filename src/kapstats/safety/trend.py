@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from kapstats import estimates
-from kapstats.errors import DataError
+from kapstats._types import FloatArray
+from kapstats.errors import DataError, EstimabilityError
 from kapstats.estimates import Estimates
 from kapstats.kernels import trend as kernel
 from kapstats.safety import rows
@@ -56,10 +57,20 @@ def trend_test(x: Any, n: Any, scores: Any = None, *, exact: bool = True, data: 
         ("departure", plain.departure, float(plain.df), plain.departure_p),
     ]
     if exact:
-        found += [(f"exact-{k}", np.nan, np.nan, p) for k, p in kernel.exact_trend(x, n, score).items()]
+        found += [(f"exact-{k}", np.nan, np.nan, p) for k, p in _exact(x, n, score).items()]
     frame = pd.DataFrame(found, columns=["method", "statistic", "df", "p_value"])
     sentence = f"Trend over {x.size} groups, scores {', '.join(f'{s:g}' for s in score)}; {int(n.sum())} subjects"
     description = estimates.meta(
         method="Cochran-Armitage", level=None, title="Trend", sentence=sentence, data=frame, frame_kind=kind
     )
     return Estimates(frame, description)
+
+
+def _exact(x: FloatArray, n: FloatArray, score: FloatArray) -> dict[str, float]:
+    try:
+        return kernel.exact_trend(x, n, score)
+    except OverflowError as many:
+        raise EstimabilityError(
+            f"trend_test: too many tables to enumerate exactly ({many}). Use exact=False, or scores that are multiples "
+            "of a common step, such as 0, 1, 2."
+        ) from None

@@ -69,7 +69,7 @@ def _log_of(estimate: Callable[..., FloatArray]) -> Callable[..., FloatArray]:
 def _fisher(mid_p: bool) -> Callable[..., dict[str, FloatArray]]:
     def test(table: Table, side: str, error: FloatArray | None) -> dict[str, FloatArray]:
         kind = "central" if mid_p and side == "two" else side
-        return {"p_value": exact.fisher_p(exact.conditional(*table), kind, mid_p)}
+        return {"p_value": _fisher_p(table, kind, mid_p)}
 
     return test
 
@@ -77,13 +77,18 @@ def _fisher(mid_p: bool) -> Callable[..., dict[str, FloatArray]]:
 def _conditional_limits(mid_p: bool) -> Callable[..., tuple[FloatArray, FloatArray]]:
     def limits(*given: Any) -> tuple[FloatArray, FloatArray]:
         *table, tail = given
-        return exact.odds_ratio_limits(exact.conditional(*table), tail, mid_p)
+        low, high = exact.in_blocks(lambda dist: exact.odds_ratio_limits(dist, tail, mid_p), *table)
+        return low, high
 
     return limits
 
 
+def _fisher_p(table: Table, side: str, mid_p: bool) -> FloatArray:
+    return exact.in_blocks(lambda dist: (exact.fisher_p(dist, side, mid_p),), *table)[0]
+
+
 def _conditional_estimate(*table: FloatArray) -> FloatArray:
-    return exact.odds_ratio_estimate(exact.conditional(*table))
+    return exact.in_blocks(lambda dist: (exact.odds_ratio_estimate(dist),), *table)[0]
 
 
 def _as_it_is(*table: FloatArray) -> Table:
@@ -230,5 +235,5 @@ def p_values(table: Table, test: str, side: str = "two") -> FloatArray:
         return np.where(d == 0, 1.0, normal_p(two.ratio(d, error), side))
     if test in CONDITIONAL:
         kind = "central" if test.endswith("central") and side == "two" else side
-        return exact.fisher_p(exact.conditional(*table), kind, "mid-p" in test)
+        return _fisher_p(table, kind, "mid-p" in test)
     return per_table(lambda a, n, b, m: UNCONDITIONAL[test](a, n, b, m, side), table)
