@@ -7,7 +7,6 @@ import math
 import time
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import kapstats as ks
@@ -34,15 +33,15 @@ def test_the_exact_trend_of_alcohol_and_malformations():
 
 def by_hand(x, n, scores):
     """P(T >= t) and P(|T - E| >= |t - E|), from whole-number weights of every table with these margins."""
-    t, m = sum(a * s for a, s in zip(x, scores)), sum(x)
-    mean = m * sum(a * s for a, s in zip(n, scores)) / sum(n)
+    t, m = sum(a * s for a, s in zip(x, scores, strict=True)), sum(x)
+    mean = m * sum(a * s for a, s in zip(n, scores, strict=True)) / sum(n)
     greater = two = 0
     for rest in itertools.product(*(range(min(size, m) + 1) for size in n[1:])):
         first = m - sum(rest)
         if not 0 <= first <= n[0]:
             continue
-        ways = math.prod(math.comb(size, k) for size, k in zip(n, (first, *rest)))
-        value = first * scores[0] + sum(k * s for k, s in zip(rest, scores[1:]))
+        ways = math.prod(math.comb(size, k) for size, k in zip(n, (first, *rest), strict=True))
+        value = first * scores[0] + sum(k * s for k, s in zip(rest, scores[1:], strict=True))
         greater += ways if value >= t - 1e-9 else 0
         two += ways if abs(value - mean) >= abs(t - mean) - 1e-9 else 0
     total = math.comb(sum(n), m)

@@ -70,7 +70,7 @@ def test_a_wrong_population_is_told():
     trial = ks.Trial(adsl=ADSL)
     with pytest.raises(ks.errors.DataError, match="Did you mean 'SAFFL'"):
         trial.population("SAFL")
-    with pytest.raises(ks.errors.DataError, match="not a flag: 3 rows"):
+    with pytest.raises(ks.errors.DataError, match="3 of 3 rows hold other values than Y, N and blank"):
         trial.population("TRT01P")
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import BoolArray
+from kapstats.data.flags import is_flag, is_yes
 from kapstats.errors import DataError, FormulaError, first_ids, nearest
 
 _CONDITION = re.compile(r"\s*\(?\s*([A-Za-z_]\w*)\s*(==|!=|<=|>=|<|>|\bnot in\b|\bin\b|\bis\b)\s*(.+?)\s*$")
@@ -59,6 +60,8 @@ def holds(frame: pd.DataFrame, condition: str, name: str = "data", *, known: boo
     column, sign, right = _read(condition)
     frames.require(frame, [column], name)
     values = frame[column]
+    if is_flag(column) and re.search("""['"][YN]['"]""", right):
+        is_yes(values, f"{name}.{column}", frame["USUBJID"] if "USUBJID" in frame.columns else None)
     absent = values.isna().to_numpy() | values.astype("string").fillna("").str.strip().eq("").to_numpy(dtype=bool)
     if sign == "is":
         return _is_missing(right, absent, condition)

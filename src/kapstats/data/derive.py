@@ -17,6 +17,7 @@ import pandas as pd
 from kapstats import frames
 from kapstats._types import BoolArray, FrameLike
 from kapstats.data.conventions import iso_dates
+from kapstats.data.flags import is_yes
 from kapstats.errors import DataError, FormulaError, choose, first_ids
 
 BY = ("USUBJID", "PARAMCD")
@@ -164,7 +165,7 @@ def _baseline_rows(frame: pd.DataFrame, visit: Any, start: str | None, key: list
         return (before & when.eq(latest)).to_numpy(dtype=bool)
     if "ABLFL" not in frame.columns:
         raise DataError("baseline: name the visit=, or the start= column of the first dose; there is no ABLFL.")
-    return frame["ABLFL"].eq("Y").to_numpy(dtype=bool)
+    return is_yes(frame["ABLFL"], "ABLFL", frame["USUBJID"])
 
 
 def change(data: FrameLike, *, percent: bool = True) -> Any:
@@ -177,7 +178,7 @@ def change(data: FrameLike, *, percent: bool = True) -> Any:
     """
     frame = frames.to_pandas(data)
     frames.require(frame, ["AVAL", "BASE"])
-    after = ~frame["ABLFL"].eq("Y") if "ABLFL" in frame.columns else pd.Series(True, index=frame.index)
+    after = ~is_yes(frame["ABLFL"], "ABLFL") if "ABLFL" in frame.columns else pd.Series(True, index=frame.index)
     difference = (frame["AVAL"] - frame["BASE"]).where(after)
     added = {"CHG": difference}
     if percent:
@@ -429,7 +430,7 @@ def first_occurrence(adae: FrameLike, *, emergent: str | None = "TRTEMFL") -> An
     order = [c for c in ("ASTDTM", "ASTDT", "AESEQ") if c in frame.columns]
     ranked = frame.sort_values(order, kind="stable", na_position="last") if order else frame
     if emergent is not None and emergent in frame.columns:
-        ranked = ranked[ranked[emergent].eq("Y")]
+        ranked = ranked[is_yes(ranked[emergent], emergent, ranked["USUBJID"])]
     added = {}
     for name, key in {"AOCCFL": [], "AOCCSFL": ["AEBODSYS"], "AOCCPFL": ["AEBODSYS", "AEDECOD"]}.items():
         if set(key) <= set(frame.columns):

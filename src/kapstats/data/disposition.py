@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FrameLike
 from kapstats.data.conventions import POPULATIONS
+from kapstats.data.flags import is_yes
 from kapstats.data.summarise import count_percent, groups, share, summarise, who
 from kapstats.data.summary import Summary
-from kapstats.data.trial import Trial, is_yes
+from kapstats.data.trial import Trial
 from kapstats.errors import DataError, choose
 
 #: ADSL columns that say why a subject left
@@ -50,7 +53,10 @@ def disposition(
     subjects = trial.adsl if isinstance(trial, Trial) else frames.to_pandas(trial)
     columns = groups(subjects, by, total)
     status, reason = _status(subjects)
-    lines = [("population", name, is_yes(subjects[flag])) for flag, name in POPULATIONS.items() if flag in subjects]
+    flags = {flag: name for flag, name in POPULATIONS.items() if flag in subjects}
+    lines: list[tuple[str, str, Any]] = [
+        ("population", name, is_yes(subjects[flag], f"ADSL.{flag}")) for flag, name in flags.items()
+    ]
     lines += [("status", name, status == name) for name in ("Completed", "Ongoing", "Discontinued", "Unknown")]
     lines += [("reason", name, (reason == name) & (status == "Discontinued")) for name in _ordered(reason, status)]
     rows, printed, indent = [], [], []

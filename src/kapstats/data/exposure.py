@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from kapstats import frames
+from kapstats.data.flags import is_yes
 from kapstats.data.summarise import groups, level_rows, number_rows, summarise, who
 from kapstats.data.summary import Summary
-from kapstats.data.trial import Trial, is_yes
+from kapstats.data.trial import Trial
 from kapstats.errors import DataError, choose, first_ids
 
 #: label -> ADSL variable that holds it
@@ -43,7 +44,7 @@ def exposure_table(trial: Trial, by: str | None = "TRT01A", *, total: bool = Tru
     notes = [f"Quartiles as {convention}."]
     subjects = trial.adsl
     if "SAFFL" in subjects.columns:
-        subjects = subjects[is_yes(subjects["SAFFL"])].reset_index(drop=True)
+        subjects = subjects[is_yes(subjects["SAFFL"], "ADSL.SAFFL", subjects["USUBJID"])].reset_index(drop=True)
     doses = trial.datasets.get("adex")
     if by is not None and by not in subjects.columns and doses is not None and by in doses.columns:
         dosed = doses[["USUBJID", by]].dropna().drop_duplicates()

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FrameLike
+from kapstats.data.flags import is_flag, is_yes
 from kapstats.errors import DataError, FormulaError, first_ids, nearest
 
 SUBJECT = "USUBJID"
@@ -150,13 +151,15 @@ class Trial:
         """
         adsl = self.adsl
         frames.require(adsl, [flag], "ADSL")
-        return self._subset(set(adsl.loc[_flagged(adsl[flag], flag), SUBJECT]), flag)
+        return self._subset(set(adsl.loc[is_yes(adsl[flag], f"ADSL.{flag}", adsl[SUBJECT]), SUBJECT]), flag)
 
     def where(self, column: str, values: Any) -> Trial:
         """The subjects whose ADSL `column` is `values` (one value or a list), in every dataset."""
         adsl = self.adsl
         frames.require(adsl, [column], "ADSL")
         allowed = list(values) if isinstance(values, (list, tuple, set)) else [values]
+        if is_flag(column):
+            is_yes(adsl[column], f"ADSL.{column}", adsl[SUBJECT])
         return self._subset(set(adsl.loc[adsl[column].isin(allowed), SUBJECT]), f"{column} in {allowed}")
 
     def with_data(self, **datasets: FrameLike | None) -> Trial:
@@ -284,20 +287,6 @@ class Trial:
         caption = html.escape(f"{self.name or 'Trial'}: {self.n_subjects} subjects ({self._arm_counts()})")
         head = "<tr><th scope='col'>dataset</th><th scope='col'>rows</th><th scope='col'>columns</th></tr>"
         return f"<table><caption>{caption}</caption><thead>{head}</thead><tbody>{rows}</tbody></table>"
-
-
-def is_yes(values: pd.Series) -> pd.Series:
-    """Where a flag says yes: ``"Y"``, True or 1."""
-    return values.isin(["Y", "y", True, 1]) & values.notna()
-
-
-def _flagged(values: pd.Series, flag: str) -> pd.Series:
-    odd = values[values.notna() & ~values.isin(["Y", "N", "y", "n", "", True, False, 0, 1])]
-    if len(odd):
-        raise DataError(
-            f"ADSL.{flag} is not a flag: {len(odd)} rows hold other values than Y and N ({first_ids(odd)})."
-        )
-    return is_yes(values)
 
 
 def _dataset(key: str, table: FrameLike) -> pd.DataFrame:

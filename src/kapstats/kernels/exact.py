@@ -98,7 +98,8 @@ def in_blocks(function: Callable[[Conditional], tuple[FloatArray, ...]], *table:
     x1, n1, x2, n2 = table
     width = np.minimum(n1, x1 + x2) - np.maximum(0.0, x1 - (n2 - x2)) + 1
     order = np.argsort(width, kind="stable")
-    parts, start = [], 0
+    parts: list[tuple[FloatArray, ...]] = []
+    start = 0
     while start < order.size or not parts:
         size = max(1, int(np.searchsorted(width[order[start:]] * np.arange(1, order.size - start + 1), _CELLS)))
         parts.append(function(conditional(*(part[order[start : start + size]] for part in table))))

@@ -297,7 +297,7 @@ def breslow_day(
         gap = np.where(used, safe[0] - expected, 0.0)
         statistic = np.where(used, gap**2 / variance, 0.0).sum(1)
         if tarone:
-            statistic = statistic - gap.sum(1) ** 2 / np.where(used, variance, 0.0).sum(1)
+            statistic = np.maximum(statistic - gap.sum(1) ** 2 / np.where(used, variance, 0.0).sum(1), 0.0)
     df = np.maximum(used.sum(1) - 1, 0).astype(float)
     known = (df > 0) & np.isfinite(statistic)
     return np.where(known, statistic, np.nan), df, np.where(known, chdtrc(np.maximum(df, 1), statistic), np.nan)

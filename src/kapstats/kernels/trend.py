@@ -85,7 +85,9 @@ def _lattice_tail(n: FloatArray, scores: FloatArray, m: float) -> Tail | None:
 
     def tail(t: float, sign: int) -> float:
         steps = (t - lowest) / unit
-        return _upper(int(np.ceil(steps)), n, k, m) if sign > 0 else _upper(int(np.ceil(top * m - steps)), n, top - k, m)
+        if sign > 0:
+            return _upper(int(np.ceil(steps)), n, k, m)
+        return _upper(int(np.ceil(top * m - steps)), n, top - k, m)
 
     return tail
 
@@ -169,7 +171,8 @@ def _density(
     begin = low if columns > high - low else max(low, np.floor(centre) - columns // 2)
     density = np.fft.hfft(total * np.exp(-1j * v * (begin - centre)), columns) / (rows * columns)
     value = begin + np.arange(columns)
-    return value[value <= high], np.maximum(density[value <= high], 0.0)
+    inside = value <= high
+    return np.asarray(value[inside], dtype=np.float64), np.asarray(np.maximum(density[inside], 0.0), dtype=np.float64)
 
 
 def _log_size(angle: FloatArray, p: FloatArray) -> FloatArray:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, FrameLike
+from kapstats.data.flags import is_yes
 from kapstats.errors import DataError, FormulaError, choose, first_ids, nearest, warn
 
 SUBJECT = "USUBJID"
@@ -254,7 +255,7 @@ def _visits(frame: pd.DataFrame, definition: RelapseDefinition, origin: dict[Any
     table = pd.DataFrame(
         {"id": frame[SUBJECT].to_numpy(), "day": _days(frame, origin, "adqs"), "score": score, "limit": limit}
     )
-    baseline = frame["ABLFL"].eq("Y").to_numpy(bool) if "ABLFL" in frame.columns else np.zeros(len(frame), bool)
+    baseline = is_yes(frame["ABLFL"], "ABLFL") if "ABLFL" in frame.columns else np.zeros(len(frame), bool)
     table = table.loc[(table["day"] > 0) & table["score"].notna() & ~baseline]
     table = table.sort_values(["day", "score"], kind="stable").drop_duplicates(["id", "day"], keep="last")
     found: Visits = {}

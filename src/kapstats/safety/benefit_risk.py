@@ -9,7 +9,7 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats.data.conventions import in_words
-from kapstats.data.trial import is_yes
+from kapstats.data.flags import is_yes
 from kapstats.errors import DataError
 from kapstats.estimates import Estimates
 from kapstats.safety import overview, rows
@@ -73,7 +73,7 @@ def _benefit(ae: Incidence, benefit: Any, method: str, tail: float) -> tuple[pd.
     if isinstance(benefit, str):
         adsl = ae.records.subjects
         frames.require(adsl, [benefit], "ADSL")
-        helped = np.flatnonzero(is_yes(adsl[benefit]).to_numpy(dtype=bool))
+        helped = np.flatnonzero(is_yes(adsl[benefit], f"ADSL.{benefit}", adsl["USUBJID"]))
         unknown = int(adsl[benefit].isna().sum())
         found = _compared(ae, helped, method, tail).drop(columns=ae.by)
         return found, f"benefit: {benefit} = Y ({unknown} missing count as not helped)"

@@ -12,7 +12,7 @@ import pandas as pd
 from kapstats import frames
 from kapstats._types import FloatArray, IntArray
 from kapstats.data.conventions import capitals
-from kapstats.data.trial import is_yes
+from kapstats.data.flags import is_yes
 from kapstats.errors import DataError, FormulaError, choose, warn
 from kapstats.safety import records as collecting
 from kapstats.safety.records import Records
@@ -131,7 +131,7 @@ def _cause(adsl: pd.DataFrame, competing: tuple[str, ...]) -> IntArray:
         choose(name, COMPETING, "competing")
     cause = np.zeros(len(adsl), dtype=np.int64)
     if "death" in competing and "DTHFL" in adsl.columns:
-        cause[is_yes(adsl["DTHFL"]).to_numpy(dtype=bool)] = 2
+        cause[is_yes(adsl["DTHFL"], "ADSL.DTHFL", adsl["USUBJID"])] = 2
     reasons = [c for c in ("adverse-event", "discontinuation") if c in competing]
     if reasons:
         frames.require(adsl, ["DCSREAS"], "ADSL")

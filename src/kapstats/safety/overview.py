@@ -10,7 +10,7 @@ import pandas as pd
 from kapstats import estimates
 from kapstats._types import BoolArray
 from kapstats.data.conventions import capitals, in_words
-from kapstats.data.trial import is_yes
+from kapstats.data.flags import is_yes
 from kapstats.errors import choose
 from kapstats.estimates import Estimates
 from kapstats.kernels.distinct_counts import distinct_counts
@@ -110,7 +110,7 @@ def _among(events: pd.DataFrame, column: str, words: tuple[str, ...], missing: b
 
 
 def _flag(events: pd.DataFrame, column: str) -> BoolArray | None:
-    return is_yes(events[column]).to_numpy(dtype=bool) if column in events.columns else None
+    return is_yes(events[column], f"ADAE.{column}", events["USUBJID"]) if column in events.columns else None
 
 
 def _severe(events: pd.DataFrame) -> BoolArray | None:

@@ -13,7 +13,8 @@ import pandas as pd
 from kapstats import frames
 from kapstats._types import BoolArray, IntArray
 from kapstats.data import conventions
-from kapstats.data.trial import SUBJECT, Trial, is_yes
+from kapstats.data.flags import is_flag, is_yes
+from kapstats.data.trial import SUBJECT, Trial
 from kapstats.errors import DataError, first_ids, warn
 
 UNCODED = "Uncoded"
@@ -96,7 +97,7 @@ def collect(
     subjects, notes = _population(adsl, population)
     subjects, levels, warned = _arms(subjects, adae, by, order)
     position, orphan = _located(adae, adsl, subjects)
-    warned += _left_out(adae, position, orphan)
+    warned += _left_out(adae, adsl, position, orphan)
     keep = position >= 0
     note, emergent = _emergent(adae, adsl, treatment_emergent, window)
     notes.append(f"{int((keep & emergent).sum())} of {len(adae)} records count ({note})")
@@ -104,9 +105,13 @@ def collect(
     for column, allowed in (where or {}).items():
         frames.require(adae, [column], "ADAE")
         values = list(allowed) if isinstance(allowed, (list, tuple, set)) else [allowed]
+        if is_flag(column):
+            is_yes(adae[column], f"ADAE.{column}", adae[SUBJECT])
         keep &= adae[column].isin(values).to_numpy()
         notes.append(f"{column} in {values}: {int(keep.sum())} records")
     warned += _switched(adae, subjects, levels, by, position, keep)
+    if len(adae) and not keep.any():
+        warned.append(f"No record of ADAE counts, every count is 0: {'; '.join(notes[1:])}.")
     for text in warned:
         warn(text)
     events = adae if keep.all() else adae.loc[keep].reset_index(drop=True)
@@ -136,7 +141,7 @@ def _population(adsl: pd.DataFrame, flag: str | None) -> tuple[pd.DataFrame, lis
         note = "all subjects of ADSL" + ("" if flag is None else " (ADSL has no SAFFL)")
         return adsl, [f"{len(adsl)} subjects: {note}"]
     frames.require(adsl, [flag], "ADSL")
-    kept = adsl.loc[is_yes(adsl[flag])].reset_index(drop=True)
+    kept = adsl.loc[is_yes(adsl[flag], f"ADSL.{flag}", adsl[SUBJECT])].reset_index(drop=True)
     if kept.empty:
         raise DataError(f"ADSL.{flag} is 'Y' for none of {len(adsl)} subjects. Give population= another flag, or None.")
     return kept, [f"{len(kept)} of {len(adsl)} subjects of {conventions.population(flag)}"]
@@ -190,9 +195,14 @@ def _located(adae: pd.DataFrame, adsl: pd.DataFrame, subjects: pd.DataFrame) -> 
     return np.append(at, -1)[codes].astype(np.int64), ~np.append(known, False)[codes]
 
 
-def _left_out(adae: pd.DataFrame, position: IntArray, orphan: BoolArray) -> list[str]:
+def _left_out(adae: pd.DataFrame, adsl: pd.DataFrame, position: IntArray, orphan: BoolArray) -> list[str]:
     """Warnings for records of subjects that ADSL does not have; those outside the population are counted."""
     texts = []
+    if len(orphan) and orphan.all():
+        raise DataError(
+            f"None of the {adae[SUBJECT].nunique(dropna=False)} subjects of ADAE ({first_ids(adae[SUBJECT], 3)}) is in "
+            f"ADSL ({first_ids(adsl[SUBJECT], 3)}). Write {SUBJECT} in the same way in both: as text, or as numbers."
+        )
     if orphan.any():
         ids = adae.loc[orphan, SUBJECT]
         texts.append(
@@ -236,8 +246,7 @@ def _emergent(adae: pd.DataFrame, adsl: pd.DataFrame, rule: bool | str, window: 
     use_flag = rule == "flag" or (rule is True and window is None and "TRTEMFL" in adae.columns)
     if use_flag:
         frames.require(adae, ["TRTEMFL"], "ADAE")
-        codes, values = pd.factorize(adae["TRTEMFL"])
-        return "TRTEMFL = Y", np.append(is_yes(pd.Series(values)).to_numpy(dtype=bool), False)[codes]
+        return "TRTEMFL = Y", is_yes(adae["TRTEMFL"], "ADAE.TRTEMFL", adae[SUBJECT])
     onset, first = _column(adae, ONSET), _dose(adae, adsl, FIRST_DOSE)
     if onset is None or first is None:
         raise DataError(

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kapstats._types import BoolArray
 from kapstats.data.conventions import capitals, in_words
-from kapstats.data.trial import is_yes
+from kapstats.data.flags import is_yes
 from kapstats.errors import DataError, choose
 from kapstats.safety import layout, overview, rows
 from kapstats.safety.incidence import count
@@ -145,7 +145,7 @@ def _subjects(ae: Incidence, name: str) -> tuple[BoolArray | None, str]:
 
 
 def _yes(adsl: pd.DataFrame, column: str) -> BoolArray:
-    return is_yes(adsl[column]).to_numpy(dtype=bool)
+    return is_yes(adsl[column], f"ADSL.{column}", adsl["USUBJID"])
 
 
 def _flagged(ae: Incidence, flagged: BoolArray, label: str, method: str, level: float, digits: int) -> tuple[str, ...]:

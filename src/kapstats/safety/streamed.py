@@ -16,6 +16,7 @@ import pandas as pd
 from kapstats import estimates
 from kapstats._types import FrameLike, IntArray
 from kapstats.data.conventions import in_words
+from kapstats.data.flags import is_yes
 from kapstats.errors import DataError, first_ids
 from kapstats.kernels.distinct_counts import distinct_counts
 from kapstats.safety import records as collecting
@@ -109,7 +110,7 @@ def _read(
     keep = np.ones(len(table), dtype=bool)
     if flagged:
         code, values = _coded(table.column("TRTEMFL"))
-        keep = np.array([v == "Y" for v in values] + [False])[code]
+        keep = np.append(is_yes(pd.Series(values, dtype="object"), f"{path}: TRTEMFL"), False)[code]
     return rows, subject, keep
 
 
