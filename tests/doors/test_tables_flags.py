@@ -32,7 +32,7 @@ ADAE = pd.DataFrame(
         "ASTDT": "2024-03-04",
     }
 )
-ODD = ["Yes", "YES", "y", "1", "true", " Y", "Y ", 1, 2.0, "J"]
+ODD = ["Yes", "YES", "y", "1", "true", " Y", 1, 2.0, "J"]
 
 
 def counted(adae=ADAE, adsl=ADSL, **more):
