@@ -178,6 +178,25 @@ def test_sas_date_times_keep_microseconds_and_times_are_seconds(tmp_path):
     assert frame["ASTTM"][0] == 36245.0
 
 
+def test_dates_of_far_years_beside_usual_ones_in_a_trial(tmp_path):
+    """Checks, derivations and tables subtract an end that never comes from a start; 2913173 days lie between."""
+    (tmp_path / "adsl.csv").write_text(
+        "USUBJID,TRT01P,TRT01PN,SAFFL,TRTSDT,TRTEDT,EOSDT\n1,A,0,Y,2024-01-01,2024-03-01,9999-12-31\n"
+        "2,B,1,Y,2024-01-01,2024-03-01,2024-04-01\n"
+    )
+    (tmp_path / "adae.csv").write_text(
+        "USUBJID,AEDECOD,AEBODSYS,ASTDT,AENDT\n1,Pain,Body,2024-01-01,9999-12-31\n2,Pain,Body,2024-01-05,2024-01-06\n"
+    )
+    trial = ks.read_adam(tmp_path)
+    assert "outside-study" not in trial.check().to_frame()["rule"].tolist()
+    assert ks.derive.study_day(trial.adae["AENDT"], trial.adae["ASTDT"]).tolist() == [2913174.0, 2.0]
+    assert ks.derive.study_day(["9999-12-31"], ["2024-01-01"]).tolist() == [2913174.0]
+    emergent = ks.derive.treatment_emergent(read_table(tmp_path / "adae.csv"), adsl=read_table(tmp_path / "adsl.csv"))
+    assert emergent["TRTEMFL"].tolist() == ["Y", "Y"]
+    counted = ks.incidence(trial, by="TRT01P").to_frame()["n_subjects"]
+    assert counted.tolist() == [1] * len(counted)
+
+
 # ------------------------------------------------------------------------------------------------ csv
 
 
@@ -207,6 +226,20 @@ def test_a_padded_sign_in_a_text_is_missing_too_and_told(tmp_path):
             frame = read(path)
         assert frame["COUNTRY"].isna().tolist() == [False, True, False]
         assert frame["AETERM"].where(frame["AETERM"].notna(), None).tolist() == [None, "None", "pain"]
+
+
+def test_numbers_that_stay_text_for_a_few_cells_are_told(tmp_path):
+    path = text_file(tmp_path, "USUBJID,SCORE,LOT,WELL\n" + "".join(f"{i},{i}.5,{i}a,{i}\n" for i in range(20)))
+    quiet(read_table, path)
+    text_file(tmp_path, path.read_text() + "20,n.d.,7,1E2\n")
+    for read in (read_table, together):
+        with pytest.warns(ks.errors.KapstatsWarning) as said:
+            assert read(path)["SCORE"].tolist()[:2] == ["0.5", "1.5"]
+        words = [str(w.message) for w in said]
+        assert words == [
+            "adqs.csv: SCORE stays text, though 20 of 21 values are numbers ('n.d.').",
+            "adqs.csv: WELL stays text, though 21 of 21 values are numbers (some are written as 1E2).",
+        ]
 
 
 def test_namibia(tmp_path):

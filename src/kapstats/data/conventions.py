@@ -201,6 +201,33 @@ def iso_dates(values: pd.Series) -> pd.Series | None:
     return pd.Series(moments[codes], index=there.index).astype(dtype).reindex(values.index)
 
 
+def one_unit(*columns: pd.Series) -> tuple[pd.Series, ...]:
+    """Dates in one unit, so that they can be subtracted: microseconds where one of them is not in nanoseconds.
+
+    Examples
+    --------
+    >>> end, start = (iso_dates(pd.Series([day])) for day in ("9999-12-31", "2024-01-01"))
+    >>> end, start = one_unit(end, start)
+    >>> (end - start).dt.days.tolist()
+    [2913173]
+    """
+    return columns if len({c.dt.unit for c in columns}) == 1 else tuple(c.astype("datetime64[us]") for c in columns)
+
+
+def one_unit_in_all(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The tables of a trial with their dates in one unit, where a year needs another than nanoseconds."""
+    dates = {(key, c): t[c] for key, t in tables.items() for c in t.columns if t[c].dtype.kind == "M"}
+    plain = {at: values for at, values in dates.items() if getattr(values.dtype, "tz", None) is None}
+    if not any(sas.reach(*_ends(values)) != "datetime64[ns]" for values in plain.values() if values.notna().any()):
+        return tables
+    made = {at: values.astype("datetime64[us]") for at, values in plain.items()}
+    return {key: _assigned(t, {c: v for (k, c), v in made.items() if k == key}) for key, t in tables.items()}
+
+
+def _ends(values: pd.Series) -> tuple[np.datetime64, np.datetime64]:
+    return np.datetime64(values.min().to_datetime64(), "us"), np.datetime64(values.max().to_datetime64(), "us")
+
+
 def text_ids(frame: pd.DataFrame) -> pd.DataFrame:
     """`frame` with numeric identifiers of subjects and sites as text.
 

@@ -7,7 +7,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ MISSING = ("", "NA", "NaN", "nan", ".")
 #: among numbers these too stand for a missing value, and are told; in a text they are text
 WORDS = {"n/a", "na", "nan", "#n/a", "<na>", "null", "none"}
 LOGICAL = {"TRUE", "FALSE", "True", "False"}
+#: a column with no larger share of texts than this was meant to be numeric
+FEW = 0.1
 BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -192,8 +194,8 @@ def judge(values: pd.Series, signs: Signs) -> Kind:
     seen = Kind(name, cells, logical=logical, gaps=gaps, signs=padded, words=words)
     if conventions.is_text(name) or not said:
         return seen
-    if not conventions.is_number(name) and not NUMERAL.match(said[0][0]):  # a text column, told at once
-        return seen
+    if not conventions.is_number(name) and not any(NUMERAL.match(s) for s, _ in said[:50]):
+        return replace(seen, bad=tuple(s for s, _ in said[:9]))  # a text column, told at once
     return seen + _judge_numbers(name, said)
 
 
@@ -237,7 +239,7 @@ def give(values: pd.Series, kind: Kind, signs: Signs, source: str) -> pd.Series:
 
 
 def tell(source: str, kinds: dict[str, Kind]) -> None:
-    """One warning of the signs that were taken for missing values without being the usual ones."""
+    """Warn of signs that were taken for missing values without being the usual ones, and of numbers left as text."""
     told = []
     for name, kind in kinds.items():
         signs = kind.signs + kind.words if kind.type == "number" else kind.signs
@@ -245,3 +247,10 @@ def tell(source: str, kinds: dict[str, Kind]) -> None:
             told.append(f"{name} {signs.total()} ({first_ids([repr(s) for s in signs], 3)})")
     if told:
         warn(f"{source}: read as missing, in {', '.join(told)}. Give missing= to read_adam if they are not.")
+    for kind in kinds.values():
+        others = kind.cells - kind.numbers
+        if kind.type == "text" and (0 < others <= kind.cells * FEW or (not others and kind.lettered)):
+            shown = first_ids(map(repr, kind.bad), 3) if others else "some are written as 1E2"
+            warn(
+                f"{source}: {kind.name} stays text, though {kind.numbers} of {kind.cells} values are numbers ({shown})."
+            )

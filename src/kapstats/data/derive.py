@@ -16,7 +16,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import BoolArray, FrameLike
-from kapstats.data.conventions import iso_dates
+from kapstats.data.conventions import iso_dates, one_unit
 from kapstats.data.flags import is_yes
 from kapstats.errors import DataError, FormulaError, choose, first_ids
 
@@ -94,7 +94,12 @@ def _text(where: Any, yes: str, no: str | None) -> pd.Series:
 def _day(parts: pd.DataFrame, flag: pd.Series, impute: str | None, text: pd.Series) -> pd.Series:
     month = parts["m"].fillna("12" if impute == "last" else "01")
     day = parts["d"].fillna("01")
-    found = pd.to_datetime(parts["y"] + "-" + month + "-" + day, errors="coerce", format="%Y-%m-%d")
+    written = parts["y"] + "-" + month + "-" + day
+    found = pd.to_datetime(written, errors="coerce", format="%Y-%m-%d")
+    far = {t: iso_dates(pd.Series([t])) for t in written[found.isna()].dropna().unique()}  # 9999-12-31, or no date
+    if any(moment is not None for moment in far.values()):
+        later = written.map({t: moment[0] for t, moment in far.items() if moment is not None})
+        found = found.astype("datetime64[us]").fillna(later.astype("datetime64[us]"))
     wrong = text[text.notna() & found.isna()]
     if len(wrong):
         raise DataError(f"dates: {len(wrong)} dates do not exist ({first_ids(wrong)}).")
@@ -111,7 +116,7 @@ def study_day(date: Any, reference: Any) -> pd.Series:
     >>> study_day(["2024-03-01", "2024-02-29"], ["2024-03-01", "2024-03-01"]).tolist()
     [1.0, -1.0]
     """
-    end, start = (dates(v)["date"].dt.normalize() for v in (date, reference))
+    end, start = one_unit(*(dates(v)["date"].dt.normalize() for v in (date, reference)))
     days = (end - start).dt.days.astype(float)
     return days.where(days < 0, days + 1)
 
@@ -393,6 +398,7 @@ def _moments(frame: pd.DataFrame, adsl: pd.DataFrame | None, timed: str, dated: 
     never = pd.Series(pd.NaT, index=frame.index, dtype="datetime64[ns]")
     full = never if moment is None else _timestamps(moment)
     days = never if day is None else dates(day, impute=impute)["date"].dt.normalize()
+    full, days = one_unit(full, days)
     if moment is not None:
         days = days.fillna(full.dt.normalize())
         if not pd.api.types.is_datetime64_any_dtype(moment.dtype):

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FrameLike
+from kapstats.data.conventions import one_unit_in_all
 from kapstats.data.flags import is_flag, is_yes
 from kapstats.errors import DataError, FormulaError, first_ids, nearest
 
@@ -82,6 +83,7 @@ class Trial:
     ) -> None:
         given = {"adsl": adsl, "adqs": adqs, "adtte": adtte, "adae": adae, **others}
         datasets = {key.lower(): _dataset(key.lower(), table) for key, table in given.items() if table is not None}
+        datasets = one_unit_in_all(datasets)
         _one_row_per_subject(datasets.get("adsl"))
         order = tuple(arms) if arms is not None else None
         if order is not None:

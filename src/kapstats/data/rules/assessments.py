@@ -111,7 +111,8 @@ def outside_study(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hi
     known = [c for c in adsl.columns if pd.api.types.is_datetime64_any_dtype(adsl[c].dtype) and _in_study(str(c))]
     if known:
         year = pd.Timedelta(days=366)
-        low, high = adsl[known].min().min() - year, adsl[known].max().max() + year
+        low, high = adsl[known].min().min() - year, adsl[known].max().max()
+        high = high + year if high.year < 9999 else high  # no date is later than 31DEC9999
         yield Hit(str(when.name), mask((when < low) | (when > high)), "more than a year outside the dates of ADSL")
 
 
