@@ -14,7 +14,7 @@ KEPT = "extend=True"
 
 
 def two_arms() -> pd.DataFrame:
-    """Placebo is followed to day 40 and KAP to day 90, both with censored rows at their end; a table as users have it."""
+    """Placebo is followed to day 40, KAP to day 90, both with censored rows at their end; a table as users have it."""
     rng = np.random.default_rng(7)
     arm = np.repeat(["Placebo", "KAP"], 60)
     t = np.ceil(rng.exponential(np.where(arm == "KAP", 60, 30)))
@@ -42,15 +42,18 @@ def stop(left: str = "Surv(AVAL, EVENT)", right: str = "TRT01P") -> str:
 BY_ARM = {
     "kaplan_meier": lambda t, **o: ks.kaplan_meier(stop(), DATA).at(t, **o),
     "nelson-aalen": lambda t, **o: ks.kaplan_meier(stop(), DATA, estimator="nelson-aalen").at(t, **o),
-    "cif": lambda t, **o: ks.cumulative_incidence(stop("Surv(AVAL, STATUS)"), DATA, cause="relapse", **CENSORED).at(t, **o),
-    "cif all": lambda t, **o: ks.cumulative_incidence(stop("Surv(AVAL, STATUS)"), DATA, cause=None, **CENSORED).at(t, **o),
+    "cif": lambda t, **o: ks.cumulative_incidence(
+        stop("Surv(AVAL, STATUS)"), DATA, cause="relapse", **CENSORED).at(t, **o),
+    "cif all": lambda t, **o: ks.cumulative_incidence(
+        stop("Surv(AVAL, STATUS)"), DATA, cause=None, **CENSORED).at(t, **o),
     "mcf": lambda t, **o: ks.mean_cumulative_function(stop("Surv(START, AVAL, EVENT)"), DATA).at(t, **o),
     "turnbull": lambda t, **o: ks.turnbull(stop("Surv(L, R, type='interval2')"), DATA).at(t, **o),
     "states": lambda t, **o: ks.state_occupation(stop("Surv(START, AVAL, STATUS)"), DATA, **CENSORED).at(t, **o),
     "cox by stratum": lambda t, **o: ks.cox(stop(right="AGE + strata(TRT01P)"), DATA).survival(
         pd.DataFrame({"AGE": [40, 40], "TRT01P": ["Placebo", "KAP"]}), t, **o),
     "rmtl": lambda t, **o: rows_of_horizons(
-        lambda tau: ks.cumulative_incidence(stop("Surv(AVAL, STATUS)"), DATA, cause=None, **CENSORED).rmtl(tau, **o), t),
+        lambda tau: ks.cumulative_incidence(
+            stop("Surv(AVAL, STATUS)"), DATA, cause=None, **CENSORED).rmtl(tau, **o), t),
     "mean time": lambda t, **o: rows_of_horizons(
         lambda tau: ks.state_occupation(stop("Surv(START, AVAL, STATUS)"), DATA, **CENSORED).mean_time(tau, **o), t),
 }  # fmt: skip
@@ -92,7 +95,8 @@ def test_each_arm_ends_with_its_own_follow_up(verb):
         found = BY_ARM[verb]([20, 60, 500])
     assert "Placebo, followed to 40, at 60" in found.warnings[0]
     frame = found.frame
-    last = (frame["row"].map({0: 40, 1: 90}) if "row" in frame else frame["TRT01P"].map({"Placebo": 40, "KAP": 90})).astype(float)
+    arm = frame["row"].map({0: "Placebo", 1: "KAP"}) if "row" in frame else frame["TRT01P"]
+    last = arm.map({"Placebo": 40, "KAP": 90}).astype(float)
     past = (frame["time"] > last).to_numpy()
     assert 0 < past.sum() < len(frame)
     assert answers(frame[past]).isna().all().all()
@@ -215,7 +219,8 @@ def test_the_risk_table_of_a_figure_counts_entries(verb):
     import matplotlib
 
     matplotlib.use("Agg")
-    data = pd.DataFrame({"a": [0, 0, 10, 10, 10, 10], "t": [2, 30, 31, 32, 33, 34.0], "e": 1, "USUBJID": list("abcdef")})
+    data = pd.DataFrame({"a": [0, 0, 10, 10, 10, 10], "t": [2, 30, 31, 32, 33, 34.0], "e": 1})
+    data["USUBJID"] = list("abcdef")
     found = {
         "km": lambda: ks.kaplan_meier("Surv(a, t, e) ~ 1", data),
         "cif": lambda: ks.cumulative_incidence("Surv(a, t, e) ~ 1", data),
@@ -264,3 +269,28 @@ def test_the_difference_of_medians_follows_the_convention():
     assert np.isnan(sas["estimate"][0])
     r = ks.kaplan_meier("Surv(t, e) ~ arm", data, order=order).median_difference()
     assert r["estimate"][0] == (87 + 92) / 2 - 102.5
+
+
+# ------------------------------------------------------------------------------------------------- adverse events
+
+
+def adverse_events():
+    adsl = pd.DataFrame({"USUBJID": [f"S{i}" for i in range(8)], "TRT01A": ["Placebo"] * 4 + ["KAP"] * 4, "SAFFL": "Y"})
+    adsl["TRTSDT"], adsl["EOSDT"] = pd.Timestamp("2025-01-01"), pd.Timestamp("2025-01-01") + pd.to_timedelta(
+        [9, 19, 29, 39, 59, 69, 79, 89], "D")  # fmt: skip
+    adae = pd.DataFrame({"USUBJID": ["S0", "S1", "S4"], "AEDECOD": "Headache", "ASTDT": pd.Timestamp("2025-01-06")})
+    return ks.incidence(adae.assign(TRTEMFL="Y", AEBODSYS="Nervous system"), adsl, by="TRT01A")
+
+
+def test_first_adverse_events_end_with_each_group():
+    ae = adverse_events()
+    with pytest.warns(KapstatsWarning, match="KAP, followed to 90, at 500; .*Placebo, followed to 40, at 60, 500"):
+        found = ae.time_to_first("Headache", times=[20, 60, 500]).frame
+    last = found["TRT01A"].map({"Placebo": 40, "KAP": 90}).astype(float)
+    assert (found["estimate"].notna() == (found["time"] <= last)).all()
+    assert quiet(ae.time_to_first, "Headache", times=[500], extend=True)["estimate"].tolist() == [0.5, 0.25]
+    with pytest.warns(KapstatsWarning, match="Placebo, followed to 40, at 60"):
+        five = ks.savvy(ae, "Headache", tau=60).frame
+    known = five.groupby("TRT01A")["estimate"].apply(lambda v: v.notna().all())
+    assert known.to_dict() == {"Placebo": False, "KAP": True}
+    assert five.loc[five["TRT01A"] == "Placebo", "estimate"].isna().all()

@@ -57,14 +57,18 @@ def numbers(found: ks.Estimates, columns: str = "estimate std_error") -> np.ndar
 
 #: verb: function of the data, the suffix of the columns of time, and the value of one unit of time
 VERBS = {
-    "kaplan_meier": lambda d, r, s, u: numbers(ks.kaplan_meier(f"Surv(t{s}, e) ~ g", d).estimates, "n_risk estimate std_error"),
+    "kaplan_meier": lambda d, r, s, u: numbers(
+        ks.kaplan_meier(f"Surv(t{s}, e) ~ g", d).estimates, "n_risk estimate std_error"),
     "kaplan_meier entry": lambda d, r, s, u: numbers(
         ks.kaplan_meier(f"Surv(a{s}, t{s}, e) ~ g", d).at_risk([3 * k * u for k in range(1, 40)]), "n_risk n_event"),
     "kaplan_meier start": lambda d, r, s, u: numbers(ks.kaplan_meier(f"Surv(t{s}, e) ~ g", d, start=3 * u).estimates),
     "at": lambda d, r, s, u: numbers(
-        ks.kaplan_meier(f"Surv(t{s}, e) ~ g", d).at([3 * k * u for k in range(1, 40)], extend=True), "n_risk n_event estimate"),
-    "milestone": lambda d, r, s, u: numbers(ks.kaplan_meier(f"Surv(t{s}, e) ~ g", d).milestone([3 * u, 7 * u]), "estimate p_value"),
-    "median": lambda d, r, s, u: numbers(ks.kaplan_meier(f"Surv(t{s}, e) ~ g", d).median(), "estimate conf_low conf_high") / u,
+        ks.kaplan_meier(f"Surv(t{s}, e) ~ g", d).at(
+            [3 * k * u for k in range(1, 40)], extend=True), "n_risk n_event estimate"),
+    "milestone": lambda d, r, s, u: numbers(
+        ks.kaplan_meier(f"Surv(t{s}, e) ~ g", d).milestone([3 * u, 7 * u]), "estimate p_value"),
+    "median": lambda d, r, s, u: numbers(
+        ks.kaplan_meier(f"Surv(t{s}, e) ~ g", d).median(), "estimate conf_low conf_high") / u,
     "median SAS": lambda d, r, s, u: numbers(
         ks.kaplan_meier(f"Surv(t{s}, e) ~ g", d, convention="SAS").quantile([0.25, 0.5, 0.75])) / u,
     "logrank": lambda d, r, s, u: numbers(ks.logrank(f"Surv(t{s}, e) ~ g + strata(s)", d), "statistic"),
@@ -83,14 +87,17 @@ VERBS = {
         ks.cox(f"Surv(t{s}, e) ~ g + x", d).survival(d.head(2), [3 * k * u for k in range(1, 40)], extend=True)),
     "adjusted survival": lambda d, r, s, u: numbers(
         ks.cox(f"Surv(t{s}, e) ~ g + x", d).adjusted_survival("g", [3 * u, 7 * u], extend=True)),
-    "rmst": lambda d, r, s, u: numbers(ks.rmst(f"Surv(t{s}, e) ~ g", d, tau=12 * u).filter(quantity="ratio"), "estimate p_value"),
+    "rmst": lambda d, r, s, u: numbers(
+        ks.rmst(f"Surv(t{s}, e) ~ g", d, tau=12 * u).filter(quantity="ratio"), "estimate p_value"),
     "rmst adjusted": lambda d, r, s, u: numbers(
         ks.rmst(f"Surv(t{s}, e) ~ g", d, tau=12 * u, covariates="x").filter(quantity="ratio"), "estimate p_value"),
     "rmtl": lambda d, r, s, u: numbers(ks.cumulative_incidence(
         f"Surv(t{s}, cause) ~ g", d, cause="relapse", censored="censored").rmtl(12 * u, extend=True)) / u,
     "cif": lambda d, r, s, u: numbers(ks.cumulative_incidence(
-        f"Surv(t{s}, cause) ~ g", d, cause=None, censored="censored").at([3 * k * u for k in range(1, 40)], extend=True)),
-    "gray": lambda d, r, s, u: numbers(ks.gray_test(f"Surv(t{s}, cause) ~ g", d, cause="left", censored="censored"), "statistic"),
+        f"Surv(t{s}, cause) ~ g", d, cause=None, censored="censored").at(
+            [3 * k * u for k in range(1, 40)], extend=True)),
+    "gray": lambda d, r, s, u: numbers(
+        ks.gray_test(f"Surv(t{s}, cause) ~ g", d, cause="left", censored="censored"), "statistic"),
     "cause_specific": lambda d, r, s, u: numbers(ks.cause_specific(
         f"Surv(t{s}, cause) ~ x", d, censored="censored").absolute_risk({"x": 0.0}, [3 * u, 9 * u], extend=True)),
     "fine_gray": lambda d, r, s, u: numbers(ks.fine_gray(
@@ -104,12 +111,14 @@ VERBS = {
         f"Surv(t{s}, e) ~ g", d, distribution="piecewise-exponential", cuts=[3 * u, 9 * u]).hazard_ratios()),
     "win_ratio": lambda d, r, s, u: numbers(ks.win_ratio(f"Surv(t{s}, e) ~ g", d, then=[f"b0{s} - b1{s}"])),
     "andersen-gill": lambda d, r, s, u: numbers(ks.recurrent(f"Surv(a{s}, b{s}, e) ~ g", r, id="id").coefficients),
-    "pwp-gap": lambda d, r, s, u: numbers(ks.recurrent(f"Surv(a{s}, b{s}, e) ~ g", r, id="id", model="pwp-gap").coefficients),
+    "pwp-gap": lambda d, r, s, u: numbers(
+        ks.recurrent(f"Surv(a{s}, b{s}, e) ~ g", r, id="id", model="pwp-gap").coefficients),
     "wlw": lambda d, r, s, u: numbers(ks.recurrent(f"Surv(a{s}, b{s}, e) ~ g", r, id="id", model="wlw").coefficients),
     "mcf": lambda d, r, s, u: numbers(ks.mean_cumulative_function(f"Surv(a{s}, b{s}, e) ~ g", r, id="id").at(
         [3 * k * u for k in range(1, 40)], extend=True)),
     "states": lambda d, r, s, u: numbers(ks.state_occupation(
-        f"Surv(a{s}, b{s}, to) ~ g", r, id="id", initial="B", censored="same").at([3 * k * u for k in range(1, 40)], extend=True)),
+        f"Surv(a{s}, b{s}, to) ~ g", r, id="id", initial="B", censored="same").at(
+            [3 * k * u for k in range(1, 40)], extend=True)),
     "mean time": lambda d, r, s, u: numbers(ks.state_occupation(
         f"Surv(a{s}, b{s}, to) ~ g", r, id="id", initial="B", censored="same").mean_time(9 * u, extend=True)) / u,
     "concordance": lambda d, r, s, u: numbers(ks.cox(f"Surv(t{s}, e) ~ x", d).concordance()),

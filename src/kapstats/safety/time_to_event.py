@@ -177,6 +177,7 @@ def savvy(
     level: float = 0.95,
     onset: str | None = None,
     end: str | None = None,
+    extend: bool = False,
 ) -> Estimates:
     """Estimate the probability of a first event by `tau` in five ways, so that their differences can be seen.
 
@@ -186,7 +187,7 @@ def savvy(
     Parameters
     ----------
     tau : days; by default the smallest of the groups' largest times
-    competing, onset, end : as in `time_to_first`
+    competing, onset, end, extend : as in `time_to_first`
 
     Returns
     -------
@@ -204,14 +205,19 @@ def savvy(
     time, status = first_per_subject(ae, follow, term)
     held = [i for i in range(len(ae.arms)) if (ae.records.arm == i).any()]
     until = min(float(time[ae.records.arm == i].max()) for i in held) if tau is None else float(tau)
-    parts = [five_estimators(time[ae.records.arm == i], status[ae.records.arm == i], until, level) for i in held]
-    frame = pd.concat(parts, ignore_index=True)
+    own = [(time[ae.records.arm == i], status[ae.records.arm == i]) for i in held]
+    frame = pd.concat([five_estimators(t, s, until, level, extend=True) for t, s in own], ignore_index=True)
     frame.insert(0, ae.by, [ae.arms[i] for i in held for _ in SAVVY])
     title = f"{term or 'Adverse event'} by day {until:g}: five estimators"
-    return Estimates(frame, described(ae, title, "SAVVY comparison", level, follow.notes, list(follow.warnings)))
+    about = described(ae, title, "SAVVY comparison", level, follow.notes, list(follow.warnings))
+    ends = np.repeat([known_until(t, s) for t, s in own], len(SAVVY))
+    names = np.repeat([f"{ae.by}={ae.arms[i]}" for i in held], len(SAVVY))
+    return within_follow_up(Estimates(frame, about), ends, names, extend=extend)
 
 
-def five_estimators(time: FloatArray, status: IntArray, tau: float, level: float = 0.95) -> pd.DataFrame:
+def five_estimators(
+    time: FloatArray, status: IntArray, tau: float, level: float = 0.95, *, extend: bool = False
+) -> pd.DataFrame:
     """The SAVVY estimators of one group: method, time, estimate, std_error and limits."""
     n, at_risk = time.size, float(np.minimum(time, tau).sum())
     a = float(((status == 1) & (time <= tau)).sum())
@@ -219,7 +225,7 @@ def five_estimators(time: FloatArray, status: IntArray, tau: float, level: float
     proportion = a / n
     found = [(proportion, proportion * (1 - proportion) / n), *_densities(a, c, at_risk, tau)]
     for estimator in ("one-minus-km", "aalen-johansen"):
-        curve = first_event_curve(time, status, [tau], estimator)
+        curve = first_event_curve(time, status, [tau], estimator, extend=extend)
         found.append((float(curve["estimate"].iloc[0]), float(curve["std_error"].iloc[0]) ** 2))
     estimate, error = np.array([f[0] for f in found]), np.sqrt([f[1] for f in found])
     low, high = probability_limits(estimate, error, "plain", level)
