@@ -43,7 +43,11 @@ class KapstatsWarning(UserWarning):
     """Something the reader of a result has to know; it also stays on the result."""
 
 
-def warn(text: str) -> str:
+class RepeatedSubjects(KapstatsWarning):
+    """Rows of several parameters or visits were left in, so that subjects count more than once."""
+
+
+def warn(text: str, category: type[KapstatsWarning] = KapstatsWarning) -> str:
     """Warn at the line outside the library that led here, and give the text back for the result to keep.
 
     Examples
@@ -57,7 +61,7 @@ def warn(text: str) -> str:
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         level, frame = level + 1, frame.f_back
-    warnings.warn(text, KapstatsWarning, stacklevel=level)
+    warnings.warn(text, category, stacklevel=level)
     return text
 
 

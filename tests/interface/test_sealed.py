@@ -30,7 +30,6 @@ def results():
     }
 
 
-
 NAMES = [
     "ancova", "kaplan_meier", "cumulative_incidence", "fine_gray", "cox", "mean_cumulative_function", "incidence",
     "risk_difference", "rmst",

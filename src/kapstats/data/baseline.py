@@ -9,6 +9,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FrameLike
+from kapstats.data import contract
 from kapstats.data.conventions import LABELS
 from kapstats.data.summarise import Cells, groups, level_rows, number_rows, summarise, who
 from kapstats.data.summary import Summary
@@ -70,6 +71,7 @@ def baseline_table(
     subjects = trial.adsl if isinstance(trial, Trial) else frames.to_pandas(trial)
     chosen = [c for c in USUAL if c in subjects.columns] if variables is None else list(variables)
     frames.require(subjects, [*chosen, *([by] if by else [])], "ADSL")
+    contract.one_row_each(subjects, "take one row of each subject")
     columns = groups(subjects, by, total)
     known = {**LABELS, **(trial.labels.get("adsl", {}) if isinstance(trial, Trial) else {}), **(labels or {})}
     rows: list[dict[str, Any]] = []

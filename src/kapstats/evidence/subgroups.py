@@ -12,6 +12,7 @@ from scipy import special
 
 from kapstats import estimates, frames
 from kapstats._types import FrameLike
+from kapstats.data import contract
 from kapstats.errors import DataError, FormulaError, choose, nearest, warn
 from kapstats.kernels import meta, two_proportions
 from kapstats.response.ancova import ancova
@@ -94,7 +95,11 @@ def subgroups(
     question = _Question(response, by, tuple(covariates), measure, level)
     complete = frame.dropna(subset=[response, by, *covariates]).reset_index(drop=True)
     _check_binary(complete, question)
-    arms = list(frames.levels(complete, by).values)
+    said = contract.one_row_each(complete, "take one row of each subject")
+    complete = complete.drop(columns=contract.SUBJECT, errors="ignore")  # said once, not per subgroup
+    found = frames.levels(complete, by)
+    said = (*said, *(frames.warn_factors({by: found}) if reference is None else ()))
+    arms = list(found.values)
     base = arms[0] if reference is None else reference
     if base not in arms:
         raise DataError(f"subgroups: no arm {base!r} in {by}.{nearest(str(base), [str(a) for a in arms])}")
@@ -107,7 +112,7 @@ def subgroups(
     for note in notes:
         warn(note)
     return estimates.Estimates(
-        pd.DataFrame(rows), _about(question, factors, len(complete), len(arms) > 2, notes, frame)
+        pd.DataFrame(rows), _about(question, factors, len(complete), len(arms) > 2, [*said, *notes], frame)
     )
 
 
@@ -129,7 +134,7 @@ def _about(
         sentence=f"{how} within each level of {', '.join(factors)}; {used} of {len(frame)} rows.",
         conventions=(f"Interaction: {test}.", "Intervals and tests are not adjusted for their number."),
         warnings=notes,
-        data=frame,
+        data=frames.fingerprint(frame, frames.named(frame, q.response, q.by, *q.covariates, *factors)),
         figure="forest",
         forest={"label": "subgroup", "panel": "contrast" if several else "factor"},
     )

@@ -21,6 +21,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, IntArray
+from kapstats.data import contract
 from kapstats.errors import DataError, FormulaError, first_ids, warn
 from kapstats.formula.expressions import BASES, FACTOR_CALLS, columns_in, evaluate, is_numeric, number, syntax, walk
 from kapstats.formula.size import check_columns, check_terms
@@ -172,6 +173,14 @@ def build(
     spans = _spans(spec)
     aliased = find_aliased(X) if alias else np.zeros(X.shape[1], dtype=bool)
     return Design(X, tuple(spec.names()), spans, spec, factors, aliased, tuple(said))
+
+
+def model_keys(used: pd.DataFrame, design: Design, text: str, groups: Sequence[str]) -> tuple[str, ...]:
+    """What the keys of the rows say against a model whose rows belong together by `groups`; see `data.contract`."""
+    parameters = contract.one_parameter(used, frames.named(used, text))
+    subject = contract.subject_of(used, groups)
+    arms = () if subject is None else contract.one_arm_each(used, list(design.factors), subject)
+    return (*parameters, *arms)
 
 
 def _warn_single(factors: Mapping[str, Levels], spec: Spec) -> str:

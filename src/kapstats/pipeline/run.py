@@ -14,7 +14,14 @@ from typing import Any
 from kapstats.data import datasets, output
 from kapstats.data.readers import read_adam
 from kapstats.data.trial import Trial
-from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, KapstatsWarning
+from kapstats.errors import (
+    ConvergenceError,
+    DataError,
+    EstimabilityError,
+    FormulaError,
+    KapstatsWarning,
+    RepeatedSubjects,
+)
 from kapstats.estimates import Estimates
 from kapstats.pipeline import documents
 from kapstats.pipeline import manifest as manifests
@@ -172,6 +179,9 @@ def _analyse(analysis: Analysis, trial: Trial, say: Callable[[str], None]) -> Bl
             block = Block(analysis.name, analysis.question, analysis.title, failed=str(error))
         except (DataError, FormulaError) as error:
             raise type(error)(f"analysis {analysis.name!r}: {error}") from error
+    repeated = next((str(w.message) for w in caught if issubclass(w.category, RepeatedSubjects)), None)
+    if repeated:
+        raise DataError(f"analysis {analysis.name!r}: {repeated} In a plan, where = [...] keeps the rows of one.")
     ours = [str(w.message) for w in caught if issubclass(w.category, KapstatsWarning)]
     return replace(block, warnings=tuple(dict.fromkeys([*block.warnings, *ours])))
 

@@ -249,6 +249,7 @@ def _curve_meta(
         level=level,
         title="Cumulative incidence",
         sentence=f"{method}; {surv.sentence()}",
+        warnings=surv.warnings,
         estimand="probability of the cause by the time, the other causes acting",
         conventions=("events precede censorings at equal times", *([f"convention {convention}"] if convention else [])),
         data=surv.data_print,
@@ -316,9 +317,12 @@ def gray_test(
         "Use strata(...), a factor with fewer levels, or rounded times.",
     )
     found = aj.gray_test(surv.time, code, groups.codes, len(groups), stratum=surv.strata.codes, rho=rho)
-    notes: tuple[str, ...] = ()
+    notes = surv.warnings
     if not np.isfinite(found.statistic):
-        notes = (warn(f"Gray's test: no event of cause {cause!r} where two groups are at risk; there is no test."),)
+        notes = (
+            *notes,
+            warn(f"Gray's test: no event of cause {cause!r} where two groups are at risk; there is no test."),
+        )
     row = {"cause": cause, "statistic": found.statistic, "df": found.df, "p_value": found.p_value}
     by = f", stratified by {', '.join(surv.formula.strata)}" if surv.formula.strata else ""
     method = f"Gray's test{by}, rho = {rho:g}"

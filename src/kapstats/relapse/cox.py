@@ -184,7 +184,7 @@ def _fit(surv: SurvData, design: Design, plan: _Plan, robust: bool, meta: dict[s
         arrays, top, frailty = _with_frailty(surv, arrays, plan, meta)
     best = top.maximum
     b = _spread(top.b, usable, np.nan)
-    notes = [*design.warnings]
+    notes = [*surv.warnings, *design.warnings]
     found = [
         *filter(None, [single_levels(design)]),
         *diagnosis.empty_strata(surv),

@@ -303,6 +303,7 @@ def _turnbull_meta(
         level=level,
         title="Survival (interval-censored)",
         sentence=f"{method}, {limits}; {surv.sentence()}",
+        warnings=surv.warnings,
         estimand="probability of no event up to the time",
         conventions=(
             f"intervals {shape}",

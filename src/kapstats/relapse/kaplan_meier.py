@@ -438,7 +438,7 @@ def _meta(
         sentence=f"{name}, {variance} variance, {conf_type} limits; {surv.sentence()}",
         estimand="probability of no event up to the time",
         conventions=notes + ((f"convention {convention}",) if convention else ()),
-        warnings=unstated_order(groups),
+        warnings=(*surv.warnings, *unstated_order(groups)),
         data=surv.data_print,
         frame_kind=surv.kind,
         conf_type=conf_type,

@@ -155,7 +155,7 @@ def logrank(
         sentence=f"{_stratified(plan.name, surv)}; {surv.sentence()}",
         estimand="equality of the hazards of the event at all times",
         conventions=("hypergeometric variance; weights from the pooled curve just before each time", *note),
-        warnings=unstated_order(groups),
+        warnings=(*surv.warnings, *unstated_order(groups)),
         data=surv.data_print,
         frame_kind=surv.kind,
     )

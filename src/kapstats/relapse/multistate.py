@@ -186,6 +186,7 @@ def state_occupation(
         level=level,
         title="State occupation",
         sentence=f"{method}; {surv.sentence()}",
+        warnings=surv.warnings,
         estimand="probability of the state at the time",
         data=surv.data_print,
         frame_kind=surv.kind,

@@ -425,6 +425,7 @@ def mean_cumulative_function(
         level=level,
         title="Mean cumulative function",
         sentence=f"{method}; {surv.sentence()}",
+        warnings=surv.warnings,
         estimand="expected number of events per subject by the time",
         data=surv.data_print,
         frame_kind=surv.kind,

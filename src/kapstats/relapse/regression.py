@@ -54,7 +54,7 @@ def covariates(
         raise FormulaError(f"{surv.formula.text!r}: {alone or 'name at least one covariate, such as TRT01P.'}")
     aliased = design.aliased[columns]
     names = tuple(design.names[i] for i in columns)
-    notes = [*design.warnings, *([warn(alone)] if alone else [])]
+    notes = [*surv.warnings, *design.warnings, *([warn(alone)] if alone else [])]
     if aliased.any():
         lost = ", ".join(n for n, a in zip(names, aliased, strict=True) if a)
         notes.append(warn(f"Not estimable, because the columns before determine them: {lost}. Their rows are NaN."))

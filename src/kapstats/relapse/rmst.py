@@ -98,7 +98,7 @@ def rmst(
     groups = group_rows(surv.frame, group_terms(surv.formula), order)
     horizon = _horizon(surv, groups, tau)
     meta = _meta(surv, horizon, terms, method, check_level(level), convention, tau is None)
-    meta["warnings"] = unstated_order(groups)
+    meta["warnings"] = (*surv.warnings, *unstated_order(groups))
     if terms:
         at_end = int(np.sum(~surv.event & (surv.time == horizon)))
         if method == "ipcw-response" and at_end:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import BoolArray, FloatArray, FrameLike, IntArray
+from kapstats.data import contract
 from kapstats.errors import DataError, FormulaError, choose, first_ids, nearest, warn
 from kapstats.formula.expressions import columns_in, complete_rows, evaluate
 from kapstats.formula.split import Formula, Surv, cut, parse
@@ -93,6 +94,7 @@ class SurvData:
     data_print: str
     landmark: float | None = None
     before_landmark: int = 0
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -194,8 +196,20 @@ def unpack(
         data_print=frames.fingerprint(used, frames.named(used, parsed.text, weight_column, *extra)),
         landmark=landmark,
         before_landmark=early,
+        warnings=_key_warnings(used, parsed, response),
         **times,
     )
+
+
+def _key_warnings(used: pd.DataFrame, parsed: Formula, response: Surv) -> tuple[str, ...]:
+    """What the keys of the rows say against the analysis: several parameters, or several rows of a subject."""
+    named = frames.named(used, parsed.text)
+    said = contract.one_parameter(used, named) if response.type == "counting" or parsed.cluster else ()
+    if said or response.type == "counting" or parsed.cluster or parsed.frailty:
+        return said
+    taken = {name for a in response.args for name in columns_in(a, map(str, used.columns))}
+    groups = [c for c in named if c not in taken and used[c].dtype.kind != "f"]
+    return contract.one_row_each(used, "say cluster(USUBJID) or Surv(start, stop, event)", groups)
 
 
 def _where(times: dict[str, Any], rows: BoolArray) -> dict[str, Any]:

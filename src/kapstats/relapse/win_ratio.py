@@ -98,7 +98,7 @@ def win_ratio(
             "equal times are a tie, an event and a censoring on the same day too",
             "ratios: inference on the log scale",
         ),
-        warnings=unstated_order(groups),
+        warnings=(*surv.warnings, *unstated_order(groups)),
         data=surv.data_print,
         frame_kind=surv.kind,
         pairs=pd.concat(tables, ignore_index=True),

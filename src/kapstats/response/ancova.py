@@ -13,6 +13,7 @@ from scipy import linalg
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike
+from kapstats.data import contract
 from kapstats.errors import DataError, FormulaError, choose, first_ids, warn
 from kapstats.estimates import Estimates
 from kapstats.formula.design import Design, build
@@ -355,6 +356,7 @@ def ancova(
     if not len(kept):
         raise DataError(f"{formula}: no row is complete in {', '.join(columns)}. There is nothing to fit.")
     used, positions = frame.iloc[kept].reset_index(drop=True), frame.index.to_numpy()[kept]
+    said = [*said, *contract.one_row_each(used, "name one visit (visit=, at=), or use ks.mmrm", subject=subject)]
     pooled: dict[Any, str] = {}
     if pool is not None:
         used, pooled = pool_centres(used, pool, pool_by, minimum)

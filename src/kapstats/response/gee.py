@@ -14,7 +14,7 @@ from kapstats import estimates, frames, scales
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import ConvergenceError, DataError, EstimabilityError, FormulaError, choose, warn
 from kapstats.estimates import Estimates
-from kapstats.formula.design import Design, build
+from kapstats.formula.design import Design, build, model_keys
 from kapstats.formula.expressions import complete_rows, evaluate, offsets
 from kapstats.formula.split import Formula, parse
 from kapstats.inference import contrasts
@@ -236,7 +236,7 @@ def gee(
         parsed, design, used, family, structure, found.beta,
         {"robust": found.robust, "bias-reduced": found.reduced, "naive": found.naive}, vcov,
         np.atleast_1d(found.alpha), used[cluster].nunique(), len(frame), missing, frames.kind(data),
-        (*design.warnings, *lost, *_drawn_back(found, structure)),
+        (*design.warnings, *lost, *model_keys(used, design, parsed.text, [cluster]), *_drawn_back(found, structure)),
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from scipy import linalg
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, first_ids, warn
-from kapstats.formula.design import Design, Spec, build, level_text
+from kapstats.formula.design import Design, Spec, build, level_text, model_keys
 from kapstats.formula.expressions import complete_rows, offsets
 from kapstats.formula.split import Formula, Random, parse
 from kapstats.kernels.block_arrow import Factor
@@ -140,7 +140,8 @@ def prepare(
         _refuse_saturated(random, len(used))
     offset = offsets(parsed.offset, used)
     w = None if weight_column is None else _checked_weights(used[weight_column])
-    said = (*fixed.warnings, *aliased_warning(fixed))
+    keys = model_keys(used, fixed, parsed.text, [g for r in parsed.random for g in r.groups])
+    said = (*fixed.warnings, *aliased_warning(fixed), *keys)
     return ModelRows(parsed, fixed, random, used, rows, offset, w, n_records, missing, frames.kind(data), said, order)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from scipy import linalg
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, first_ids
-from kapstats.formula.design import Design, _parse_terms, build, level_text
+from kapstats.formula.design import Design, _parse_terms, build, level_text, model_keys
 from kapstats.formula.expressions import complete_rows, evaluate, offsets
 from kapstats.formula.split import DIAGONAL, SPATIAL, Covariance, Formula, parse
 from kapstats.kernels.covariance import Structure
@@ -98,6 +98,8 @@ def prepare(
     design = build(parsed.fixed, used, order=order, categorical=categorical)
     y = evaluate(str(response), used) - offsets(parsed.offset, used)
     w = None if weight_column is None else _checked_weights(used[weight_column])
+    said = model_keys(used, design, parsed.text, [covariance.subject])
+    design = replace(design, warnings=(*design.warnings, *said))
     visits = arrange(used, covariance, order)
     return Repeated(parsed, design, used, rows, y, w, visits, n_records, missing, frames.kind(data))
 
