@@ -128,3 +128,25 @@ def test_blanks_at_the_end_are_read_as_read_adam_reads_them(verb: str, plain: di
     with pytest.warns(KapstatsWarning, match=r"TRT01P: \d+ rows have 'KAP' with blanks at the end"):
         found = numbers(call(padded))
     pd.testing.assert_frame_equal(found, plain[verb])
+
+
+#: what describes and compares nothing, or states the reference itself
+DESCRIBES = {"baseline_table", "missing_patterns"}
+
+
+@pytest.mark.parametrize("verb", [v for v in VERBS if v not in DESCRIBES])
+def test_the_alphabet_is_told_once(verb: str) -> None:
+    table, call = VERBS[verb]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call(DATA[table].drop(columns="TRT01PN"))
+    said = [str(w.message) for w in caught if "alphabetical order" in str(w.message)]
+    assert len(said) == 1
+    assert "TRT01P: reference 'KAP'" in said[0]
+
+
+def test_a_visit_without_variance_is_named() -> None:
+    """The baseline visit left in, with change 0."""
+    first = DATA["adqs"].drop_duplicates("USUBJID").assign(AVISIT="Baseline", AVISITN=0, CHG=0.0)
+    with pytest.raises(ks.errors.ConvergenceError, match="CHG is the same for all subjects at AVISIT Baseline"):
+        ks.mmrm("CHG ~ TRT01P*AVISIT + us(AVISIT | USUBJID)", pd.concat([DATA["adqs"], first]))

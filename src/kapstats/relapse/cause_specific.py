@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from scipy.linalg import block_diag
 
 from kapstats import estimates
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import FormulaError, choose
+from kapstats.errors import FormulaError, KapstatsWarning, choose, warn
 from kapstats.estimates import Estimates, sealed
 from kapstats.inference.follow_up import within_follow_up
 from kapstats.kernels import absolute_risk as ar
@@ -202,11 +203,15 @@ def cause_specific(
     assert surv.status is not None
     cov = covariates(surv, order)
     right = formula.split("~", 1)[1]
-    fits = []
+    fits: list[Any] = []
     for k in range(1, len(surv.causes) + 1):
         rows = surv.frame.assign(TIME__=surv.time, CAUSE__=(surv.status == k).astype(np.int64))
         options: dict[str, Any] = {"ties": ties, "level": level, "order": order, "convention": convention}
-        fits.append(cox(f"Surv(TIME__, CAUSE__) ~ {right}", rows, **options))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", KapstatsWarning)  # what every cause says is said once, below
+            fits.append(cox(f"Surv(TIME__, CAUSE__) ~ {right}", rows, **options))
+    for text in dict.fromkeys(w for f in fits for w in f.warnings if w not in cov.warnings):
+        warn(text)
     method = f"cause-specific Cox models, {ties} ties"
     meta = estimates.meta(
         method=method,

@@ -22,6 +22,7 @@ from kapstats.relapse.surv_data import (
     Groups,
     SurvData,
     check_convention,
+    compared,
     group_rows,
     group_terms,
     unpack,
@@ -185,6 +186,7 @@ def cumulative_incidence(
     refuse_terms(surv, "a cumulative incidence curve", allow=("strata",))
     codes = [cause_code(surv, cause)] if cause is not None else list(range(1, len(surv.causes) + 1))
     groups = group_rows(surv.frame, [*group_terms(surv.formula), *surv.formula.strata], order)
+    surv = compared(surv, groups)
     curves = tuple(_curve(surv, groups.codes == g) for g in range(len(groups)))
     check_level(level)
     parts = [
@@ -305,6 +307,7 @@ def gray_test(
     if surv.entry is not None:
         raise FormulaError("Gray's test is defined for right-censored times; leave the entry time out.")
     groups = group_rows(surv.frame, group_terms(surv.formula), order)
+    surv = compared(surv, groups)
     if len(groups) < 2:
         raise DataError(f"{formula!r}: a test needs two groups or more; the rows used hold {len(groups)}.")
     assert surv.status is not None

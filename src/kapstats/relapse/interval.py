@@ -23,6 +23,7 @@ from kapstats.relapse.surv_data import (
     SurvData,
     check_convention,
     checked_times,
+    compared,
     group_rows,
     group_terms,
     unpack,
@@ -240,6 +241,7 @@ def turnbull(
     surv = unpack(formula, data, weights=weights, order=order, allow=("interval2",))
     refuse_terms(surv, "a Turnbull curve", allow=("strata",))
     groups = group_rows(surv.frame, [*group_terms(surv.formula), *surv.formula.strata], order)
+    surv = compared(surv, groups)
     check_level(level)
     fits = tuple(_fit_group(surv, groups.codes == g, closed, formula) for g in range(len(groups)))
     rng = np.random.default_rng(seed)

@@ -18,7 +18,7 @@ from kapstats.inference.intervals import check_level
 from kapstats.kernels.multistate import Occupation, occupation
 from kapstats.relapse.follow_up import FollowUp, each
 from kapstats.relapse.regression import refuse_terms
-from kapstats.relapse.surv_data import Groups, SurvData, group_rows, group_terms, unpack
+from kapstats.relapse.surv_data import Groups, SurvData, compared, group_rows, group_terms, unpack
 
 
 @sealed
@@ -172,6 +172,8 @@ def state_occupation(
     refuse_terms(surv, "state occupation", allow=("strata",))
     found = _paths(surv, id, initial, starts)
     groups = group_rows(surv.frame, [*group_terms(surv.formula), *surv.formula.strata], order)
+    surv = compared(surv, groups)
+    assert surv.entry is not None
     states, origin, target, subject = found
     curves, parts = [], []
     for g in range(len(groups)):

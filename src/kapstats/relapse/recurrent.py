@@ -27,6 +27,7 @@ from kapstats.relapse.surv_data import (
     Groups,
     SurvData,
     check_convention,
+    compared,
     group_rows,
     group_terms,
     unpack,
@@ -409,6 +410,7 @@ def mean_cumulative_function(
     refuse_terms(surv, "a mean cumulative function", allow=("strata",))
     _with_episodes(surv, id)
     groups = group_rows(surv.frame, [*group_terms(surv.formula), *surv.formula.strata], order)
+    surv = compared(surv, groups)
     subject = pd.factorize(surv.frame[id])[0].astype(np.int64)
     assert surv.entry is not None
     curves, parts = [], []

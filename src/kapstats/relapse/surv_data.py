@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -251,6 +251,11 @@ def group_terms(parsed: Formula) -> list[str]:
 def unstated_order(groups: Groups) -> tuple[str, ...]:
     """Warn (and return the texts) when groups that are compared have an alphabetical order only, or look alike."""
     return frames.warn_factors(groups.factors) if len(groups) > 1 else ()
+
+
+def compared(surv: SurvData, groups: Groups) -> SurvData:
+    """`surv` with what has to be said of the groups that are compared."""
+    return replace(surv, warnings=(*surv.warnings, *unstated_order(groups)))
 
 
 def checked_times(times: float | Sequence[float]) -> FloatArray:

@@ -11,13 +11,13 @@ from scipy import linalg
 
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import choose, warn
+from kapstats.errors import ConvergenceError, choose, warn
 from kapstats.formula.design import Design
 from kapstats.kernels.pattern_moments import moments
 from kapstats.response.mmrm_chain import chain, check_variation, fit_chain, fit_warnings
 from kapstats.response.mmrm_fit import Description, MmrmFit, alias_map, cluster_codes, design_warnings
 from kapstats.response.mmrm_statistics import MmrmStatistics
-from kapstats.response.repeated import Repeated, Visits, orthonormal_basis, prepare
+from kapstats.response.repeated import Repeated, Visits, constant_visits, orthonormal_basis, prepare
 from kapstats.response.small_sample import VCOV, State, resolve
 
 
@@ -135,7 +135,10 @@ def _fit_rows(
     basis, shift, z = turned_rows(prepared.X, prepared.y)
     stats = moments(z, prepared.visits.arranged, prepared.weights)
     check_variation(len(prepared.y), len(shift), float(z[:, -1] @ z[:, -1]), float(prepared.y @ prepared.y), 1e-22)
-    fits, attempts = fit_chain(stats, prepared.visits, structures, reml, basis)
+    try:
+        fits, attempts = fit_chain(stats, prepared.visits, structures, reml, basis)
+    except ConvergenceError as error:
+        raise ConvergenceError(f"{error}{constant_visits(prepared)}") from error
     design = prepared.design
     has_intercept = any(not t.factors for t in design.terms)
     state = State(

@@ -104,6 +104,16 @@ def prepare(
     return Repeated(parsed, design, used, rows, y, w, visits, n_records, missing, frames.kind(data))
 
 
+def constant_visits(prepared: Repeated) -> str:
+    """The visits at which the response is one value for all, as a baseline with change 0 is; empty when none is."""
+    spread = pd.Series(prepared.y).groupby(prepared.used[prepared.covariance.visit].to_numpy()).agg(["nunique", "size"])
+    alone = [level_text(v) for v in spread.index[(spread["nunique"] == 1) & (spread["size"] > 1)]]
+    if not alone:
+        return ""
+    response, visit = prepared.formula.response, prepared.covariance.visit
+    return f" {response} is the same for all subjects at {visit} {first_ids(alone)}: no variance there; leave it out."
+
+
 def check_formula(text: str) -> Formula:
     """A formula with one numeric response and one covariance term, and nothing that belongs to other models."""
     parsed = parse(text)
