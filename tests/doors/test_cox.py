@@ -265,3 +265,43 @@ def test_cause_specific_likelihoods_add_up():
     assert fit.loglik == pytest.approx(sum(p.loglik for p in parts))
     assert fit.aic == pytest.approx(sum(p.aic for p in parts))
     assert np.diag(fit.vcov) == pytest.approx([p.vcov[0, 0] for p in parts])
+
+
+@pytest.mark.parametrize("model", ["poisson", "negative-binomial"])
+def test_counts_keep_the_rest_beside_a_level_without_events(model):
+    """At infinity the subjects of arm C expect no event and add 0: the rest is the fit without them."""
+    rng = np.random.default_rng(1)
+    arm = np.array(list("ABCD"))[rng.integers(0, 4, 160)]
+    rate = np.where(arm == "C", 0.0, 0.1 * rng.gamma(0.8, 1.25, 160))
+    rows, x = [], rng.normal(size=160).round(2)
+    for i in range(160):
+        stops = [*np.cumsum(rng.exponential(1 / rate[i], 40)), 30.0] if rate[i] else [30.0]
+        start = 0.0
+        for stop in stops:
+            rows.append((i, start, min(stop, 30.0), int(stop < 30.0), arm[i], x[i]))
+            if stop >= 30.0:
+                break
+            start = stop
+    data = pd.DataFrame(rows, columns=["id", "a", "b", "e", "arm", "x"])
+    with pytest.warns(ks.errors.KapstatsWarning, match="armC: the likelihood is monotone.*no event among"):
+        full = ks.recurrent("Surv(a, b, e) ~ arm + x", data, id="id", model=model)
+    rest = ks.recurrent("Surv(a, b, e) ~ arm + x", data[data.arm != "C"], id="id", model=model)
+    found, expected = (f.coefficients.to_frame().set_index("term") for f in (full, rest))
+    assert found["estimate"]["armC"] == -np.inf
+    assert found.loc[expected.index, ["estimate", "std_error"]].to_numpy() == pytest.approx(
+        expected[["estimate", "std_error"]].to_numpy(), rel=1e-7
+    )
+    assert full.loglik == pytest.approx(rest.loglik, abs=1e-8)
+    assert full.aic == pytest.approx(rest.aic + 2)
+    assert not full.converged
+
+
+def test_many_continuous_rows_with_a_level_without_events():
+    """6,000 rows: the comparisons are as many; the answer is the fit without the level."""
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"t": rng.exponential(10, 6000), "x": rng.normal(size=6000), "z": rng.normal(size=6000)})
+    data["arm"] = np.array(list("ABC"))[rng.integers(0, 3, 6000)]
+    data["e"] = (rng.random(6000) < 0.3) * (data.arm != "C")
+    full, rest = (ks.cox("Surv(t, e) ~ arm + x + z", d) for d in (data, data[data.arm != "C"]))
+    assert full.b == pytest.approx([rest.b[0], -np.inf, *rest.b[1:]], rel=1e-7)
+    assert full.loglik == pytest.approx(rest.loglik, abs=1e-6)

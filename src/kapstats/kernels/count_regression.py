@@ -6,12 +6,15 @@ joint maximum; coefficient errors from the expected information (theta and coeff
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import digamma, gammaln, polygamma, xlogy
+
+from kapstats.kernels.cox_newton import independent
+from kapstats.kernels.recession import at_infinity, recession
 
 Array = npt.NDArray[Any]
 
@@ -48,6 +51,21 @@ def count_regression(y: Array, X: Array, offset: Array, *, negative_binomial: bo
         if np.abs(coef - old[0]).max() < 1e-12 and abs(theta / old[1] - 1.0) < 1e-12:
             return _result(y, X, offset, coef, theta, error, settled)
     return _result(y, X, offset, coef, theta, error, False)
+
+
+def supremum(y: Array, X: Array, offset: Array, *, negative_binomial: bool = False) -> CountFit:
+    """`count_regression`; where columns separate rows without events from the others, coefficients at +-infinity (NaN
+    where the side is open) with NaN covariance, and the rest at the supremum, to which those rows add 0."""
+    found = recession(-X[y == 0], np.append(1.0, np.ptp(X[:, 1:], axis=0)), X[y > 0])
+    if found is None:
+        return count_regression(y, X, offset, negative_binomial=negative_binomial)
+    rows = np.abs(X @ found.direction) <= 1e-9 * np.abs(found.direction).max()
+    kept = independent(X[rows].T @ X[rows])
+    part = count_regression(y[rows], X[rows][:, kept], offset[rows], negative_binomial=negative_binomial)
+    coef, vcov, finite = np.zeros(kept.size), np.full((kept.size, kept.size), np.nan), found.sign == 0
+    coef[kept] = part.coef
+    vcov[np.ix_(finite, finite)] = part.vcov[np.ix_(finite[kept], finite[kept])]
+    return replace(part, coef=at_infinity(found.sign, coef), vcov=vcov)
 
 
 def _scoring(y: Array, X: Array, offset: Array, coef: Array, theta: float) -> tuple[Array, bool]:

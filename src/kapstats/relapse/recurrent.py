@@ -14,15 +14,23 @@ from scipy.special import ndtri
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import ConvergenceError, DataError, FormulaError, choose, first_ids
+from kapstats.errors import ConvergenceError, DataError, FormulaError, choose, first_ids, warn
 from kapstats.estimates import Curve, Estimates, Picture, sealed, stored
 from kapstats.formula.split import Surv, parse
 from kapstats.inference.intervals import check_level
-from kapstats.kernels.count_regression import CountFit, count_regression
+from kapstats.kernels.count_regression import CountFit, supremum
 from kapstats.kernels.mean_cumulative import MeanCumulative, mean_cumulative
 from kapstats.relapse.cox import cox
 from kapstats.relapse.follow_up import FollowUp, each
-from kapstats.relapse.regression import coefficient_table, covariates, natural, refuse_terms, shown_as, spread
+from kapstats.relapse.regression import (
+    coefficient_table,
+    covariates,
+    limit_notes,
+    natural,
+    refuse_terms,
+    shown_as,
+    spread,
+)
 from kapstats.relapse.surv_data import (
     Groups,
     SurvData,
@@ -216,8 +224,8 @@ class CountModel:
 
     @property
     def converged(self) -> bool:
-        """Whether the maximum is certified."""
-        return self.kernel.converged
+        """Whether the maximum is certified and finite."""
+        return self.kernel.converged and bool(np.isfinite(self.kernel.coef).all())
 
     @property
     def theta(self) -> float:
@@ -278,12 +286,14 @@ def _counts(
     follow = grouped["STOP__"].max().reindex(first[id]).to_numpy(float)
     cov = covariates(dataclasses.replace(surv, frame=first), order, empty=True)
     X = np.column_stack([np.ones(len(first)), cov.X])
-    fit = count_regression(y, X, np.log(follow), negative_binomial=model == "negative-binomial")
+    fit = supremum(y, X, np.log(follow), negative_binomial=model == "negative-binomial")
     if not fit.converged:
+        more = " When counts do not vary more than Poisson counts, theta is infinite: use model='poisson'."
         raise ConvergenceError(
-            f"{surv.formula.text!r}, {model}: no maximum found (theta {fit.theta:.3g}). When counts do not vary more "
-            "than Poisson counts, theta is infinite: use model='poisson'."
+            f"{surv.formula.text!r}, {model}: no maximum found (theta {fit.theta:.3g})."
+            f"{more if model == 'negative-binomial' else ' Rescale large covariates.'}"
         )
+    notes = limit_notes(cov, fit.coef[1:], np.ones(len(cov.names) - int(cov.aliased.sum()), bool), y > 0)
     aliased = np.append(False, cov.aliased)
     method = f"{model} regression of the number of events, log follow-up as offset"
     meta = estimates.meta(
@@ -293,7 +303,7 @@ def _counts(
         title="Rate ratios",
         sentence=f"{method}; {surv.sentence()}; {len(first)} values of {id}",
         estimand="log rate ratio",
-        warnings=cov.warnings,
+        warnings=(*cov.warnings, *map(warn, notes)),
         data=surv.data_print,
         frame_kind=surv.kind,
         theta=fit.theta,
