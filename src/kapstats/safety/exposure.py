@@ -30,6 +30,7 @@ def exposure_adjusted(
     level: float = 0.95,
     onset: str | None = None,
     end: str | None = None,
+    extend: bool = False,
 ) -> Estimates:
     """Estimate rates per `per` patient-years of every term in every group.
 
@@ -40,6 +41,8 @@ def exposure_adjusted(
     method : interval of `ks.rate`: exact, mid-p, byar, score, jeffreys, square-root, wald, log
     per : patient-years of the unit
     onset, end : columns of the times, in days; see `kapstats.safety.follow_up.follow_up`
+    extend : follow subjects with an event after the end of follow-up up to that event; otherwise such an event counts
+        and adds no time at risk
 
     Returns
     -------
@@ -55,7 +58,7 @@ def exposure_adjusted(
     """
     choose(quantity, ("incidence", "events"), "quantity")
     choose(method, ONE, "method")
-    follow = follow_up(ae.records, onset=onset, end=end, competing=())
+    follow = follow_up(ae.records, onset=onset, end=end, competing=(), extend=extend, counted=True)
     events, time = at_risk(ae, follow, quantity)
     found = rate(events.ravel(), time.ravel(), method, level, per=per)
     keys = ae.frame[["level", *ae.terms, ae.by]].reset_index(drop=True)
@@ -78,7 +81,7 @@ def at_risk(ae: Incidence, follow: FollowUp, quantity: str) -> tuple[FloatArray,
     for rows, target in membership(ae):
         first = _first(target, ae.records.subject[rows], follow.onset[rows])
         row, subject = first.index.get_level_values(0).to_numpy(), first.index.get_level_values(1).to_numpy()
-        np.add.at(time, (row, arm[subject]), first.to_numpy() - follow.end[subject])
+        np.add.at(time, (row, arm[subject]), np.minimum(first.to_numpy() - follow.end[subject], 0.0))
     return events, time / YEAR
 
 
@@ -97,13 +100,14 @@ def compare_rates(
     level: float = 0.95,
     onset: str | None = None,
     end: str | None = None,
+    extend: bool = False,
 ) -> Estimates:
     """Compare exposure-adjusted rates of every group with the reference.
 
     Parameters
     ----------
     measure : ratio (method exact, mid-p, score, wald) or difference (score, mover, wald), per `per` patient-years
-    quantity, onset, end : as in `exposure_adjusted`
+    quantity, onset, end, extend : as in `exposure_adjusted`
 
     Returns
     -------
@@ -112,7 +116,7 @@ def compare_rates(
     choose(measure, ("ratio", "difference"), "measure")
     chosen = method or ("exact" if measure == "ratio" else "score")
     choose(chosen, RATIO if measure == "ratio" else DIFFERENCE, "method")
-    follow = follow_up(ae.records, onset=onset, end=end, competing=())
+    follow = follow_up(ae.records, onset=onset, end=end, competing=(), extend=extend, counted=True)
     events, time = at_risk(ae, follow, quantity)
     base = ae.arms.index(ae.reference)
     call = rate_ratio if measure == "ratio" else rate_difference

@@ -13,7 +13,7 @@ from kapstats import frames
 from kapstats._types import FloatArray, IntArray
 from kapstats.data.conventions import capitals
 from kapstats.data.flags import is_yes
-from kapstats.errors import DataError, FormulaError, choose, warn
+from kapstats.errors import DataError, FormulaError, choose, first_ids, warn
 from kapstats.safety import records as collecting
 from kapstats.safety.records import Records
 
@@ -42,7 +42,13 @@ class FollowUp:
 
 
 def follow_up(
-    chosen: Records, *, onset: str | None = None, end: str | None = None, competing: Sequence[str] | str = ("death",)
+    chosen: Records,
+    *,
+    onset: str | None = None,
+    end: str | None = None,
+    competing: Sequence[str] | str = ("death",),
+    extend: bool = False,
+    counted: bool = False,
 ) -> FollowUp:
     """Times of all records and subjects of an incidence table.
 
@@ -53,6 +59,10 @@ def follow_up(
     end : ADSL column with the end of follow-up (a date, or days); by default EOSDT, RFENDT or TRTEDT, as there are
     competing : what makes the end a competing event: death (DTHFL), adverse-event (discontinued for one, DCSREAS), or
         discontinuation (for any reason). The planned end of follow-up and the data cut are censoring
+    extend : follow subjects with an event after the end up to that event. This lengthens the time at risk of those who
+        had a late event, and of nobody else
+    counted : whether the caller counts events after the end, for the warning: rates do, without time at risk for
+        them, as is usual in tables of exposure-adjusted rates; probabilities and mean counts by time do not
     """
     start = _first_dose(chosen)
     at, how = _onset(chosen, start, onset)
@@ -69,14 +79,27 @@ def follow_up(
         )
     latest = np.full(stop.size, -np.inf)
     np.maximum.at(latest, chosen.subject, at)
-    later = latest > stop
-    if later.any():
-        texts.append(f"{int(later.sum())} subjects have an event after {name}: followed up to that event.")
+    if (latest > stop).any():
+        texts.append(_late(chosen, at, stop, name, extend, counted))
     for text in texts:
         warn(text)
     cause = _cause(chosen.subjects, (competing,) if isinstance(competing, str) else tuple(competing))
     notes = (f"onset from {how}", f"follow-up to {name}", f"competing: {_words(competing)}")
-    return FollowUp(at, np.maximum(stop, latest), cause, notes, tuple(texts))
+    return FollowUp(at, np.maximum(stop, latest) if extend else stop, cause, notes, tuple(texts))
+
+
+def _late(chosen: Records, at: FloatArray, stop: FloatArray, name: str, extend: bool, counted: bool) -> str:
+    """What happens to events after the end of follow-up, in words."""
+    late = at > stop[chosen.subject]
+    who = np.unique(chosen.subject[late])
+    ids = first_ids(chosen.subjects[collecting.SUBJECT].to_numpy()[who])
+    if extend:
+        return f"{who.size} subjects have an event after {name} ({ids}): followed up to that event."
+    rule = "counted, without time at risk after it" if counted else "not counted"
+    return (
+        f"{int(late.sum())} events of {who.size} subjects are after {name}, the end of follow-up ({ids}): {rule}. "
+        "extend=True follows these subjects up to the event."
+    )
 
 
 def _words(competing: Sequence[str] | str) -> str:
@@ -158,11 +181,14 @@ def rows_of(ae: Incidence, term: str | None) -> IntArray:
 
 
 def first_per_subject(ae: Incidence, follow: FollowUp, term: str | None) -> tuple[FloatArray, IntArray]:
-    """(subjects,) time to the first event or the end of follow-up, and its status: 0, 1 event, 2 competing."""
+    """(subjects,) time to the first event or the end of follow-up, and its status: 0, 1 event, 2 competing.
+
+    An event after the end of follow-up was not observed in it.
+    """
     rows = rows_of(ae, term)
     first = np.full(follow.end.size, np.inf)
     np.minimum.at(first, ae.records.subject[rows], follow.onset[rows])
-    happened = np.isfinite(first)
+    happened = first <= follow.end
     return np.where(happened, first, follow.end), np.where(happened, 1, follow.cause)
 
 

@@ -17,7 +17,7 @@ from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels.count_regression import CountFit, count_regression
 from kapstats.kernels.mean_cumulative import MeanCumulative, mean_cumulative
 from kapstats.safety import covariates as columns_of
-from kapstats.safety.follow_up import follow_up, rows_of
+from kapstats.safety.follow_up import FollowUp, follow_up, rows_of
 from kapstats.safety.time_to_event import described
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def recurrent(
     covariates: Sequence[str] = (),
     onset: str | None = None,
     end: str | None = None,
+    extend: bool = False,
 ) -> Estimates:
     """Estimate how often an event happens per subject: the mean cumulative count by time, or rate ratios.
 
@@ -46,6 +47,8 @@ def recurrent(
         Pearson's chi-square over its df) or poisson-robust (sandwich errors, HC0)
     covariates : ADSL columns of the rate models
     times, onset, end : as in `time_to_first`
+    extend : follow subjects with an event after the end of follow-up up to that event; otherwise the mean count does
+        not count it, and the rate models count it without time at risk for it
 
     Returns
     -------
@@ -62,10 +65,12 @@ def recurrent(
     Nelson (1988); Lawless & Nadeau (1995), Technometrics 37:158.
     """
     choose(method, ("mean-count", *RATE_MODELS), "method")
-    follow = follow_up(ae.records, onset=onset, end=end, competing=())
+    rated = method in RATE_MODELS
+    follow = follow_up(ae.records, onset=onset, end=end, competing=(), extend=extend, counted=rated)
     rows = rows_of(ae, term)
-    if method in RATE_MODELS:
-        return _rate_model(ae, term, rows, follow.end, covariates, method, level, follow.notes)
+    if rated:
+        return _rate_model(ae, term, rows, follow, covariates, method, level)
+    rows = rows[follow.onset[rows] <= follow.end[ae.records.subject[rows]]]
     parts = []
     for i, arm in enumerate(ae.arms):
         own = np.flatnonzero(ae.records.arm == i)
@@ -124,12 +129,12 @@ def _rate_model(
     ae: Incidence,
     term: str | None,
     rows: IntArray,
-    end: FloatArray,
+    follow: FollowUp,
     covariates: Sequence[str],
     method: str,
     level: float,
-    notes: tuple[str, ...],
 ) -> Estimates:
+    end = follow.end
     count = np.bincount(ae.records.subject[rows], minlength=end.size).astype(float)
     _estimable(ae, count, end)
     X = np.column_stack([np.ones(end.size), columns_of.design(ae, covariates)])
@@ -145,7 +150,7 @@ def _rate_model(
         size = np.inf
         said = ["The counts vary no more than a Poisson's: size is infinite, the fit is that of method='poisson'."]
     title = f"Rate ratios of {term or 'adverse events'}"
-    meta = described(ae, title, method.replace("-", " "), level, notes, said)
+    meta = described(ae, title, method.replace("-", " "), level, follow.notes, [*follow.warnings, *said])
     meta |= {"scale": "log", "measure": "rate ratio", "size": size, "loglik": fit.loglik, "dispersion": dispersion}
     return Estimates(frame, meta, covariance[1:q, 1:q])
 

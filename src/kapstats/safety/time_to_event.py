@@ -59,7 +59,8 @@ def time_to_first(
     times : times wanted; by default every distinct time of an event or of an end of follow-up
     conf_type : log-log or plain
     onset, end : columns of the times, in days; see `kapstats.safety.follow_up.follow_up`
-    extend : carry the probability forward past a group's last time, where it is otherwise not estimable (NE) unless
+    extend : follow subjects with an event after the end of follow-up up to that event (otherwise it is not counted), and
+        carry the probability forward past a group's last time, where it is otherwise not estimable (NE) unless
         nobody is left at risk of the event
 
     Returns
@@ -77,7 +78,7 @@ def time_to_first(
     """
     choose(estimator, ESTIMATORS, "estimator")
     choose(conf_type, ("log-log", "plain"), "conf_type")
-    follow = follow_up(ae.records, onset=onset, end=end, competing=competing)
+    follow = follow_up(ae.records, onset=onset, end=end, competing=competing, extend=extend)
     time, status = first_per_subject(ae, follow, term)
     said = list(follow.warnings)
     if estimator == "one-minus-km" and (status == 2).any():
@@ -187,7 +188,12 @@ def savvy(
     Parameters
     ----------
     tau : days; by default the smallest of the groups' largest times
+<<<<<<< HEAD
     competing, onset, end, extend : as in `time_to_first`
+=======
+    competing, onset, end : as in `time_to_first`
+    extend : follow subjects with an event after the end of follow-up up to that event; otherwise it is not counted
+>>>>>>> f004455 (Follow-up is not lengthened by late events unless asked for)
 
     Returns
     -------
@@ -201,7 +207,7 @@ def savvy(
     ----------
     Stegherr et al. (2021), Pharmaceutical Statistics 20:1125.
     """
-    follow = follow_up(ae.records, onset=onset, end=end, competing=competing)
+    follow = follow_up(ae.records, onset=onset, end=end, competing=competing, extend=extend)
     time, status = first_per_subject(ae, follow, term)
     held = [i for i in range(len(ae.arms)) if (ae.records.arm == i).any()]
     until = min(float(time[ae.records.arm == i].max()) for i in held) if tau is None else float(tau)
