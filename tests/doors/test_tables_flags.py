@@ -117,3 +117,26 @@ def test_nothing_that_counts_is_said_and_ids_that_never_match_are_an_error():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert any_event(counted(ADAE.iloc[:0])) == [0, 0]
+
+
+@pytest.mark.parametrize("n", [16, 80, 112, 144, 160, 240, 400])
+def test_a_difference_rounds_as_its_parts_do(n):
+    """x/n against 0/n: the difference is the percentage, half away from zero by exact fractions."""
+    from fractions import Fraction
+
+    ties = [x for x in range(1, n) if (2000 * x) % (2 * n) == n][:6]
+    ids = [f"{arm}{i}" for arm in "KP" for i in range(n)]
+    adsl = pd.DataFrame({"USUBJID": ids, "TRT01A": ["KAP"] * n + ["Placebo"] * n, "TRT01AN": [1] * n + [0] * n})
+    adae = pd.DataFrame(
+        [(f"K{i}", f"T{x}", "Y", "Y") for x in ties for i in range(x)],
+        columns=["USUBJID", "AEDECOD", "TRTEMFL", "AESER"],
+    )
+    found = ks.incidence(adae, adsl.assign(SAFFL="Y"), terms=["AEDECOD"])
+    cells = {row[0]: row for row in found.table(comparison=True).rows}
+    serious = {row[0]: row for row in found.standard_tables()["serious"].rows}
+    for x in ties:
+        tenths = (Fraction(1000 * x, n) + Fraction(1, 2)).__floor__()
+        wanted = f"{tenths // 10}.{tenths % 10}"
+        for row in (cells[f"T{x}"], serious[f"T{x}"]):
+            assert f"({wanted}%)" in row[2]
+            assert row[3].split()[0] == wanted

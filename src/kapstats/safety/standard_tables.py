@@ -161,7 +161,10 @@ def _row(ae: Incidence, label: str, frame: pd.DataFrame, digits: int) -> tuple[s
         f"{n} ({number(p, digits)}%)" if n else str(n)
         for n, p in zip(frame["n_subjects"], frame["percent"], strict=True)
     ]
-    return (label, *counts, *layout.difference_cells(frame[frame["contrast"] != ""], digits))
+    base = frame[frame["contrast"] == ""].iloc[0]
+    others = frame[frame["contrast"] != ""].rename(columns={"n_subjects": "x1", "N": "n1"})
+    others = others.assign(x2=base["n_subjects"], n2=base["N"])
+    return (label, *counts, *layout.difference_cells(others, digits))
 
 
 def _header(ae: Incidence, level: float) -> tuple[str, ...]:
