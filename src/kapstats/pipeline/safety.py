@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import kapstats as ks
@@ -17,6 +18,7 @@ from kapstats.pipeline.truth import with_truth
 from kapstats.report.block import Answer, Block, Picture, Result
 from kapstats.report.figures.adverse_events import with_event
 from kapstats.report.figures.style import name
+from kapstats.safety.layout import points
 from kapstats.table import Table, interval, number, percent
 
 
@@ -136,6 +138,8 @@ def _narrowest(frame: pd.DataFrame) -> str:
 
 def _points(row: pd.Series, *, signed: bool = False) -> str:
     estimate, low, high = (100 * float(row[c]) for c in ("estimate", "conf_low", "conf_high"))
+    if {"x1", "n1", "x2", "n2"} <= set(row.index) and not np.isnan(estimate):
+        estimate = points(*(int(row[c]) for c in ("x1", "n1", "x2", "n2")))
     return f"{'+' * (signed and estimate > 0)}{number(estimate, 1)} {interval(low, high, 1)}"
 
 

@@ -97,15 +97,20 @@ def difference_note(reference: Any, method: str, level: float) -> str:
     return f"Risk difference against {reference} in percentage points, {100 * level:g}% interval: {method}."
 
 
+def points(x1: int, n1: int, x2: int, n2: int) -> float:
+    """100 (x1/n1 - x2/n2) by one division."""
+    return 100 * (x1 * n2 - x2 * n1) / (n1 * n2)
+
+
 def difference_cells(found: pd.DataFrame, digits: int) -> list[str]:
     """Risk differences of x1/n1 and x2/n2 as text in percentage points with their limits; "NE" where there is none.
 
-    The difference is one division of whole numbers: 23/80 - 0/80 is 28.75 points and prints as its parts do.
+    It comes from whole numbers by one division: 23/80 - 0/80 is 28.75 points and prints as its parts do.
     """
     low, high = (100 * found[c].to_numpy(dtype=float) for c in ("conf_low", "conf_high"))
     counts = found[["x1", "n1", "x2", "n2"]].to_numpy(dtype=np.int64).tolist()
     return [
-        f"{number(100 * (x1 * n2 - x2 * n1) / (n1 * n2), digits)} {interval(a, b, digits)}" if n1 and n2 else "NE"
+        f"{number(points(x1, n1, x2, n2), digits)} {interval(a, b, digits)}" if n1 and n2 else "NE"
         for (x1, n1, x2, n2), a, b in zip(counts, low, high, strict=True)
     ]
 
