@@ -59,7 +59,7 @@ def time_to_first(
     times : times wanted; by default every distinct time of an event or of an end of follow-up
     conf_type : log-log or plain
     onset, end : columns of the times, in days; see `kapstats.safety.follow_up.follow_up`
-    extend : follow subjects with an event after the end of follow-up up to that event (otherwise it is not counted), and
+    extend : follow subjects with an event after the end of follow-up up to that event (else not counted), and
         carry the probability forward past a group's last time, where it is otherwise not estimable (NE) unless
         nobody is left at risk of the event
 
