@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from importlib import metadata
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from kapstats import display, frames
+from kapstats import display, frames, interchange
 from kapstats._types import FloatArray
 from kapstats.display import NUMERIC
 from kapstats.errors import DataError, FormulaError, check_level, first_ids, warn
@@ -199,6 +199,35 @@ class Estimates:
     def __len__(self) -> int:
         return len(stored(self))
 
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows as dictionaries, so that ``pd.DataFrame(result)`` is the table."""
+        return interchange.rows(stored(self))
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """The rows for ``pl.DataFrame(result)``, ``pa.table(result)`` and everything else that takes Arrow."""
+        return interchange.arrow_stream(stored(self), requested_schema)
+
+    def tidy(self) -> Any:
+        """The rows, one an estimate, with broom's column names: the same as `to_frame()`."""
+        return self.to_frame()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result to a file and return its path; the ending chooses the format.
+
+        Parameters
+        ----------
+        path : ending with csv, xlsx, parquet or json (numbers with full precision), or html, md, txt, tex, rtf or docx
+            (the table as it prints)
+
+        Raises
+        ------
+        FormulaError
+            For an ending that is not known.
+        DataError
+            When the file cannot be written, or a package that it needs is not installed.
+        """
+        return interchange.save(self, stored(self), path)
+
     @property
     def columns(self) -> list[str]:
         """Column names in order."""
@@ -286,6 +315,10 @@ class Estimates:
 
     def _repr_html_(self) -> str:
         return self.to_html()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows: HTML where it can, text elsewhere."""
+        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
 
     def __str__(self) -> str:
         return self.to_text()

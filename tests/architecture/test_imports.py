@@ -22,7 +22,7 @@ FLOORS = (
     ("errors", "_types"),
     ("kernels",),
     ("columns", "labels"),
-    ("frames", "scales", "table", "display", "estimates"),
+    ("frames", "scales", "table", "display", "interchange", "estimates"),
     ("data",),
     ("formula",),
     ("inference",),
