@@ -155,7 +155,7 @@ def test_own_names_long():
     assert "reference 'ket'" in said
     assert "Day 7" not in said  # their numbers state the order of visits
     assert trial.adqs["CHG"].tolist() == [-20.0, -10.0, -3.0, -4.0]
-    assert trial.adqs["AVISITN"].tolist() == [2.0, 1.0, 1.0, 2.0]
+    assert trial.adqs["AVISITN"].tolist() == [14.0, 7.0, 7.0, 14.0]
     assert trial.adtte[["USUBJID", "AVAL", "EVENT", "CNSR"]].to_numpy().tolist() == [["1", 3, 1, 0], ["2", 6, 0, 1]]
     assert trial.adsl["sex"].tolist() == ["F", "M"]
     assert "madrs" not in trial.adsl
@@ -191,14 +191,18 @@ def test_wide_equals_long():
     [
         ({"grp": ["ket", "plc", "plc", "plc"]}, {}, "more than one arm \\(1\\)"),
         ({"pid": [1, np.nan, 2, 2]}, {}, "1 rows have no subject"),
-        ({"madrs": ["a", "1", "2", "3"]}, {"visit": "week", "outcome": "madrs"}, "1 values are not numbers \\(a\\)"),
+        (
+            {"madrs": ["a", "1", "2", "3"]},
+            {"visit": "week", "outcome": "madrs"},
+            "1 values are not numeric \('a'; subjects 1\)",
+        ),
         (
             {"madrs0": [30.0, 31, 31, 31]},
             {"visit": "week", "outcome": "madrs", "baseline": "madrs0"},
             "more than one b",
         ),
         ({"months": [3.0, 4, 6, 6]}, {"time": "months", "event": "relapse"}, "1 subjects have several values"),
-        ({"relapse": [2, 2, 0, 0]}, {"time": "months", "event": "relapse"}, "the event is 1 or 0"),
+        ({"relapse": [2, 2, 0, 0]}, {"time": "months", "event": "relapse"}, "the event must be 1 or 0"),
         ({"AVAL": 1.0}, {"visit": "week", "outcome": "madrs"}, "'AVAL' has a name that from_frame gives"),
         ({}, {"visit": "wek", "outcome": "madrs"}, "Did you mean 'week'"),
         ({}, {"visit": "week"}, "needs outcome="),

@@ -10,11 +10,11 @@ import pandas as pd
 from kapstats import frames
 from kapstats._types import FrameLike
 from kapstats.data import contract
-from kapstats.data.conventions import LABELS
+from kapstats.data.conventions import LABELS, is_date
 from kapstats.data.summarise import Cells, groups, level_rows, number_rows, summarise, who
 from kapstats.data.summary import Summary
-from kapstats.data.trial import Trial
-from kapstats.errors import choose
+from kapstats.data.trial import ARM_COLUMNS, Trial
+from kapstats.errors import DataError, choose
 
 USUAL = ("AGE", "AGEGR1", "SEX", "RACE", "ETHNIC", "WEIGHT", "WEIGHTBL", "HEIGHTBL", "BMIBL", "BMIBLGR1", "MADRSBL")
 
@@ -36,7 +36,8 @@ def baseline_table(
     ----------
     trial : a Trial (its ADSL is described; take a population first) or one row per subject
     by : the grouping variable, in the order of the data standard; None for all subjects together
-    variables : what is described; by default the usual ones that are there (age, sex, race, weight, baseline score)
+    variables : what is described; by default the usual ones that are there (age, sex, race, weight, baseline score),
+        and where none is, every column but ids, dates and the arm
     labels : how variables are called in the table; by default the labels of the datasets, else the usual words
     categorical : number columns to be counted by value
     total : a last column with all subjects
@@ -69,7 +70,7 @@ def baseline_table(
     choose(convention, ("SAS", "R"), "convention")
     choose(denominator, ("N", "n"), "denominator")
     subjects = trial.adsl if isinstance(trial, Trial) else frames.to_pandas(trial)
-    chosen = [c for c in USUAL if c in subjects.columns] if variables is None else list(variables)
+    chosen = _described(subjects, by) if variables is None else list(variables)
     frames.require(subjects, [*chosen, *([by] if by else [])], "ADSL")
     contract.one_row_each(subjects, "take one row of each subject")
     columns = groups(subjects, by, total)
@@ -92,3 +93,27 @@ def baseline_table(
     return summarise(
         rows, printed, indent, columns, "Baseline characteristics", who(trial, columns), notes, subjects, convention
     )
+
+
+def _described(subjects: pd.DataFrame, by: str | None) -> list[str]:
+    """The usual variables that are there, else every column that describes: no arm, no date, and no id."""
+    usual = [c for c in USUAL if c in subjects.columns]
+    if usual:
+        return usual
+    others = [c for c in subjects.columns if c != by and str(c).removesuffix("N") not in (by, *ARM_COLUMNS)]
+    found = [c for c in others if not _is_id(subjects[c], str(c))]
+    if not found:
+        raise DataError(f"baseline_table: no column to describe beside {by}. Name them in variables=[...].")
+    return found
+
+
+def _is_id(values: pd.Series, name: str) -> bool:
+    """Whether a column names subjects or dates, or holds things that are neither numbers nor texts."""
+    if values.dtype.kind in "mM" or is_date(name) or name.upper() in ("USUBJID", "SUBJID", "STUDYID", "ID"):
+        return True
+    if pd.api.types.is_float_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
+        return bool(values.isna().all())
+    try:
+        return len(values) > 1 and not values.duplicated().any()
+    except TypeError:
+        return True

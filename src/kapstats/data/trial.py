@@ -211,7 +211,7 @@ class Trial:
         arm: str,
         visit: str | Sequence[str] | Mapping[str, Any] | None = None,
         baseline: str | None = None,
-        outcome: str | None = None,
+        outcome: str | Sequence[str] | Mapping[Any, Any] | None = None,
         time: str | None = None,
         event: str | None = None,
         arms: Sequence[Any] | None = None,
@@ -222,17 +222,21 @@ class Trial:
 
         Parameters
         ----------
-        subject, arm : columns that identify the subject and the arm
+        subject, arm : columns that identify the subject and the arm; rows without an arm take the only arm of their
+            subject, with a warning
         visit : long form: the visit column. Wide form: the columns that hold the outcome at each visit, in order, or
             ``{column: visit number or label}``
-        baseline : the baseline of the outcome (a column, one value per subject); CHG is the outcome minus it
-        outcome : long form: the column of the outcome. Wide form: what the outcome is called (PARAMCD)
-        time, event : time to event and whether it happened (1/0, True/False); one value per subject
+        baseline : the baseline of the outcome: a column with one value per subject, or in long form the name of the
+            baseline visit; CHG is the outcome minus it
+        outcome : long form: the column of the outcome, or several (PARAMCD tells them apart). Wide form: what the
+            outcome is called; or, without `visit`, its columns: a list, ``{column: visit}`` or ``{visit: column}``
+        time, event : time to event and whether it happened (1/0, True/False, yes/no); one value per subject
         arms, visits : order of the levels where nothing in the table states it
 
         Returns
         -------
         Trial with ADSL (what is constant within subject), ADQS and, with `time`, ADTTE. Other columns keep their names.
+        AVISITN is the number in the labels of the visits ("Week 8" is 8, baseline 0, screening -1), else their place.
 
         Raises
         ------
