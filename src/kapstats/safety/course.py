@@ -10,11 +10,13 @@ import pandas as pd
 
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, IntArray
+from kapstats.data.trial import Trial
 from kapstats.errors import DataError, choose
 from kapstats.estimates import Estimates, Picture
 from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels import npmle as turnbull
 from kapstats.kernels import one_proportion
+from kapstats.safety import readings
 from kapstats.safety.follow_up import rows_of
 
 if TYPE_CHECKING:
@@ -261,41 +263,56 @@ def acute_course(
     band: str = "pointwise",
     seed: int = 1,
     order: Sequence[Any] | None = None,
+    duplicates: str = "error",
 ) -> Estimates:
     """Estimate the course of a score or vital sign by minutes since the dose, and its summaries, in every group.
 
     Parameters
     ----------
-    data : ADVS-like table: USUBJID, PARAMCD, SESSION, the group, minutes (`time`) and value
+    data : ADVS-like table: USUBJID, PARAMCD, SESSION, the group, minutes (`time`) and value; or a Trial, for its ADVS
     baseline : use the change from the value at the first time of the session
     threshold : for the time above it
+    session : dosing session; None takes all sessions together, where a subject has readings at the same minute of
+        several
     band : limits of the means: pointwise (t), or simultaneous over the times of a group (Gaussian multipliers, seeded)
+    duplicates : several readings of a subject at one minute: "error", or their "mean" or "max"
 
     Returns
     -------
     Estimates with the group, quantity, time, n, estimate, sd, std_error, limits, median and maximum. quantity "mean"
     has one row per time (mean, t limits); "peak", "time of peak", "area", "time above" and "above at peak" have one row
     per group: means over subjects of the largest value, its (first) time, the trapezoidal area, the minutes above the
-    threshold (linear between times), and the share of subjects whose peak exceeds it.
+    threshold (linear between times), and the share of subjects whose peak exceeds it. A subject who misses a reading
+    keeps all of these but the area from the readings that are there, with a warning; the area needs every reading.
+
+    Raises
+    ------
+    DataError
+        When nothing is left to analyse, or a subject has several readings at one minute and `duplicates` is "error".
 
     Agrees with
     -----------
     R 4.2.2 aggregate and trapezoids, 1e-8.
     """
     choose(band, ("pointwise", "simultaneous"), "band")
-    frame = frames.to_pandas(data)
+    choose(duplicates, ("error", "mean", "max"), "duplicates")
+    frame = frames.to_pandas(data.advs if isinstance(data, Trial) else data)
     frames.require(frame, ["USUBJID", "PARAMCD", by, time, value])
-    frame = frame.loc[frame["PARAMCD"] == parameter]
+    frame = frame.loc[(frame["PARAMCD"] == parameter) & frame[value].notna()]
     if session is not None and "SESSION" in frame.columns:
         frame = frame.loc[frame["SESSION"] == session]
     if frame.empty:
         raise DataError(f"No record has PARAMCD {parameter!r}" + (f" in session {session}." if session else "."))
     levels = frames.levels(frame.reset_index(drop=True), by, order)
-    wide = frame.pivot_table(index=[by, "USUBJID"], columns=time, values=value, observed=True)
+    if duplicates == "error":
+        readings.one_reading(frame, by, time, session)
+    how = "max" if duplicates == "max" else "mean"
+    wide = frame.pivot_table(index=[by, "USUBJID"], columns=time, values=value, observed=True, aggfunc=how)
     values, times = wide.to_numpy(dtype=float), wide.columns.to_numpy(dtype=float)
     if baseline:
         values = values - values[:, [0]]
     arm = wide.index.get_level_values(0)
+    said = readings.missed(values, wide.index.get_level_values(1), baseline)
     parts = [_group_course(g, values[arm == g], times, threshold, level, by) for g in levels.values]
     if band == "simultaneous":
         own = [values[arm == g] for g in levels.values]
@@ -303,7 +320,12 @@ def acute_course(
     result = pd.concat(parts, ignore_index=True)
     sentence = f"{parameter} by minutes since dose, {len(wide)} subjects, session {session or 'any'}; {band} limits"
     description = estimates.meta(
-        method="mean course", level=level, title=f"{parameter} after dosing", sentence=sentence, data=result
+        method="mean course",
+        level=level,
+        title=f"{parameter} after dosing",
+        sentence=sentence,
+        data=result,
+        warnings=said,
     )
     return Estimates(result, description)
 
@@ -314,8 +336,7 @@ def _group_course(
     rows: list[dict[str, Any]] = []
     for j, minute in enumerate(times):
         rows.append(_mean_row("mean", minute, values[:, j], level))
-    complete = values[~np.isnan(values).any(axis=1)]
-    for name, summary in subject_summaries(complete, times, threshold).items():
+    for name, summary in readings.of_readings(values, times, threshold).items():
         rows.append(_mean_row(name, np.nan, summary, level))
     frame = pd.DataFrame(rows)
     frame.insert(0, by, [group] * len(frame))
@@ -350,23 +371,6 @@ def _mean_row(quantity: str, minute: float, values: FloatArray, level: float) ->
     row = {"quantity": quantity, "time": minute, "n": n, "estimate": mean, "sd": sd, "std_error": error}
     row |= {"median": float(np.median(values)), "maximum": float(values.max())} if n else {}
     return {**row, "conf_low": low, "conf_high": high}
-
-
-def subject_summaries(values: FloatArray, times: FloatArray, threshold: float) -> dict[str, FloatArray]:
-    """(subjects,) peak, time of peak (first), trapezoidal area, minutes above a threshold, and peak above it."""
-    width = np.diff(times)
-    left, right = values[:, :-1] - threshold, values[:, 1:] - threshold
-    with np.errstate(divide="ignore", invalid="ignore"):
-        crossing = np.where(left * right < 0, np.maximum(left, right) / np.abs(right - left), 0.0)
-    share = np.where((left > 0) & (right > 0), 1.0, np.where(left * right < 0, crossing, 0.0))
-    share = np.where((left == 0) & (right > 0) | (left > 0) & (right == 0), 1.0, share)
-    return {
-        "peak": values.max(axis=1),
-        "time of peak": times[values.argmax(axis=1)],
-        "area": ((values[:, :-1] + values[:, 1:]) / 2 * width).sum(axis=1),
-        "time above": (share * width).sum(axis=1),
-        "above at peak": (values.max(axis=1) > threshold).astype(float),
-    }
 
 
 def attenuation(ae: Incidence, term: str | None = None, *, level: float = 0.95) -> Estimates:

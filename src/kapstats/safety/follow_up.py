@@ -92,7 +92,7 @@ def _late(chosen: Records, at: FloatArray, stop: FloatArray, name: str, extend: 
     """What happens to events after the end of follow-up, in words."""
     late = at > stop[chosen.subject]
     who = np.unique(chosen.subject[late])
-    ids = first_ids(chosen.subjects[collecting.SUBJECT].to_numpy()[who])
+    ids = first_ids(chosen.subjects["USUBJID"].to_numpy()[who])
     if extend:
         return f"{who.size} subjects have an event after {name} ({ids}): followed up to that event."
     rule = "counted, without time at risk after it" if counted else "not counted"
