@@ -82,7 +82,8 @@ def _reproduce(given: argparse.Namespace) -> int:
 def _add_pool(commands: Any) -> None:
     more = """\
 Columns, one study a row: study and x1 n1 x2 n2 (events of subjects, arm 1 against arm 2); or x n; or
-mean1 sd1 n1 mean2 sd2 n2; or estimate std_error. Ratios are on the log scale. An .html file holds the forest.
+mean1 sd1 n1 mean2 sd2 n2; or estimate std_error, logs for ratios (say --measure OR, RR, HR). Ratios are printed and
+drawn as ratios; a .csv has their logs. An .html file has the forest.
 
 examples:
   kapstats pool trials.csv --measure RR

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from kapstats import display, frames, interchange
-from kapstats._types import FloatArray
+from kapstats._types import BoolArray, FloatArray
 from kapstats.display import NUMERIC
-from kapstats.errors import DataError, FormulaError, check_level, first_ids, warn
+from kapstats.errors import DataError, FormulaError, check_level, first_ids, nearest, warn
 from kapstats.kernels.risk_sets import snap
 from kapstats.scales import ON_SCALE, Scale, of
 from kapstats.table import Table, number
@@ -244,12 +244,12 @@ class Estimates:
         return tuple(of(stored(self), self.meta))
 
     def filter(self, **values: Any) -> Estimates:
-        """The rows where each named column equals the value (or is one of a list of values)."""
+        """The rows where each named column equals the value (or is one of a list of values).
+
+        A value that the column does not have is warned about; lists of findings may well have none.
+        """
         frames.require(stored(self), values, "result")
-        keep = np.ones(len(self), dtype=bool)
-        for column, value in values.items():
-            allowed = list(value) if isinstance(value, (list, tuple, set)) else [value]
-            keep &= stored(self)[column].isin(allowed).to_numpy()
+        keep = matching(stored(self), values, findings="estimate" not in self.columns or "verbatim" in self.meta)
         vcov = None if self.vcov is None else self.vcov[np.ix_(keep, keep)]
         return replace(self, frame=stored(self).loc[keep].reset_index(drop=True), vcov=vcov)
 
@@ -328,6 +328,23 @@ class Estimates:
             return self.to_text()
         head = replace(self, frame=self.frame.iloc[:SHOWN], vcov=None).to_text()
         return f"{head}\n... {len(self) - SHOWN} more rows; print() shows all."
+
+
+def matching(frame: pd.DataFrame, values: Mapping[str, Any], findings: bool = False) -> BoolArray:
+    """Rows where each column equals its value, or is one of several; a value that a column lacks is warned about.
+
+    findings : rows that need not be there; then only a value near to one that is there is taken for a mistake
+    """
+    keep = np.ones(len(frame), dtype=bool)
+    for column, value in values.items():
+        allowed = list(value) if isinstance(value, (list, tuple, set)) else [value]
+        keep &= frame[column].isin(allowed).to_numpy()
+        there = list(dict.fromkeys(frame[column]))
+        for absent in (v for v in allowed if there and not frame[column].isin([v]).any()):
+            near = nearest(str(absent), map(str, there))
+            if near or not findings:
+                warn(f"filter: no row has {column}={absent!r}.{near} It has: {first_ids(there)}.")
+    return keep
 
 
 def _ard(frame: pd.DataFrame, description: Mapping[str, Any]) -> pd.DataFrame:

@@ -16,6 +16,8 @@ ROUNDINGS = {
     "SAS": "Numbers are rounded half away from zero.",
     "R": "Numbers are rounded to nearest on their binary value, halves to even, as R prints.",
 }
+#: beyond it a double has no decimals, and a row of digits nobody can read
+LARGE = 1e16
 MISSING = "NE"  # "not estimable", as in regulatory tables
 
 
@@ -27,7 +29,7 @@ def round_half_away(x: float, digits: int = 0) -> float:
     >>> round_half_away(0.125, 2), round_half_away(-2.5), round_half_away(2.675, 2)
     (0.13, -3.0, 2.68)
     """
-    if not math.isfinite(x):
+    if not math.isfinite(x) or abs(x) >= LARGE:
         return x
     return float(Decimal(repr(float(x))).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP))
 
@@ -48,6 +50,8 @@ def number(x: float | None, digits: int = 2, convention: str = "SAS") -> str:
         return MISSING
     if math.isinf(x):
         return "Inf" if x > 0 else "-Inf"
+    if abs(x) >= LARGE:
+        return f"{x:.3g}"
     exact = Decimal(repr(float(x))) if convention == "SAS" else Decimal(float(x))
     rule = ROUND_HALF_UP if convention == "SAS" else ROUND_HALF_EVEN
     text = format(exact.quantize(Decimal(1).scaleb(-digits), rounding=rule), "f")

@@ -11,6 +11,7 @@ import pandas as pd
 from kapstats import estimates, frames
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.errors import DataError, choose, first_ids, nearest, warn
+from kapstats.evidence.columns import hints
 from kapstats.kernels.reconstruction import Patients, least_squares, patients
 
 TIME = ("time", "t", "x", "aval")
@@ -18,6 +19,8 @@ SURVIVAL = ("survival", "estimate", "s", "surv", "y")
 AT_RISK = ("n_risk", "at_risk", "n", "nrisk")
 METHODS = {"guyot": patients, "least-squares": least_squares}
 NAMES = {"guyot": "Guyot et al. 2012", "least-squares": "constrained least squares"}
+#: a rise of a clicked curve that is warned about; smaller ones are reading error, and noted
+RISE = 0.005
 DRAWN = {"std_error", "conf_low", "conf_high", "n_event", "n_censor", "n_risk"}
 
 
@@ -77,17 +80,29 @@ def reconstruct_ipd(
     time, survival = _named(frame, TIME, "curve"), _named(frame, SURVIVAL, "curve")
     group = by if by is not None else _group(frame, time, survival)
     names = [None] if group is None else list(frames.levels(frame, group).values)
-    parts, fits, notes = [], {}, []
+    _known_groups(total_events, names, "total_events")
+    parts, fits, notes, small = [], {}, list[str](), list[str]()
     for name in names:
         part = frame if group is None else frame[frame[group] == name]
-        t, s = _clicks(part, time, survival)
+        label = "all" if name is None else str(name)
+        t, s, raised = _clicks(part, time, survival)
+        rise, points = raised
+        if rise > 0:
+            told = notes if rise > RISE else small
+            told.append(
+                f"{label}: the curve rises by up to {rise:.3g} at time {points}; values were put in falling order."
+            )
         risk_time, risk = _risk(at_risk, group, name)
         total = total_events.get(name) if isinstance(total_events, Mapping) else total_events
         made = METHODS[method](t, s, risk_time, risk, None if total is None else int(total))
         rows = _rows(made)
         parts.append(rows if group is None else rows.assign(**{group: name})[[group, "time", "event"]])
-        label = "all" if name is None else str(name)
         fits[label] = made
+        if len(risk) == 1 and total is None:
+            notes.append(
+                f"{label}: with the number at the start alone censoring is not identified: all who leave are taken for "
+                "events until the curve ends. Give numbers at risk over time, or total_events=."
+            )
         if total is not None and len(made.events) != int(total):
             notes.append(
                 f"{label}: {len(made.events)} events fit the curve and the numbers at risk, {total} are stated."
@@ -106,6 +121,7 @@ def reconstruct_ipd(
             f"{k}: {len(f.events) + len(f.censored)} patients, {len(f.events)} events, curve within {f.largest_gap:.4f}"
             for k, f in fits.items()
         ),
+        conventions=small,
         warnings=notes,
         data=frame,
         frame_kind=frames.kind(curve),
@@ -119,7 +135,7 @@ def reconstruct_ipd(
 def _named(frame: pd.DataFrame, known: tuple[str, ...], where: str) -> str:
     found = [c for name in known for c in frame.columns if str(c).lower() == name]
     if not found:
-        hint = nearest(known[0], map(str, frame.columns))
+        hint = hints(frame.columns, [known[0]])
         raise DataError(f"{where}: no column {known[0]!r}.{hint} It has: {', '.join(map(str, frame.columns))}.")
     return str(found[0])
 
@@ -131,8 +147,8 @@ def _group(frame: pd.DataFrame, time: str, survival: str) -> str | None:
     return str(others[0]) if others else None
 
 
-def _clicks(part: pd.DataFrame, time: str, survival: str) -> tuple[FloatArray, FloatArray]:
-    """Clicks in order of time, survival as a proportion that never rises, from 1 at time 0.
+def _clicks(part: pd.DataFrame, time: str, survival: str) -> tuple[FloatArray, FloatArray, tuple[float, str]]:
+    """Clicks in order of time, survival as a proportion that never rises, from 1 at time 0; where it rose.
 
     Rising clicks are rearranged: times and survivals are sorted each, which undoes exchanged clicks and is never
     further from a falling curve than the clicks were (Chernozhukov, Fernandez-Val & Galichon 2009). Of the two ends of
@@ -147,12 +163,29 @@ def _clicks(part: pd.DataFrame, time: str, survival: str) -> tuple[FloatArray, F
         s = s / 100
     if s.max() > 1.02 or s.min() < -0.02 or t.min() < 0:
         raise DataError("curve: survival lies between 0 and 1 (or 0 and 100%), times are not negative.")
-    t, s = np.sort(t), np.sort(np.clip(s, 0, 1))[::-1]
+    order = np.lexsort((-s, t))
+    t, s = t[order], np.clip(s[order], 0, 1)
+    raised = _rises(t, s)
+    s = np.sort(s)[::-1]
     lowest = np.append(np.diff(t) > 0, True)
     t, s = t[lowest], s[lowest]
     if t[0] > 0:
         t, s = np.append(0.0, t), np.append(1.0, s)
-    return t, s
+    return t, s, raised
+
+
+def _known_groups(given: Any, names: list[Any], argument: str) -> None:
+    """Whether a mapping by group names groups that the curve has."""
+    unknown = [g for g in given if g not in names] if isinstance(given, Mapping) else []
+    if unknown:
+        hint = nearest(str(unknown[0]), map(str, names))
+        raise DataError(f"{argument}: the curve has no group {unknown[0]!r}.{hint} It has: {first_ids(names)}.")
+
+
+def _rises(t: FloatArray, s: FloatArray) -> tuple[float, str]:
+    """By how much clicks are above an earlier one at most, and which ones are."""
+    above = s - np.minimum.accumulate(s)
+    return float(above.max()), first_ids(f"{t[i]:g} ({s[i]:.3g})" for i in np.flatnonzero(above > 0))
 
 
 def _risk(at_risk: Any, group: str | None, name: Any) -> tuple[FloatArray, IntArray]:
@@ -172,12 +205,14 @@ def _risk(at_risk: Any, group: str | None, name: Any) -> tuple[FloatArray, IntAr
     if frame.empty:
         raise DataError(f"at_risk: no row for {name!r}.")
     frame = frame.sort_values(time)
-    times, numbers = frame[time].to_numpy(dtype=float), frame[number].to_numpy(dtype=float)
+    times, numbers = (pd.to_numeric(frame[c], errors="coerce").to_numpy(dtype=float) for c in (time, number))
+    if not (np.isfinite(times).all() and np.isfinite(numbers).all()):
+        raise DataError(f"at_risk: {time} and {number} must be numbers in every row.")
     rises = times[1:][np.diff(numbers) > 0]
     if len(rises):
         raise DataError(f"at_risk: the number at risk rises at time {first_ids(rises)}.")
     if times[0] > 0:
-        raise DataError(f"at_risk: begins at time {times[0]:g}; it has to begin at 0.")
+        raise DataError(f"at_risk: begins at time {times[0]:g}; it must begin at 0.")
     return times, np.round(numbers).astype(np.int64)
 
 

@@ -23,7 +23,7 @@ from scipy import special
 from kapstats import scales
 from kapstats._types import BoolArray, FloatArray
 from kapstats.errors import FormulaError, choose, first_ids, nearest, warn
-from kapstats.estimates import Estimates, Picture
+from kapstats.estimates import Estimates, Picture, matching
 from kapstats.formula.design import Design, level_text
 from kapstats.formula.grid import reference_grid
 from kapstats.inference import multiplicity
@@ -289,13 +289,10 @@ def _said(found: Linear, what: str, frame: pd.DataFrame) -> list[str]:
 
 
 def _mask(frame: pd.DataFrame, values: Mapping[str, Any]) -> BoolArray:
-    keep = np.ones(len(frame), dtype=bool)
-    for column, value in values.items():
+    for column in values:
         if column not in frame.columns:
             raise FormulaError(f"result: column {column!r} is not there.{nearest(column, map(str, frame.columns))}")
-        allowed = list(value) if isinstance(value, (list, tuple, set)) else [value]
-        keep &= frame[column].isin(allowed).to_numpy()
-    return keep
+    return matching(frame, values)
 
 
 # ------------------------------------------------------------------------------------------- contrasts

@@ -226,6 +226,7 @@ def _meta(
         data=ae.records.fingerprint(),
         frame_kind=ae.records.kind,
         scale="log" if method == "berry-berry" else "identity",
+        measure="odds ratio" if method == "berry-berry" else "",
         seed=seed,
     )
 

@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from kapstats.evidence.checks.finding import Finding, Line, numbers
-from kapstats.evidence.printed import Printed
+from kapstats.evidence.printed import Printed, parse
 
 
 def moments(i: int, row: Line) -> Iterator[Finding]:
@@ -54,9 +56,8 @@ def _items(value: Any) -> int:
     if isinstance(value, str):
         text = value.strip().lower()
         return int(text) if text.isdigit() else int(text in ("true", "yes", "y"))
-    if value is None or value != value:
-        return 0
-    return int(value)
+    found = parse(int(value) if isinstance(value, bool | np.bool_) else value)
+    return int(found.value) if found is not None else 0
 
 
 def possible_sums(mean: Printed, n: int, items: int = 1) -> range:
