@@ -35,7 +35,7 @@ def claims(rng: np.random.Generator, pool: list) -> pd.DataFrame:
     words = {"study": list("ST"), "arm": list("AB"), "term": ["any", "x"], "scale": ["HR", "identity", "MADRS", ""],
              "test": ["F", "t", "chi2", ""], "level": ["95", "0.9", ""]}  # fmt: skip
     cells = {}
-    for name in {*names, "estimate"}:
+    for name in dict.fromkeys([*names, "estimate"]):
         choices = words.get(name, pool)
         cells[name] = pd.Series([choices[i] for i in rng.integers(0, len(choices), rows)], dtype=object)
     return pd.DataFrame(cells)

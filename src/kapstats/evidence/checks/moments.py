@@ -23,14 +23,14 @@ def moments(i: int, row: Line) -> Iterator[Finding]:
     if sd is not None and sd.value < 0:
         yield Finding(i, "order", sd.text, 0.0, math.nan, "error")
         return
-    if mean is None or n is None or not items or n.value < 1:
+    if mean is None or n is None or not items or n.value < 1 or not math.isfinite(mean.high - mean.low):
         return
     size = round(n.value)
     sums = possible_sums(mean, size, items)
     if not sums:
         nearest = round(mean.value * size * items) / (size * items)
         yield Finding(i, "grim", mean.text, nearest, mean.distance(nearest), "error")
-    elif sd is not None and size > 1:
+    elif sd is not None and size > 1 and math.isfinite(sd.high - sd.low):
         possible = grimmer(sums, sd, size, items)
         if possible is not None:
             yield Finding(i, "grimmer", sd.text, possible, sd.distance(possible), "error")

@@ -31,7 +31,7 @@ def forest_of(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
         raise FormulaError(f"plot: there are no intervals to draw; the columns are {', '.join(frame.columns)}.")
     rows = estimates.scales
     frame, words = scales.shown(frame, rows), scales.header(rows, estimates.meta)
-    kinds = ["ratio" if s.is_ratio else s.measure for s in rows]
+    kinds = ["ratio" if s.is_ratio or s.exponentiated else s.measure for s in rows]
     if len(set(kinds)) > 1 and not {"log", "label", "panel"} & options.keys():
         return _apart(frame, rows, kinds, estimates.meta.get("level") or 0.95, ax=ax, **options)
     ratio = bool(rows) and all(s.is_ratio or s.exponentiated for s in rows)
