@@ -82,7 +82,6 @@ def logrank(
     adjust: str = "none",
     side: str = "two",
     landmark: float | None = None,
-    level: float | None = None,
     order: Mapping[str, Sequence[Any]] | None = None,
     convention: str | None = None,
 ) -> LogRank:
@@ -103,7 +102,6 @@ def logrank(
     adjust : none, bonferroni, holm, hochberg, sidak or bh (pairwise only)
     side : "two"; "less" or "greater" (second group minus first, or trend) tests fewer or more events by the z statistic
     landmark : compare only rows still under observation after this time
-    level : refused: the test has no confidence limits
     convention : "SAS" does not merge times that differ by rounding
 
     Returns
@@ -132,8 +130,6 @@ def logrank(
     >>> test.to_frame()[["statistic", "df"]].round(4).values.tolist()
     [[4.3822, 1.0]]
     """
-    if level is not None:
-        raise FormulaError(f"level={level!r}: a log-rank test has no confidence limits, so it takes no level.")
     convention = check_convention(convention)
     name = choose(weights or "fleming-harrington", WEIGHTS, "weights")
     choose(side, ("two", "less", "greater"), "side")
