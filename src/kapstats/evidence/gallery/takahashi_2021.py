@@ -7,7 +7,7 @@ import numpy as np
 from kapstats.evidence import table
 from kapstats.evidence.gallery.draw import over
 from kapstats.evidence.gallery.entry import Entry, Line
-from kapstats.inference.multiplicity import mvt_critical
+from kapstats.kernels.multivariate_t import mvt_critical
 
 SIZES, PLACEBO, DF = np.array([39.0, 34.0, 39.0]), 72.0, 180.0
 
