@@ -194,7 +194,7 @@ def test_wide_equals_long():
         (
             {"madrs": ["a", "1", "2", "3"]},
             {"visit": "week", "outcome": "madrs"},
-            "1 values are not numeric \('a'; subjects 1\)",
+            r"1 values are not numeric \('a'; subjects 1\)",
         ),
         (
             {"madrs0": [30.0, 31, 31, 31]},

@@ -18,6 +18,8 @@ SEVERITIES = ("error", "warning", "note")
 NUMBERS = ("AVAL", "BASE", "CHG", "PCHG", "AVISITN", "ADY", "START", "STOP", "LEFT", "RIGHT")
 #: rules about a dataset as a whole, not about rows of it
 OF_DATASETS = ("required-variable", "no-rows")
+#: the rule about the type of a column
+OF_TYPES = "not-a-number"
 COLUMNS = ("severity", "dataset", "variable", "rule", "rows", "first_ids", "finding")
 
 
@@ -87,15 +89,16 @@ def _distinct(datasets: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
 def _findings(name: str, frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[dict[str, Any]]:
     kinds = ("every", kind_of(name, frame))
     compared = None if name == "adsl" else adsl
+    judged = _with_numbers(frame)
     for rule in RULES:
-        if rule.kind in kinds and _applies(rule, frame):
-            yield from _judge(rule, name, frame, compared)
+        if rule.kind in kinds and set(rule.needs) <= set(frame.columns):
+            yield from _judge(rule, name, frame if rule.name == OF_TYPES else judged, compared)
 
 
-def _applies(rule: Rule, frame: pd.DataFrame) -> bool:
-    """Whether the variables that the rule needs are there, and are numbers where it computes with them."""
+def _with_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with the numbers in its text columns as numbers, so that one text hides no other fault."""
     texts = [c for c in NUMBERS if c in frame.columns and not pd.api.types.is_numeric_dtype(frame[c].dtype)]
-    return set(rule.needs) <= set(frame.columns) and not (set(rule.needs) & set(texts))
+    return frame.assign(**{c: pd.to_numeric(frame[c], errors="coerce") for c in texts}) if texts else frame
 
 
 def _judge(rule: Rule, name: str, frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[dict[str, Any]]:

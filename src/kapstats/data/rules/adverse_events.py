@@ -8,6 +8,7 @@ import pandas as pd
 
 from kapstats.data.rules.assessments import after_death, outside_study
 from kapstats.data.rules.rule import Hit, Rule, dates, from_adsl, mask, no_rows
+from kapstats.errors import first_ids
 
 FIRSTS = {"AOCCFL": (), "AOCCSFL": ("AEBODSYS",), "AOCCPFL": ("AEBODSYS", "AEDECOD")}
 
@@ -80,11 +81,22 @@ def event_again(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]
     yield Hit("AESEQ", mask(rest.drop(columns=flags).duplicated()), "the same event again under another number")
 
 
+def severity(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Severity is one of the terms of the standard."""
+    for name in (c for c in ("AESEV", "ASEV") if c in frame.columns):
+        values = frame[name].dropna().astype(str).str.strip().str.upper()
+        odd = ~values.isin(SEVERITIES) & values.ne("")
+        seen = f"not mild, moderate or severe ({first_ids(frame.loc[odd.index[odd], name], 3)})"
+        yield Hit(name, mask(odd.reindex(frame.index, fill_value=False)), seen)
+
+
 KIND = "adverse events"
+SEVERITIES = ("MILD", "MODERATE", "SEVERE", "LIFE THREATENING", "LIFE-THREATENING", "FATAL", *"12345")
 RULES = (
     Rule("required-variable", "error", KIND, "there are subjects and terms", required),
     Rule("uncoded", "warning", KIND, "events are coded", uncoded),
     Rule("end-before-start", "error", KIND, "an event does not end before it starts", end_before_start),
+    Rule("severity", "warning", KIND, "severity is a term of the standard", severity),
     Rule("no-start", "warning", KIND, "an event has a start", no_start),
     Rule("emergent-early", "warning", KIND, "emergent events start after the first dose", emergent_early, ("TRTEMFL",)),
     Rule("first-occurrence", "warning", KIND, "first-occurrence flags mark one event", first_flags, ("USUBJID",)),

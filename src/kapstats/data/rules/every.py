@@ -10,6 +10,7 @@ import pandas as pd
 from kapstats.data import conventions
 from kapstats.data.rules.rule import Hit, Rule, from_adsl, mask, no_rows, not_one_to_one
 from kapstats.errors import first_ids, nearest
+from kapstats.labels import folded
 
 ARMS = {"TRT01P": "TRT01P", "TRTP": "TRT01P", "TRT01A": "TRT01A", "TRTA": "TRT01A"}
 LABELS = ("TRT01P", "TRT01A", "TRTP", "TRTA", "AVISIT", "PARAM", "PARAMCD", "AEDECOD", "AEBODSYS", "ROUTE", "SEX")
@@ -113,13 +114,22 @@ def duplicate_row(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hi
 
 def variants(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
     """A label is spelt in one way (case, blanks)."""
-    for name in (c for c in LABELS if c in frame.columns and not pd.api.types.is_numeric_dtype(frame[c].dtype)):
+    for name in (c for c in frame.columns if c in LABELS or _has_labels(frame[c], str(c))):
+        if pd.api.types.is_numeric_dtype(frame[name].dtype):
+            continue
         values = frame[name].dropna().astype(str)
         unique = pd.Series(values.unique())
-        plain = unique.str.casefold().str.split().str.join(" ")
-        twins = unique[plain.duplicated(keep=False)]
+        twins = unique[unique.map(folded).duplicated(keep=False)]
         spelt = "; ".join(repr(v) for v in twins.head(3))
         yield Hit(name, mask(frame[name].isin(twins.tolist())), f"spelt in several ways ({spelt})")
+
+
+def _has_labels(values: pd.Series, name: str) -> bool:
+    """Whether a text column of any name says which group a row is in: few texts, each many times."""
+    if values.dtype.kind != "O" or name.endswith("FL") or conventions.is_date(name):
+        return False
+    there = [v for v in values if isinstance(v, str)]
+    return len(set(there)) <= min(30, len(there) / 2)
 
 
 def active_text(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
@@ -148,9 +158,17 @@ def impossible_date(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[
     """Dates lie in the years 1900 to 2100."""
     for name in frame.columns:
         values = frame[name]
-        if pd.api.types.is_datetime64_any_dtype(values.dtype):
-            year = values.dt.year
+        if pd.api.types.is_datetime64_any_dtype(values.dtype) or conventions.is_date(str(name)):
+            year = _years(values)
             yield Hit(name, mask((year < 1900) | (year > 2100)), "before 1900 or after 2100")
+
+
+def _years(values: pd.Series) -> pd.Series:
+    """The year of dates and of texts that begin as an ISO date, 2000 where there is none."""
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        return values.dt.year.fillna(2000)
+    found = values.astype(str).str.extract(r"^(\d{4})-\d\d", expand=False)
+    return pd.to_numeric(found, errors="coerce").fillna(2000)
 
 
 RULES = (

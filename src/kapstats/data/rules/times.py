@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from kapstats.data.rules.rule import Hit, Rule, dates, mask, no_rows
@@ -29,6 +30,14 @@ def missing_time(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit
 def not_positive(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
     """Times are above 0."""
     yield Hit("AVAL", mask(pd.to_numeric(frame["AVAL"], errors="coerce") <= 0), "time zero or negative")
+
+
+def far(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
+    """Times are within ten times the 95th percentile of their parameter."""
+    time = pd.to_numeric(frame["AVAL"], errors="coerce")
+    group = frame["PARAMCD"].to_numpy() if "PARAMCD" in frame.columns else np.zeros(len(frame))
+    usual = time.groupby(group).transform(lambda t: t.quantile(0.95) if t.count() >= 20 else np.inf)
+    yield Hit("AVAL", mask((time > 10 * usual) & (usual > 0)), "more than ten times the 95th percentile")
 
 
 def censoring(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
@@ -76,6 +85,7 @@ RULES = (
     Rule("required-variable", "error", KIND, "there are subjects, times and events", required),
     Rule("missing-time", "error", KIND, "every row has a time", missing_time, ("AVAL",)),
     Rule("time-not-positive", "error", KIND, "times are above 0", not_positive, ("AVAL",)),
+    Rule("time-far", "warning", KIND, "times are within ten times their 95th percentile", far, ("AVAL",)),
     Rule("censoring", "error", KIND, "CNSR is 0 (event) or a positive whole number", censoring, ("CNSR",)),
     Rule("censoring-codes", "warning", KIND, "CNSR is 0 or 1", censoring_codes, ("CNSR",)),
     Rule("event-and-censoring", "error", KIND, "EVENT is 1 where CNSR is 0", event_and_censoring, ("EVENT", "CNSR")),
