@@ -29,6 +29,13 @@ def quiet(call, *args, **given):
         return call(*args, **given)
 
 
+def texts(values):
+    """Cells as texts, None where missing, whatever the version of pandas calls it; dates as ISO dates."""
+    if values.dtype.kind == "M":
+        values = values.dt.strftime("%Y-%m-%d")
+    return [None if pd.isna(v) else v for v in values]
+
+
 def together(path, rows=1, **given):
     return pd.concat(ks.read_chunks(path, rows, **given), ignore_index=True)
 
@@ -62,7 +69,7 @@ def test_version_8_of_sas_is_read_in_the_order_of_the_variables(tmp_path, labels
     np.testing.assert_array_equal(frame["CHG"], [0.0, -2.5, np.nan])
     np.testing.assert_array_equal(frame["SHORT"], [1.0, -3.0, np.nan])
     assert frame["AVISIT"].tolist() == ["Baseline", "Day 7", "Day 14"]
-    assert frame["TRTSDT"].astype(str).tolist() == ["2024-01-01", "NaT", "2024-01-02"]
+    assert texts(frame["TRTSDT"]) == ["2024-01-01", None, "2024-01-02"]
     assert frame["A_LONG_NAME_OF_27_CHARACTERS"].tolist() == ["a", "bc", "d"]
     assert frame.attrs["labels"]["AVAL"] == ABOUT["labels"]["AVAL"]
     assert differences(path) == (21, [])
@@ -225,7 +232,7 @@ def test_a_padded_sign_in_a_text_is_missing_too_and_told(tmp_path):
         with pytest.warns(ks.errors.KapstatsWarning, match="COUNTRY 1"):
             frame = read(path)
         assert frame["COUNTRY"].isna().tolist() == [False, True, False]
-        assert frame["AETERM"].where(frame["AETERM"].notna(), None).tolist() == [None, "None", "pain"]
+        assert texts(frame["AETERM"]) == [None, "None", "pain"]
 
 
 def test_numbers_that_stay_text_for_a_few_cells_are_told(tmp_path):
@@ -260,7 +267,7 @@ def test_namibia(tmp_path):
 def test_a_csv_of_a_header_alone_has_the_same_types_in_pieces(tmp_path):
     path = text_file(tmp_path, "USUBJID,AVAL,SCORE,ADT\n")
     whole, (part,) = read_table(path), ks.read_chunks(path, 5)
-    assert whole.dtypes.astype(str).tolist() == ["object", "float64", "object", "object"]
+    assert [dtype.kind for dtype in whole.dtypes] == ["O", "f", "O", "O"]
     assert part.dtypes.equals(whole.dtypes)
 
 
@@ -286,7 +293,7 @@ def test_whole_numbers_that_a_float_cannot_tell_apart_are_text(tmp_path, ending)
     path = tmp_path / f"adqs.{ending}"
     long_ids(path)
     for frame in (read_table(path), together(path), together(path, 3)):
-        assert frame["PATIENT"].where(frame["PATIENT"].notna(), None).tolist() == LONG
+        assert texts(frame["PATIENT"]) == LONG
         assert frame["AVAL"].tolist() == [1, 2, 3, 4]
 
 
@@ -378,7 +385,7 @@ def test_dates_as_r_and_polars_write_them_in_pieces(tmp_path):
     days = [datetime.date(2024, 1, 1), None, datetime.date(2024, 2, 29)]
     pq.write_table(pa.table({"USUBJID": ["1", "2", "3"], "ASTDT": pa.array(days), "SEEN": pa.array(days)}), path)
     whole = read_table(path)
-    assert whole["ASTDT"].astype(str).tolist() == ["2024-01-01", "NaT", "2024-02-29"]
+    assert texts(whole["ASTDT"]) == ["2024-01-01", None, "2024-02-29"]
     assert whole["SEEN"].equals(whole["ASTDT"].rename("SEEN"))
     for rows in (1, 2, 9):
         pd.testing.assert_frame_equal(together(path, rows), whole)
@@ -393,7 +400,7 @@ def test_parquet_of_no_rows_is_one_empty_piece_and_a_name_twice_is_told(tmp_path
     assert list(part.columns) == ["AVAL"]
     pq.write_table(pa.table([pa.array([1]), pa.array([2])], names=["AVAL", "AVAL"]), path)
     for read in (read_table, together):
-        with pytest.raises(DataError, match="'AVAL' stands 2 times"):
+        with pytest.raises(DataError, match="'AVAL' appears 2 times"):
             read(path)
 
 

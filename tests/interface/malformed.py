@@ -119,7 +119,7 @@ CASES: dict[str, tuple[Write, str]] = {
     # csv
     "csv of no bytes": (text(""), "empty"),
     "csv of blank lines": (text("\n\n\n"), "no header"),
-    "csv with a column twice": (text("USUBJID,AVAL,AVAL\n1,2,3\n"), "'AVAL' stands 2 times"),
+    "csv with a column twice": (text("USUBJID,AVAL,AVAL\n1,2,3\n"), "'AVAL' appears 2 times"),
     "csv of 100,000 columns": (text(",".join(f"C{i}" for i in range(100_000))), "at most 10,000 are read"),
     "csv with a nameless column": (text("USUBJID,,AVAL\n1,2,3\n"), "column 2 has no name"),
     "csv with semicolons": (text(GOOD.replace(",", ";")), "Separate the columns by commas"),
@@ -147,7 +147,7 @@ CASES: dict[str, tuple[Write, str]] = {
     ),
     "beyond every number": (csv(put("AVAL", "1e400")), "AVAL holds numbers"),
     "hexadecimal": (csv(put("AVAL", "0x1F")), "AVAL holds numbers"),
-    "one name in two cases": (text("usubjid,AVAL,aval\n001,1,2\n"), "'AVAL' stands 2 times"),
+    "one name in two cases": (text("usubjid,AVAL,aval\n001,1,2\n"), "'AVAL' appears 2 times"),
     "mixed types in a visit number": (csv(put("AVISITN", "seven")), "AVISITN holds numbers, but 1 of 4"),
     "a sign for missing": (csv(put("AVAL", "-")), "a missing value is an empty cell"),
     # xpt
@@ -203,7 +203,7 @@ CASES: dict[str, tuple[Write, str]] = {
     ),
     "dataset-json with a column twice": (
         dataset_json(columns=[{"name": "AVAL"}, {"name": "AVAL"}], rows=[[1, 2], [3, 4]]),
-        "'AVAL' stands 2 times",
+        "'AVAL' appears 2 times",
     ),
     "dataset-json with a number of 500 digits": (
         dataset_json(rows=[["001", 10**500], ["002", 2]]),

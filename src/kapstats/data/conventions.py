@@ -137,7 +137,7 @@ def check_names(source: str, names: Sequence[str]) -> None:
         raise DataError(f"{source}: has {len(names):,} columns; at most {MOST_COLUMNS:,} are read. Split the table.")
     name, times = next(iter(Counter(names).most_common(1)), ("", 0))
     if times > 1:
-        raise DataError(f"{source}: column {name!r} stands {times} times. Rename or drop one.")
+        raise DataError(f"{source}: column {name!r} appears {times} times. Rename or drop one.")
 
 
 def numbers(values: pd.Series) -> pd.Series:
@@ -274,5 +274,6 @@ def trimmed(frame: pd.DataFrame, source: str) -> pd.DataFrame:
             continue
         if any(isinstance(v, str) and (new != v or not new) for v, new in zip(unique, texts, strict=True)):
             plain = np.array([*(None if v == "" else v for v in texts), None], dtype=object)
-            changed[name] = pd.Series(plain[codes], index=values.index, dtype="object").where(lambda v: v.notna())
+            made = pd.Series(plain[codes], index=values.index, dtype="object").where(lambda v: v.notna())
+            changed[name] = made.astype(values.dtype)
     return _assigned(frame, changed)
