@@ -135,3 +135,8 @@ def test_ages_in_an_object_column_are_numbers() -> None:
     plain = ks.baseline_table(WIDE, by="Group", variables=["age"]).to_frame()
     found = ks.baseline_table(WIDE.astype({"age": object}), by="Group", variables=["age"]).to_frame()
     pd.testing.assert_frame_equal(found, plain)
+
+
+def test_rows_of_adsl_without_a_subject_are_told_as_such() -> None:
+    with pytest.raises(DataError, match="ADSL: 2 rows have no USUBJID"):
+        ks.Trial(adsl=pd.DataFrame({"USUBJID": ["1", None, None], "TRT01P": ["A", "A", "B"]}))

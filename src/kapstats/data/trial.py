@@ -324,6 +324,8 @@ def _one_row_per_subject(adsl: pd.DataFrame | None) -> None:
         return
     frames.require(adsl, [SUBJECT], "ADSL")
     twice = adsl.loc[adsl[SUBJECT].duplicated(), SUBJECT]
+    if twice.isna().any():
+        raise DataError(f"ADSL: {int(adsl[SUBJECT].isna().sum())} rows have no {SUBJECT}. Fill it in or drop the rows.")
     if len(twice):
         raise DataError(f"ADSL has one row per subject, but {twice.nunique()} have several ({first_ids(twice)}).")
 
