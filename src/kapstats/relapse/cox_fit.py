@@ -84,7 +84,7 @@ class CoxFit:
         if self.frailty is None and self.ties in ("efron", "breslow") and self.finite[self.usable].all() and len(frame):
             tests = self.zph().frame.set_index("term")["p_value"]
             frame = frame.assign(zph_p=[float(tests.get(term, np.nan)) for term in self._terms_of_columns()])
-        note = "zph_p: score test of proportional hazards (zph, km); restricted mean survival time: fit.rmst()"
+        note = "PH p (zph_p): score test of proportional hazards (zph, km); restricted mean survival time: fit.rmst()"
         conventions = (*self.meta["conventions"], note)
         about = {**self.meta, "scale": "natural", "measure": "hazard ratio", "title": "Cox model"}
         return Estimates(frame, {**about, "conventions": conventions})
