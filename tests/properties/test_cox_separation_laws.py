@@ -136,7 +136,7 @@ def orders(d, X, strata, entry):
     return null, -best.fun
 
 
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + CASES))
+@pytest.mark.parametrize("seed", [*range(FIRST, FIRST + CASES), 2150])  # 2150: three tied events, level to rounding
 def test_the_log_likelihood_is_the_supremum_and_possible(seed):
     case = sample(seed)
     fit = fitted(*case)

@@ -40,7 +40,7 @@ DOUBTFUL = 1e-6
 #: range of x'b at which risk sums may have lost their small terms
 WIDEST = 25.0
 #: values of x'direction closer than this share of the largest are level
-SAME_LEVEL = 1e-11
+SAME_LEVEL = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +199,9 @@ def separation(data: CoxData, ties: str, held: IntArray | None = None) -> Limit 
         return None
     direction, sign = among(found.direction, free), among(found.sign, free)
     level = levels(data.X @ direction)
+    i, j = comparisons(data.sets, ties)
+    if (level[i] < level[j]).any():  # rounding turned a comparison over: no limit is better than a wrong one
+        return None
     stratified = stratify(data, level, ties)
     kept = informative(stratified, ties, free)
     return Limit(direction, sign, level, kept, take(stratified, kept) if held is None else stratified)

@@ -64,7 +64,7 @@ def unit_rows(A: FloatArray) -> FloatArray:
     A = np.where(np.abs(A) < SAME, 0.0, A)
     largest = np.abs(A).max(axis=1, initial=0.0)
     A = A[largest > 0] / largest[largest > 0, None]
-    return np.unique(np.round(A, 12), axis=0) if len(A) else A
+    return A[np.unique(np.round(A, 12), axis=0, return_index=True)[1]] if len(A) else A
 
 
 def _interior(rows: FloatArray, tied: FloatArray) -> FloatArray | None:
