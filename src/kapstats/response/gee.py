@@ -24,7 +24,7 @@ from kapstats.kernels.separation import binary_cone, recession
 from kapstats.response import anova as term_tests
 from kapstats.response import wald_answers
 from kapstats.response.random_effects import aliased_warning
-from kapstats.response.repeated import _fixed_columns
+from kapstats.response.repeated import _fixed_columns, refuse_unstated
 
 STRUCTURES = ("independence", "exchangeable", "ar1", "unstructured")
 VCOV = ("robust", "bias-reduced", "naive")
@@ -227,7 +227,8 @@ def gee(
     kept, missing = complete_rows(frame, [*columns, *([time] if time else [])])
     if not len(kept):
         raise DataError(f"{formula}: no row is complete in {', '.join(columns)}. There is nothing to fit.")
-    used, visit = _by_cluster(frame.iloc[kept].reset_index(drop=True), cluster, time)
+    stated = None if time is None else dict(order or {}).get(time)
+    used, visit = _by_cluster(frame.iloc[kept].reset_index(drop=True), cluster, time, structure, stated)
     design = build(parsed.fixed, used, order=order)
     _check_clusters(used, cluster, design)
     lost = aliased_warning(design)
@@ -272,13 +273,21 @@ def _refuse_separated(parsed: Formula, design: Design, X: FloatArray, y: FloatAr
         )
 
 
-def _by_cluster(used: pd.DataFrame, cluster: str, time: str | None) -> tuple[pd.DataFrame, IntArray]:
+def _by_cluster(
+    used: pd.DataFrame, cluster: str, time: str | None, structure: str, stated: Sequence[Any] | None
+) -> tuple[pd.DataFrame, IntArray]:
     """Rows with clusters together, in the order of visits, and the position of each row among all visits."""
     code = pd.factorize(used[cluster])[0]
     if time is None:
         order = np.argsort(code, kind="stable")
         return used.iloc[order].reset_index(drop=True), np.zeros(len(used), dtype=np.int64)
-    visit = pd.factorize(used[time], sort=True)[0]
+    if pd.api.types.is_datetime64_any_dtype(used[time].dtype):
+        visit = pd.factorize(used[time], sort=True)[0]
+    else:
+        found = frames.levels(used, time, stated)
+        visit = found.codes
+        if found.source == "sorted" and structure == "ar1" and len(found.values) > 2:
+            refuse_unstated(time, found.values, "ar1 counts the visits between two rows")
     order = np.lexsort([visit, code])
     used, visit = used.iloc[order].reset_index(drop=True), visit[order]
     twice = used.duplicated([cluster, time])

@@ -18,7 +18,7 @@ from kapstats.inference.intervals import with_inference
 from kapstats.inference.pooling import Pooled, bootstrap_error, jackknife_error, resampled, rubin
 from kapstats.kernels import reference_based
 from kapstats.response.imputation_analysis import Analysis, Ancova, Custom
-from kapstats.response.imputation_data import ImputationPlan, Wide, as_long, widen
+from kapstats.response.imputation_data import ImputationPlan, Wide, as_long, few_values, widen
 from kapstats.response.imputation_delta import Delta, shift_of, template
 from kapstats.response.imputation_model import (
     Model,
@@ -278,8 +278,9 @@ def impute(
     """
     settled = _settle(plan, options)
     wide = widen(frames.to_pandas(getattr(data, "adqs", data)), settled)
+    said = few_values(wide)
     model, message = fit_model(wide)
-    return Imputations(wide, model, (message,) if message else ())
+    return Imputations(wide, model, tuple(filter(None, (said, message))))
 
 
 def _settle(plan: ImputationPlan | Mapping[str, Any] | None, options: Mapping[str, Any]) -> ImputationPlan:

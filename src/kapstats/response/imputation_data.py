@@ -15,6 +15,9 @@ from kapstats.errors import DataError, FormulaError, first_ids, nearest, warn
 from kapstats.formula import design, expressions, split
 from kapstats.formula.design import Design
 from kapstats.kernels.covariance import SPATIAL
+from kapstats.response.repeated import ORDERED, refuse_unstated
+
+FEW_VALUES = 4  # up to which an outcome is called binary or ordinal
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,10 @@ def widen(data: pd.DataFrame, plan: ImputationPlan) -> Wide:
     named = (outcome, subject, visit, plan.arm, plan.event, plan.reason, plan.cluster, term.group)
     frames.require(data, [c for c in named if c])
     data = data.assign(**{outcome: _numbers(data, outcome, subject)})
-    order, arms = frames.levels(data, visit).values, frames.levels(data, plan.arm).values
+    known = frames.levels(data, visit)
+    order, arms = known.values, frames.levels(data, plan.arm).values
+    if known.source == "sorted" and len(order) > 1 and (plan.strategy != "MAR" or term.structure in ORDERED):
+        refuse_unstated(visit, order, "what is affected by an event, or the covariance, depends on it")
     if plan.reference not in arms:
         hint = nearest(str(plan.reference), map(str, arms))
         raise FormulaError(f"reference={plan.reference!r} is not an arm.{hint} Arms: {first_ids(arms)}.")
@@ -179,6 +185,13 @@ def _arranged(
     if not fitted.any(axis=0).all():
         bare = first_ids([v for v, some in zip(visits, fitted.any(axis=0), strict=True) if not some])
         raise DataError(f"{bare}: every outcome was seen after an intercurrent event, which the fit leaves out.")
+    lost = design.find_aliased(built.X.reshape(n, m, -1)[fitted])
+    if lost.any():
+        raise DataError(
+            f"{formula.response}: no outcome that the fit uses can tell "
+            f"{first_ids([c for c, gone in zip(built.names, lost, strict=True) if gone])}, since an arm or level has "
+            "none there. Leave the visit out, merge levels, or simplify the formula."
+        )
     reason = (None,) * n if plan.reason is None else tuple(subjects[plan.reason])
     return Wide(
         plan=plan, outcome=str(formula.response), subject=term.subject, visit=term.visit, long=long, subjects=subjects,
@@ -262,3 +275,15 @@ def classes(wide: Wide) -> list[tuple[IntArray, BoolArray, int, str, int]]:
 def as_long(wide: Wide, y: FloatArray, imputed: BoolArray) -> pd.DataFrame:
     """The completed outcomes (n, m) in the rows of the data, and which of them were imputed."""
     return wide.long.assign(**{wide.outcome: y.reshape(-1), "IMPUTED": imputed.reshape(-1)})
+
+
+def few_values(wide: Wide) -> str:
+    """Warn when the outcome is hardly continuous: it is imputed as a normal variable."""
+    values = np.unique(wide.y[~np.isnan(wide.y)])
+    if len(values) > FEW_VALUES:
+        return ""
+    return warn(
+        f"{wide.outcome} takes {len(values)} values only ({first_ids(f'{v:g}' for v in values)}) and is imputed as a "
+        "normal variable: imputed values lie between and beyond them. This is not an imputation of a binary or ordinal "
+        "outcome; analyse what was seen with ks.glmm, or impute the score behind it and derive the response."
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from kapstats._types import FloatArray
 from kapstats.errors import ConvergenceError, DataError, FormulaError, check_memory, choose
 from kapstats.kernels.covariance import STRUCTURES, parameter_names, sigma_of
-from kapstats.kernels.pattern_moments import PatternMoments
+from kapstats.kernels.pattern_moments import Layout, PatternMoments
 from kapstats.kernels.scoring import Fits, fit
 from kapstats.response.repeated import Visits
 
@@ -68,6 +68,11 @@ def fit_chain(
     """
     attempts: list[Attempt] = []
     for name in structures:
+        few = few_subjects(name, stats, visits)
+        if few:
+            nan = float("nan")
+            attempts.append(Attempt(name, False, nan, 0, nan, nan, few))
+            continue
         chosen = visits.structure(name)
         check_memory(
             2.0 * chosen.per_group * chosen.m**2,
@@ -83,6 +88,20 @@ def fit_chain(
         f"No covariance structure could be fitted ({tried}). Try a simpler one, or a chain such as "
         "covariance=['us', 'toeph', 'csh', 'ar1h', 'cs']."
     )
+
+
+def few_subjects(name: str, stats: PatternMoments | Layout, visits: Visits) -> str:
+    """Why an unstructured covariance has no maximum: more visits than subjects, in one of the groups."""
+    if name != "us":
+        return ""
+    count = stats.count[0] if isinstance(stats, PatternMoments) else np.array([len(s) for s in stats.subjects])
+    for group, label in enumerate(visits.groups):
+        own = visits.block_group[stats.block] == group
+        subjects, seen = int(count[own].sum()), int(stats.seen[own].any(axis=0).sum())
+        if subjects < seen:
+            where = f" in {label}" if label else ""
+            return f"{subjects} subjects{where} cannot tell the covariances of {seen} visits: there is no maximum"
+    return ""
 
 
 def _attempt(name: str, stats: PatternMoments, found: Fits, basis: FloatArray, reml: bool) -> Attempt:

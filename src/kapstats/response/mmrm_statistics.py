@@ -22,7 +22,7 @@ from kapstats.kernels.pattern_moments import Layout, PatternMoments, add, layout
 from kapstats.response import mmrm_files
 from kapstats.response.mmrm_chain import chain, check_variation, fit_chain, fit_warnings
 from kapstats.response.mmrm_fit import Description, MmrmFit, design_warnings
-from kapstats.response.repeated import Visits, check_formula
+from kapstats.response.repeated import ORDERED, Visits, check_formula, refuse_unstated
 from kapstats.response.small_sample import State, resolve
 from kapstats.response.used_levels import on_used_levels
 from kapstats.response.whole_subjects import chunks, levels_of_file
@@ -397,6 +397,11 @@ def _levels(formula: str, frame: pd.DataFrame, given: Mapping[str, Sequence[Any]
     categorical = {own.coordinates[0]} if own.structure not in SPATIAL else set()
     columns = [c for c in (_factor_column(e, frame, categorical) for e in expressions) if c is not None]
     columns += [own.coordinates[0], *([own.group] if own.group else [])]
+    visit = own.coordinates[0]
+    if visit not in given and own.structure in ORDERED:
+        found = frames.levels(frame, visit)
+        if found.source == "sorted" and len(found.values) > 2:
+            refuse_unstated(visit, found.values, f"{own.structure}() depends on it")
     return {c: tuple(given[c]) if c in given else frames.levels(frame, c).values for c in dict.fromkeys(columns)}
 
 

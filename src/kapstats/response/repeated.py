@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,10 @@ from kapstats.kernels.pattern_moments import Layout, layout
 MAX_POINTS = 40  # distinct coordinates up to which spatial structures share one matrix
 
 
+#: structures whose covariances depend on the order of the visits
+ORDERED = ("toep", "toeph", "ar1", "ar1h", "ad", "adh")
+
+
 @dataclass(frozen=True)
 class Visits:
     """The repeated-measures frame of a model: who was seen when.
@@ -30,6 +34,7 @@ class Visits:
     subjects : (n,) ids; codes : (N,) subject of each row; arranged : rows by pattern
     block_group : (blocks,) covariance group of each block; distance : (blocks, m, m) of spatial structures
     regular : whether all subjects share the visits (False: slots of subject-specific coordinates)
+    unstated : the visit column when nothing states its order
     """
 
     labels: tuple[str, ...]
@@ -40,9 +45,12 @@ class Visits:
     block_group: np.ndarray
     distance: FloatArray | None
     regular: bool
+    unstated: str = ""
 
     def structure(self, name: str) -> Structure:
-        """The named structure over these visits."""
+        """The named structure over these visits; a DataError where it needs an order that nothing states."""
+        if self.unstated and name in ORDERED and len(self.labels) > 2:
+            refuse_unstated(self.unstated, self.labels, f"{name}() depends on it")
         if name not in SPATIAL:
             return Structure(name, len(self.labels), self.block_group)
         return Structure(name, self.arranged.seen.shape[1], self.block_group, self.distance)
@@ -175,7 +183,16 @@ def arrange(used: pd.DataFrame, covariance: Covariance, order: Mapping[str, Sequ
     _refuse_duplicates(subject, found.codes, ids, covariance.visit)
     labels = tuple(level_text(v) for v in found.values)
     arranged = layout(subject, found.codes, group, len(labels))
-    return Visits(labels, groups, tuple(ids), subject, arranged, np.arange(len(groups)), None, True)
+    unstated = covariance.visit if found.source == "sorted" else ""
+    return Visits(labels, groups, tuple(ids), subject, arranged, np.arange(len(groups)), None, True, unstated)
+
+
+def refuse_unstated(column: str, values: Sequence[Any], why: str) -> NoReturn:
+    """The order of visits is not stated although something hangs on it."""
+    raise DataError(
+        f"{column}: the order of {first_ids(values)} is not stated, and {why}. Use an ordered categorical, a companion "
+        f"column {column}N, labels with numbers, or order={{{column!r}: [...]}}."
+    )
 
 
 def _groups(

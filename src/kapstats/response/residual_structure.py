@@ -30,6 +30,7 @@ from kapstats.kernels.dense_components import derivatives as dense_derivatives
 from kapstats.kernels.random_effects_fit import RandomEffectsFit, criterion, fit, gradient_in_G, pack, unpack
 from kapstats.kernels.random_effects_kr import SmallSample, VarianceDerivatives, pseudo_inverse
 from kapstats.kernels.residual_blocks import gradient_in_sigma, roots, whitener
+from kapstats.response.mmrm_chain import few_subjects
 from kapstats.response.random_effects import ModelRows
 from kapstats.response.repeated import Visits, arrange
 
@@ -140,7 +141,8 @@ def prepare(rows: ModelRows) -> tuple[Visits, Structure]:
     """Visits of the structure, after checking that it can stand beside the random effects."""
     term = rows.formula.covariance
     assert term is not None
-    order = {**{c: f.values for c, f in rows.design.factors.items()}, **dict(rows.order or {})}
+    known = {c: f.values for c, f in rows.design.factors.items() if f.source != "sorted"}
+    order = {**known, **dict(rows.order or {})}
     if term.structure == DIAGONAL:  # every row on its own: a subject may come more than once to a level
         own = rows.used.assign(**{term.subject: np.arange(len(rows.used))})
         visits = arrange(own, term, order)
@@ -153,6 +155,9 @@ def prepare(rows: ModelRows) -> tuple[Visits, Structure]:
             f"(1 | {term.subject}), or leave the structure out."
         )
     visits = arrange(rows.used, term, order)
+    few = few_subjects(term.structure, visits.arranged, visits)
+    if few:
+        raise ConvergenceError(f"{term.structure}({term.visit} | {term.subject}): {few}. Use a simpler structure.")
     return visits, visits.structure(term.structure)
 
 
