@@ -17,7 +17,7 @@ from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels import npmle as turnbull
 from kapstats.kernels import one_proportion
 from kapstats.safety import readings
-from kapstats.safety.follow_up import rows_of
+from kapstats.safety.follow_up import one_period, rows_of
 
 if TYPE_CHECKING:
     from kapstats.safety.incidence import Incidence
@@ -445,6 +445,7 @@ def _ratio_row(ae: Incidence, i: int, arm: Any, y: FloatArray, m: FloatArray, le
 
 def _sessions(ae: Incidence) -> FloatArray:
     """(subjects, sessions) 1 where the subject was dosed."""
+    one_period(ae.records)
     subjects = ae.records.subjects
     if "adex" in ae.records.others and "SESSION" in ae.records.others["adex"].columns:
         adex = ae.records.others["adex"]

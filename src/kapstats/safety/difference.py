@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kapstats._types import FloatArray
-from kapstats.errors import choose
+from kapstats.errors import FormulaError, choose
 from kapstats.estimates import Estimates
 from kapstats.safety import rows, two_by_two
 from kapstats.safety.two_by_two import NAMES
@@ -176,11 +176,16 @@ def _compared(
     if strata is not None:
         from kapstats.safety.stratified import stratified
 
+        unknown = [name for name in options if name != "term"]
+        if unknown:
+            raise FormulaError(f"{two_by_two.MEASURES[measure].title}: {unknown[0]}= is no argument of it.")
         return stratified(given, strata, method, measure, level=level, side=side, data=data, **options)
     kind = two_by_two.MEASURES[measure]
     choose(method, kind.methods, "method")
     if options:
-        raise TypeError(f"{kind.title}: unknown argument {next(iter(options))!r} without strata.")
+        name = next(iter(options))
+        said = "needs strata=, whose rows it labels" if name == "term" else "is no argument of it"
+        raise FormulaError(f"{kind.title}: {name}= {said}.")
     tail = rows.check_side(side, level)
     table, returned = rows.arrays(data, **dict(zip(NAMES, given, strict=True)))
     known, warned = check_tables(table)

@@ -65,6 +65,7 @@ def follow_up(
         them, as is usual in tables of exposure-adjusted rates; probabilities and mean counts by time do not
     """
     start = _first_dose(chosen)
+    one_period(chosen)
     at, how = _onset(chosen, start, onset)
     stop, name = _end(chosen, start, end)
     texts = []
@@ -100,6 +101,16 @@ def _late(chosen: Records, at: FloatArray, stop: FloatArray, name: str, extend: 
         f"{int(late.sum())} events of {who.size} subjects are after {name}, the end of follow-up ({ids}): {rule}. "
         "extend=True follows these subjects up to the event."
     )
+
+
+def one_period(chosen: Records) -> None:
+    """Refuse times of subjects who are in several groups, one for each treatment they received."""
+    twice = chosen.subjects["USUBJID"].duplicated()
+    if twice.any():
+        raise FormulaError(
+            f"{int(twice.sum())} subjects are in several groups of {chosen.by}, and their follow-up is not split by "
+            "period. Give the subjects, dates and events of one period, or a group that does not change within subject."
+        )
 
 
 def _words(competing: Sequence[str] | str) -> str:
@@ -198,6 +209,7 @@ def days_of_events(ae: Incidence) -> tuple[FloatArray, FloatArray, FloatArray]:
     The days are those of `follow_up`: exact where both ends have a time of day, else the first day is day 1.
     """
     chosen = ae.records
+    one_period(chosen)
     start = _first_dose(chosen)
     onset, _ = _onset(chosen, start, None)
     stop = np.full(onset.size, np.nan)

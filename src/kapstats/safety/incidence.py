@@ -12,7 +12,7 @@ import pandas as pd
 from kapstats import estimates, frames
 from kapstats._types import FrameLike, IntArray
 from kapstats.data.conventions import in_words
-from kapstats.errors import FormulaError, choose
+from kapstats.errors import FormulaError, choose, first_ids, warn
 from kapstats.estimates import Estimates, sealed, stored
 from kapstats.kernels.distinct_counts import distinct_counts
 from kapstats.safety import records as collecting
@@ -204,7 +204,7 @@ class Incidence:
 def incidence(
     trial_or_adae: Any,
     adsl: FrameLike | None = None,
-    by: str = "TRT01A",
+    by: str | Sequence[str] | None = "TRT01A",
     terms: Sequence[str] = ("AEBODSYS", "AEDECOD"),
     treatment_emergent: bool | str = True,
     reference: Any = None,
@@ -225,7 +225,10 @@ def incidence(
     ----------
     trial_or_adae : a Trial, or the ADAE table
     adsl : the ADSL table; denominators are its subjects, never those of ADAE
-    by : group of every subject, an ADSL column such as TRT01A or ROUTE; ADAE's TRTA and TRTP mean TRT01A and TRT01P
+    by : group of every subject, an ADSL column such as TRT01A or ROUTE; a list of them for their combinations; None for
+        one column Total. TRTA and TRTP are the treatment at onset: of the record, else of its APERIOD. In a trial of
+        several periods (TRT02A in ADSL, or TRTA in ADEX) N counts who received it in any period; else they are TRT01A
+        and TRT01P
     terms : term columns of ADAE from the widest to the narrowest; [] counts any event only
     treatment_emergent : True (TRTEMFL = Y where ADAE has it, else by dates), "flag", "dates", or False for all records.
         By dates: onset on or after the first dose; missing dates count, unless the event ended before the first dose,
@@ -276,7 +279,8 @@ def incidence(
     terms = (terms,) if isinstance(terms, str) else tuple(terms)
     frames.require(chosen.events, terms, "ADAE")
     coded = chosen.events.assign(**{column: coded_terms(chosen.events[column]) for column in terms})
-    chosen = Records(**{**_fields(chosen), "events": coded})
+    said = tuple(warn(text) for column in terms for text in _spellings(coded[column]))
+    chosen = Records(**{**_fields(chosen), "events": coded, "warnings": (*chosen.warnings, *said)})
     if reference is not None:
         choose_arm(reference, chosen)
     return Incidence(
@@ -297,6 +301,17 @@ def coded_terms(values: pd.Series) -> pd.Series:
     text = [*(name or collecting.UNCODED for name in names), collecting.UNCODED]
     recode, levels = pd.factorize(np.array(text, dtype=object))
     return pd.Series(pd.Categorical.from_codes(recode[codes], categories=levels), index=values.index)
+
+
+def _spellings(values: pd.Series) -> list[str]:
+    """A warning for terms that differ in capitals or blanks only."""
+    names = pd.Series(values.cat.categories.astype(str))
+    plain = names.str.casefold().str.split().str.join(" ")
+    twice = names[plain.duplicated(keep=False)].sort_values(key=lambda s: s.str.casefold())
+    if twice.empty:
+        return []
+    shown = first_ids(map(repr, twice), 6)
+    return [f"{values.name}: {len(twice)} terms differ in capitals or blanks only ({shown}): they are counted apart."]
 
 
 def choose_arm(arm: Any, chosen: Records) -> int:

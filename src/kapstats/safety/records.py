@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from kapstats.data import conventions
 from kapstats.data.flags import is_flag, is_yes
 from kapstats.data.trial import SUBJECT, Trial
 from kapstats.errors import DataError, first_ids, warn
+from kapstats.safety import periods
 
 UNCODED = "Uncoded"
 ACTUAL = {"TRTA": "TRT01A", "TRTP": "TRT01P"}
@@ -82,7 +84,7 @@ class Records:
 def collect(
     trial_or_adae: Any,
     adsl: Any,
-    by: str,
+    by: str | Sequence[str] | None,
     *,
     treatment_emergent: bool | str,
     window: float | None,
@@ -95,11 +97,21 @@ def collect(
     frames.require(adae, [SUBJECT], "ADAE")
     frames.require(adsl, [SUBJECT], "ADSL")
     subjects, notes = _population(adsl, population)
-    subjects, levels, warned = _arms(subjects, adae, by, order)
-    position, orphan = _located(adae, adsl, subjects)
-    warned += _left_out(adae, adsl, position, orphan)
-    keep = position >= 0
     note, emergent = _emergent(adae, adsl, treatment_emergent, window)
+    position, orphan = _located(adae, adsl, subjects)
+    warned = _left_out(adae, adsl, position, orphan)
+    subjects, by = _grouped(subjects, by)
+    onset = periods.received(adae, subjects, by, others, emergent) if by in ACTUAL and by not in adsl.columns else None
+    if onset is None:
+        subjects, levels, lost = _arms(subjects, adae, by, order)
+        position = _located(adae, adsl, subjects)[0]
+    else:
+        subjects, levels, lost = _arms(onset[0], adae, by, order)
+        position, lost = periods.located(adae, subjects, by, onset[1]), [*onset[2], *lost]
+        notes.append(f"events under the treatment at onset ({by}), N: subjects who received it in any period")
+        notes += [periods.PAIRED] * bool(subjects[SUBJECT].duplicated().any())
+    warned = lost + warned
+    keep = position >= 0
     notes.append(f"{int((keep & emergent).sum())} of {len(adae)} records count ({note})")
     keep &= emergent
     for column, allowed in (where or {}).items():
@@ -109,7 +121,7 @@ def collect(
             is_yes(adae[column], f"ADAE.{column}", adae[SUBJECT])
         keep &= adae[column].isin(values).to_numpy()
         notes.append(f"{column} in {values}: {int(keep.sum())} records")
-    warned += _switched(adae, subjects, levels, by, position, keep)
+    warned += _switched(adae, subjects, levels, by, position, keep) if onset is None else []
     if len(adae) and not keep.any():
         warned.append(f"No record of ADAE counts, every count is 0: {'; '.join(notes[1:])}.")
     for text in warned:
@@ -119,6 +131,26 @@ def collect(
         events, position[keep].astype(np.int64), subjects, levels.codes, levels.values, by,
         tuple(notes), tuple(warned) + _sorted_note(by, levels), kind, others,
     )  # fmt: skip
+
+
+def _grouped(subjects: pd.DataFrame, by: str | Sequence[str] | None) -> tuple[pd.DataFrame, str]:
+    """One group column: all subjects for None, "A, B" with the values of both for a list of ADSL columns."""
+    if isinstance(by, str):
+        return subjects, by
+    names = [] if by is None else [c if c in subjects.columns else ACTUAL.get(c, c) for c in by]
+    if len(names) == 1:
+        return subjects, names[0]
+    name = ", ".join(names) or "Total"
+    if not names:
+        return subjects.assign(**{name: pd.Categorical([name] * len(subjects), ordered=True)}), name
+    frames.require(subjects, names, "ADSL")
+    levels = [frames.levels(subjects, c) for c in names]
+    frames.warn_sorted({c: found for c, found in zip(names, levels, strict=True) if found.source == "sorted"})
+    codes = np.stack([found.codes for found in levels])
+    width = [len(found.values) for found in levels]
+    text = [", ".join(map(str, values)) for values in itertools.product(*(found.values for found in levels))]
+    joint = np.where((codes < 0).any(axis=0), -1, np.ravel_multi_index(tuple(np.maximum(codes, 0)), tuple(width)))
+    return subjects.assign(**{name: pd.Categorical.from_codes(joint, text, ordered=True)}), name
 
 
 def _tables(source: Any, adsl: Any) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, pd.DataFrame], str]:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kapstats import estimates
+from kapstats import estimates, frames
 from kapstats._types import FrameLike, IntArray
 from kapstats.data.conventions import in_words
 from kapstats.data.flags import is_yes
-from kapstats.errors import DataError, first_ids
+from kapstats.errors import DataError, FormulaError, first_ids
 from kapstats.kernels.distinct_counts import distinct_counts
 from kapstats.safety import records as collecting
 from kapstats.safety.incidence import LEVELS, Incidence
@@ -57,6 +57,8 @@ def count_partitions(
     DataError
         When a subject stands in two files, or a column is missing.
     """
+    if by in collecting.ACTUAL and f"TRT02{by[-1]}" in frames.to_pandas(adsl).columns:
+        raise FormulaError(f"by={by!r}: events by period are counted by ks.incidence, from records in memory.")
     paths = _paths(files)
     columns = ["USUBJID", *terms, *(["TRTEMFL"] if treatment_emergent else [])]
     nothing = pd.DataFrame({c: pd.Series([], dtype="object") for c in columns})
