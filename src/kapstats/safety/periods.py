@@ -83,7 +83,7 @@ def _blank(values: pd.Series) -> pd.Series:
 def _units(subjects: pd.DataFrame, by: str, columns: list[str]) -> pd.DataFrame:
     """One row for each subject and treatment, with the number of the treatment where ADSL pairs the two."""
     parts = [subjects.assign(**{by: subjects[column].astype("object")}) for column in columns]
-    number = {}
+    number: dict[object, object] = {}
     for column in (c for c in columns if f"{c}N" in subjects.columns):
         number |= dict(subjects[[column, f"{column}N"]].dropna().drop_duplicates().to_numpy(dtype=object).tolist())
     units = pd.concat(parts, ignore_index=True)
