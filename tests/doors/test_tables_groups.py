@@ -107,3 +107,32 @@ def test_arguments_that_a_comparison_does_not_have():
         ks.risk_difference([1, 2], [10, 10], [2, 2], [10, 10], strata=["a", "b"], nul=0)
     with pytest.raises(FormulaError, match="term= needs strata"):
         ks.odds_ratio(1, 10, 2, 10, term=["a"])
+
+
+def test_the_priors_of_the_three_level_model_are_an_argument():
+    """The default is Berry and Berry's Exponential(0.1), named in the sentence; heavier weights pull terms to 0."""
+    adsl = pd.DataFrame({"USUBJID": range(200), "TRT01A": ["P", "K"] * 100, "TRT01AN": [0, 1] * 100, "SAFFL": "Y"})
+    adae = pd.DataFrame(
+        {"USUBJID": [*range(0, 20, 2), *range(1, 60, 2)], "AEBODSYS": "S", "AEDECOD": "T", "TRTEMFL": "Y"}
+    )
+    ae = ks.incidence(adae, adsl)
+    size = {"draws": 400, "burn_in": 200, "chains": 2}
+    default = ae_signals(ae, **size)
+    pd.testing.assert_frame_equal(default.frame, ae_signals(ae, **size, priors={"alpha": 0.1, "rate": 1}).frame)
+    assert "InverseGamma(3, 1)" in default.meta["sentence"]
+    assert "alpha, beta ~ Exponential(0.1) above 1" in default.meta["sentence"]
+    other = ae_signals(ae, **size, priors={"alpha": 1, "beta": 1, "variance": 0.01})
+    assert "Exponential(1)" in other.meta["sentence"]
+    assert abs(other["estimate"].iloc[0]) < abs(default["estimate"].iloc[0])
+    with pytest.raises(FormulaError, match="alpa"):
+        ae_signals(ae, priors={"alpa": 1})
+    with pytest.raises(FormulaError, match="above 0"):
+        ae_signals(ae, priors={"alpha": 0})
+    with pytest.raises(FormulaError, match="berry-berry"):
+        ks.safety_signals(ae, priors={"alpha": 1})
+
+
+def ae_signals(ae, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KapstatsWarning)
+        return ks.safety_signals(ae, "berry-berry", **options)

@@ -7,8 +7,9 @@ Body system b, term j. x of n_c events in the control group, y of n_t in the tre
     mg_b ~ N(mg0, tg),  mh_b ~ N(mh0, th),  pi_b ~ Beta(alpha, beta)
     mg0, mh0 ~ N(0, 10);  sg_b, sh_b, tg, th ~ InverseGamma(3, 1);  alpha, beta ~ Exponential(0.1) above 1
 
-Normal distributions are written with variances. Chains run side by side as the first axis of every array. h moves
-between 0 and the slab by a reversible jump with a proposal fitted to the data.
+These are the numbers of Berry and Berry; `Priors` changes them. Normal distributions are written with variances.
+Chains run side by side as the first axis of every array. h moves between 0 and the slab by a reversible jump with a
+proposal fitted to the data.
 """
 
 from __future__ import annotations
@@ -22,7 +23,20 @@ from scipy.special import betaln, log_expit
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-_SHAPE, _RATE, _VARIANCE, _EXPONENTIAL = 3.0, 1.0, 10.0, 0.1
+
+@dataclass(frozen=True, slots=True)
+class Priors:
+    """Hyperparameters: shape and rate of the inverse gamma of the variances, variance of the grand means, and the rates
+    of the exponentials of alpha and beta. The defaults are Berry and Berry's."""
+
+    shape: float = 3.0
+    rate: float = 1.0
+    variance: float = 10.0
+    alpha: float = 0.1
+    beta: float = 0.1
+
+
+_PRIORS = Priors()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,7 @@ def sample(
     draws: int = 3000,
     burn_in: int = 1000,
     chains: int = 4,
+    priors: Priors = _PRIORS,
 ) -> Posterior:
     """Run the sampler: x, y (terms,) events, n_c, n_t (terms,) subjects, group (terms,) body system 0..B-1.
 
@@ -56,8 +71,8 @@ def sample(
     kept = np.empty((chains, draws, group.size))
     for step in range(burn_in + draws):
         _update_terms(state, data, group, generator)
-        _update_systems(state, group, size, generator)
-        _update_top(state, generator)
+        _update_systems(state, group, size, generator, priors)
+        _update_top(state, generator, priors)
         if step >= burn_in:
             kept[:, step - burn_in] = state["h"]
     rhat, effective = diagnostics(kept)
@@ -135,7 +150,11 @@ def _jump(
 
 
 def _update_systems(
-    s: dict[str, FloatArray], group: IntArray, size: FloatArray, generator: np.random.Generator
+    s: dict[str, FloatArray],
+    group: IntArray,
+    size: FloatArray,
+    generator: np.random.Generator,
+    priors: Priors = _PRIORS,
 ) -> None:
     """Conjugate draws of the means, variances and spike probabilities of the body systems."""
     in_slab = (s["h"] != 0).astype(float)
@@ -149,7 +168,7 @@ def _update_systems(
         centre = (total / s[variance] + s[top] / s[spread]) / precision
         s[mean] = centre + generator.normal(size=centre.shape) / np.sqrt(precision)
         squares = _sum(weight * (s[value] - s[mean][:, group]) ** 2, group, size.size)
-        s[variance] = (_RATE + squares / 2) / generator.gamma(_SHAPE + count / 2)
+        s[variance] = (priors.rate + squares / 2) / generator.gamma(priors.shape + count / 2)
     count = _sum(in_slab, group, size.size)
     pi = generator.beta(s["alpha"] + size - count, s["beta"] + count)
     s["pi"] = np.clip(pi, 1e-12, 1 - 1e-12)
@@ -160,21 +179,24 @@ def _sum(values: FloatArray, group: IntArray, systems: int) -> FloatArray:
     return values @ member
 
 
-def _update_top(s: dict[str, FloatArray], generator: np.random.Generator) -> None:
+def _update_top(s: dict[str, FloatArray], generator: np.random.Generator, priors: Priors = _PRIORS) -> None:
     """Grand means and variances (conjugate); alpha and beta by random walk on the log scale."""
     systems = s["mg"].shape[1]
     for mean, top, spread in (("mg", "mg0", "tg"), ("mh", "mh0", "th")):
-        precision = systems / s[spread] + 1 / _VARIANCE
+        precision = systems / s[spread] + 1 / priors.variance
         centre = s[mean].sum(1, keepdims=True) / s[spread] / precision
         s[top] = centre + generator.normal(size=centre.shape) / np.sqrt(precision)
         squares = ((s[mean] - s[top]) ** 2).sum(1, keepdims=True)
-        s[spread] = (_RATE + squares / 2) / generator.gamma(_SHAPE + systems / 2, size=squares.shape)
-    for name, other, share in (("alpha", "beta", s["pi"]), ("beta", "alpha", 1 - s["pi"])):
+        s[spread] = (priors.rate + squares / 2) / generator.gamma(priors.shape + systems / 2, size=squares.shape)
+    for name, other, share, fall in (
+        ("alpha", "beta", s["pi"], priors.alpha),
+        ("beta", "alpha", 1 - s["pi"], priors.beta),
+    ):
         new = s[name] * np.exp(0.6 * generator.normal(size=s[name].shape))
 
-        def density(a: FloatArray, other: str = other, share: FloatArray = share) -> FloatArray:
+        def density(a: FloatArray, other: str = other, share: FloatArray = share, fall: float = fall) -> FloatArray:
             likelihood = ((a - 1) * np.log(share) - betaln(a, s[other])).sum(1, keepdims=True)
-            return likelihood - _EXPONENTIAL * a + np.log(a)
+            return likelihood - fall * a + np.log(a)
 
         yes = (new > 1) & (np.log(generator.random(new.shape)) < density(new) - density(s[name]))
         s[name] = np.where(yes, new, s[name])

@@ -105,9 +105,9 @@ def _from_adex(
     if adex is None or by not in adex.columns:
         second = f"TRT02{by[-1]}"
         raise DataError(
-            f"{len(ids)} records have another {by} than ADSL.{column} ({first_ids(ids)}), and nothing says who received "
-            f"what in which period. Add {second} to ADSL, or ADEX with {by} to the trial; by={column!r} counts them "
-            "under the first treatment."
+            f"{len(ids)} records have another {by} than ADSL.{column} ({first_ids(ids)}), and nothing says who "
+            f"received what in which period. Add {second} to ADSL, or ADEX with {by} to the trial. With "
+            f"by={column!r} they count under the first treatment."
         )
     given = adex[[SUBJECT, by]].dropna().drop_duplicates().astype({by: "object"})
     both = pd.concat([units[[SUBJECT, by]], given], ignore_index=True).drop_duplicates()

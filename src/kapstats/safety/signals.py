@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,8 +36,8 @@ MODELS = {
 METHODS = ("double-fdr", "group-bh", *ADJUSTMENTS, "berry-berry", "max-t")
 PRIORS = (
     "g ~ N(mg_b, sg_b); h = 0 with probability pi_b, else N(mh_b, sh_b); mg_b, mh_b ~ N(grand means, tg, th); "
-    "grand means ~ N(0, 10); variances ~ InverseGamma(3, 1); pi_b ~ Beta(alpha, beta); "
-    "alpha, beta ~ Exponential(0.1) above 1"
+    "grand means ~ N(0, {variance:g}); variances ~ InverseGamma({shape:g}, {rate:g}); pi_b ~ Beta(alpha, beta); "
+    "{weights} above 1"
 )
 
 
@@ -54,6 +55,7 @@ def safety_signals(
     chains: int = 4,
     permutations: int = 10_000,
     level: float = 0.95,
+    priors: Mapping[str, float] | None = None,
 ) -> Estimates:
     """Flag terms in which a group differs from the reference, with the error over all terms controlled.
 
@@ -69,6 +71,9 @@ def safety_signals(
         posterior probability of a higher risk is at least 1 - rate
     strata : ADSL column within which max-t permutes
     seed, draws, burn_in, chains, permutations : of berry-berry and max-t
+    priors : of berry-berry, those of Berry & Berry unless changed: alpha and beta (rates 0.1 of the exponentials of the
+        weights), shape and rate (3 and 1, inverse gamma of all variances), variance (10, of the grand means). c212
+        takes ``{"alpha": 1, "beta": 1}``
 
     Returns
     -------
@@ -90,6 +95,7 @@ def safety_signals(
     if not ae.terms:
         raise FormulaError("safety_signals needs terms: give terms=['AEBODSYS', 'AEDECOD'] to incidence.")
     base = choose_arm(ae.reference if reference is None else reference, ae.records)
+    hyper = _priors(priors, method)
     rows = _leaves(ae)
     parts: list[pd.DataFrame] = []
     said = [WEIGHTED] if method == "group-bh" else []
@@ -98,7 +104,7 @@ def safety_signals(
         table = tuple(frame[name].to_numpy(dtype=float) for name in pairs.NAMES)
         group = pd.factorize(frame[ae.terms[0]])[0].astype(np.int64)
         if method == "berry-berry":
-            frame, more = _berry(frame, table, group, rate, level, seed, draws, burn_in, chains)
+            frame, more = _berry(frame, table, group, rate, level, seed, draws, burn_in, chains, hyper)
             said += more
         elif method == "max-t":
             frame = _max_t(ae, frame, rows, arm, base, strata, seed, permutations, rate)
@@ -107,7 +113,25 @@ def safety_signals(
         parts.append(frame)
     for text in said:
         warn(text)
-    return Estimates(pd.concat(parts, ignore_index=True), _meta(ae, method, test, rate, seed, level, said))
+    return Estimates(pd.concat(parts, ignore_index=True), _meta(ae, method, test, rate, seed, level, said, hyper))
+
+
+def _priors(given: Mapping[str, float] | None, method: str) -> berry_berry.Priors:
+    """Hyperparameters by name; those not given are Berry & Berry's."""
+    if given and method != "berry-berry":
+        raise FormulaError(f"priors= belongs to method='berry-berry', not to {method!r}.")
+    names = berry_berry.Priors.__dataclass_fields__
+    for name, value in (given or {}).items():
+        choose(name, names, "priors")
+        if not np.isfinite(value) or value <= 0:
+            raise FormulaError(f"priors: {name} is {value}, and must be a number above 0.")
+    return berry_berry.Priors(**{name: float(value) for name, value in (given or {}).items()})
+
+
+def _in_words(priors: berry_berry.Priors) -> str:
+    apart = f"alpha ~ Exponential({priors.alpha:g}), beta ~ Exponential({priors.beta:g})"
+    weights = f"alpha, beta ~ Exponential({priors.alpha:g})" if priors.alpha == priors.beta else apart
+    return PRIORS.format(variance=priors.variance, shape=priors.shape, rate=priors.rate, weights=weights)
 
 
 def _leaves(ae: Incidence) -> IntArray:
@@ -152,10 +176,12 @@ def _berry(
     draws: int,
     burn_in: int,
     chains: int,
+    priors: berry_berry.Priors,
 ) -> tuple[pd.DataFrame, list[str]]:
     x1, n1, x2, n2 = table
     generator = np.random.default_rng(seed)
-    found = berry_berry.sample(x2, n2, x1, n1, group, generator, draws=draws, burn_in=burn_in, chains=chains)
+    size = {"draws": draws, "burn_in": burn_in, "chains": chains}
+    found = berry_berry.sample(x2, n2, x1, n1, group, generator, **size, priors=priors)
     values = found.log_odds_ratio.reshape(-1, x1.size)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
     higher = (values > 0).mean(axis=0)
@@ -212,9 +238,19 @@ def indicator(ae: Incidence, rows: IntArray) -> FloatArray:
 
 
 def _meta(
-    ae: Incidence, method: str, test: str, rate: float, seed: int, level: float, said: list[str]
+    ae: Incidence,
+    method: str,
+    test: str,
+    rate: float,
+    seed: int,
+    level: float,
+    said: list[str],
+    priors: berry_berry.Priors,
 ) -> dict[str, Any]:
-    basis = {"berry-berry": f"priors: {PRIORS}; seed {seed}", "max-t": f"permutation of |CMH z|, seed {seed}"}
+    basis = {
+        "berry-berry": f"priors: {_in_words(priors)}; seed {seed}",
+        "max-t": f"permutation of |CMH z|, seed {seed}",
+    }
     sentence = f"{method} at {rate:g}; {basis.get(method, f'two-sided {test} p values')}; {'; '.join(ae.records.notes)}"
     return estimates.meta(
         method=method,
@@ -278,7 +314,7 @@ def rare_event_model(
     frame = pd.DataFrame({"contrast": columns_of.contrasts(ae), **columns})
     for text in said:
         warn(text)
-    described = _meta(ae, "none", "penalised likelihood ratio", 0.05, 0, level, said)
+    described = _meta(ae, "none", "penalised likelihood ratio", 0.05, 0, level, said, berry_berry.Priors())
     described |= {"method": f"{method} model", "title": f"Odds ratios of {term}", "scale": "log"}
     described |= {"measure": "odds ratio", **more}
     how = MODELS[method] + (f" by {strata}" if method == "beta-binomial" else "")

@@ -89,8 +89,9 @@ def _berry(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
     found = [worlds.terms(generator(d, "terms"), d.n) for d in draws]
     x1, n1, x2, n2 = (np.stack([f[0][k] for f in found]) for k in range(4))
     rng = generator(draws[0], "chains")
-    options = {"draws": 800, "burn_in": 400, "chains": len(draws)}
-    h = berry_berry.sample(x2, n2[0], x1, n1[0], found[0][1], rng, **options).log_odds_ratio
+    system, chains = found[0][1], len(draws)
+    posterior = berry_berry.sample(x2, n2[0], x1, n1[0], system, rng, draws=800, burn_in=400, chains=chains)
+    h = posterior.log_odds_ratio
     flagged = (h > 0).mean(axis=1) >= level
     return decided(np.array([[_picked(f, x[2], d)] for f, x, d in zip(flagged, found, draws, strict=True)]))
 
