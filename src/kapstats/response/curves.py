@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kapstats._types import FloatArray
+from kapstats.errors import warn
 
 GRID, ROUNDS = 9, 14  # points per parameter and rounds of the nested search; each round shrinks the grid 2.5 times
 
@@ -48,9 +49,33 @@ class Curve:
         return _columns(self.model, at, theta)[0] @ np.array([p[n] for n in self.model.linear])
 
 
+    def at_edge(self, x: FloatArray) -> list[str]:
+        """Parameters at the edge of their search range: the residual form may still fall beyond it."""
+        bounds = np.log(np.array(self.model.bounds).reshape(-1, 2))
+        scale = _scale(self.model, x)
+        theta = np.log(np.array([self.parameters[n] for n in self.model.nonlinear]) / scale)
+        near = (np.abs(theta[:, None] - bounds) < 1e-6 * np.ptp(bounds, axis=1)[:, None]).any(axis=1)
+        return [n for n, edge in zip(self.model.nonlinear, near, strict=True) if edge]
+
+
 def fit_curves(models: Mapping[str, Model], x: FloatArray, y: FloatArray, vcov: FloatArray) -> tuple[Curve, ...]:
     """Each model fitted to means y (k,) at x (k,) with covariance vcov (k, k)."""
     return _fits(models, x, y[None], vcov)[0]
+
+
+def warn_edges(curves: Sequence[Curve], x: FloatArray, what: str) -> tuple[str, ...]:
+    """Warn of parameters that the means do not determine within their search range; `what` x is: "dose", "time"."""
+    said = []
+    for curve in curves:
+        bounds = dict(zip(curve.model.nonlinear, curve.model.bounds, strict=True))
+        for name in curve.at_edge(x):
+            low, high = bounds[name]
+            unit = "" if name in curve.model.unitless else f" times the largest {what}"
+            said.append(
+                f"{curve.name}: {name} = {curve.parameters[name]:.4g} is at the edge of its range ({low:g} to "
+                f"{high:g}{unit}): the means do not determine it. Use a model with fewer parameters."
+            )
+    return tuple(map(warn, said))
 
 
 def refits(

@@ -15,7 +15,7 @@ from kapstats.errors import DataError, EstimabilityError, FormulaError, choose, 
 from kapstats.estimates import Estimates, meta
 from kapstats.inference.intervals import check_level, with_inference
 from kapstats.kernels.multivariate_t import mvt_p_values
-from kapstats.response.curves import Curve, Model, akaike_weights, fit_curves, refits
+from kapstats.response.curves import Curve, Model, akaike_weights, fit_curves, refits, warn_edges
 
 
 def _power(d: FloatArray, t: FloatArray) -> FloatArray:
@@ -23,18 +23,38 @@ def _power(d: FloatArray, t: FloatArray) -> FloatArray:
     return d ** t[:, [1]] / (t[:, [0]] ** t[:, [1]] + d ** t[:, [1]])
 
 
+def _linear(d: FloatArray, t: FloatArray) -> FloatArray:
+    return d[None, :, None]
+
+
+def _quadratic(d: FloatArray, t: FloatArray) -> FloatArray:
+    return np.stack([d, d**2], axis=1)[None]
+
+
+def _emax(d: FloatArray, t: FloatArray) -> FloatArray:
+    return (d / (t + d))[..., None]
+
+
+def _sigmoid(d: FloatArray, t: FloatArray) -> FloatArray:
+    return _power(d, t)[..., None]
+
+
+def _exponential(d: FloatArray, t: FloatArray) -> FloatArray:
+    return np.expm1(d / t)[..., None]
+
+
 MODELS: dict[str, Model] = {
-    "linear": Model(("e0", "slope"), (), (), lambda d, t: d[None, :, None]),
-    "quadratic": Model(("e0", "b1", "b2"), (), (), lambda d, t: np.stack([d, d**2], axis=1)[None]),
-    "emax": Model(("e0", "emax"), ("ed50",), ((0.01, 3.0),), lambda d, t: (d / (t + d))[..., None]),
+    "linear": Model(("e0", "slope"), (), (), _linear),
+    "quadratic": Model(("e0", "b1", "b2"), (), (), _quadratic),
+    "emax": Model(("e0", "emax"), ("ed50",), ((0.01, 3.0),), _emax),
     "sigmoid-emax": Model(
         ("e0", "emax"),
         ("ed50", "hill"),
         ((0.01, 3.0), (0.3, 8.0)),
-        lambda d, t: _power(d, t)[..., None],
+        _sigmoid,
         unitless=("hill",),
     ),
-    "exponential": Model(("e0", "e1"), ("delta",), ((0.1, 4.0),), lambda d, t: np.expm1(d / t)[..., None]),
+    "exponential": Model(("e0", "e1"), ("delta",), ((0.1, 4.0),), _exponential),
 }
 
 
@@ -52,6 +72,7 @@ class DoseResponseFit:
     weights: FloatArray
     draws: tuple[tuple[Curve, ...], ...]
     level: float
+    warnings: tuple[str, ...] = ()
 
     def models(self) -> Estimates:
         """One row per model: residual form, AIC, weight."""
@@ -124,7 +145,9 @@ class DoseResponseFit:
         return low, high
 
     def _meta(self, title: str, sentence: str) -> dict[str, Any]:
-        return meta(method="dose response on LS means", level=self.level, title=title, sentence=sentence)
+        return meta(
+            method="dose response on LS means", level=self.level, title=title, sentence=sentence, warnings=self.warnings
+        )
 
 
 def dose_response(
@@ -181,7 +204,8 @@ def dose_response(
     chosen = {name: MODELS[name] for name in models}
     curves = fit_curves(chosen, x, y, cov)
     weights = akaike_weights(np.array([c.aic for c in curves]))
-    return DoseResponseFit(x, y, cov, curves, weights, refits(chosen, x, y, cov, draws, seed), level)
+    drawn = refits(chosen, x, y, cov, draws, seed)
+    return DoseResponseFit(x, y, cov, curves, weights, drawn, level, warn_edges(curves, x, "dose"))
 
 
 def _means(means: Any, dose: Any, vcov: FloatArray | None, what: str) -> tuple[FloatArray, FloatArray, FloatArray]:

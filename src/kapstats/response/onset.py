@@ -13,18 +13,26 @@ from kapstats._types import BoolArray, FloatArray, FrameLike
 from kapstats.errors import DataError, EstimabilityError, FormulaError, choose, first_ids
 from kapstats.estimates import Estimates, meta
 from kapstats.inference.intervals import check_level, t_quantile
-from kapstats.response.curves import Model, covariance, fit_curves, profile_limits
+from kapstats.response.curves import Model, covariance, fit_curves, profile_limits, warn_edges
 
 LN2 = float(np.log(2))
 
+def _onset(t: FloatArray, h: FloatArray) -> FloatArray:
+    return -np.expm1(-LN2 * t / h)[..., None]
+
+
+def _onset_and_waning(t: FloatArray, h: FloatArray) -> FloatArray:
+    return (np.exp2(-t / h[:, [1]]) * -np.expm1(-LN2 * t / h[:, [0]]))[..., None]
+
+
 MODELS = {
     "onset": Model(
-        ("plateau",), ("onset_half_time",), ((0.005, 3.0),), lambda t, h: -np.expm1(-LN2 * t / h)[..., None],
+        ("plateau",), ("onset_half_time",), ((0.005, 3.0),), _onset,
         intercept=False,
     ),
     "onset-and-waning": Model(
         ("peak_scale",), ("onset_half_time", "waning_half_time"), ((0.005, 3.0), (0.05, 20.0)),
-        lambda t, h: (np.exp2(-t / h[:, [1]]) * -np.expm1(-LN2 * t / h[:, [0]]))[..., None],
+        _onset_and_waning,
         intercept=False,
     ),
 }  # fmt: skip
@@ -143,7 +151,9 @@ def onset_curve(
     limits += [profile_limits(point, x, y, cov, name, rise) for name in point.model.nonlinear]
     rows["conf_low"], rows["conf_high"] = np.array(limits).T
     sentence = f"{model}; {len(y)} visits; weighted residual form {point.rss:.2f}."
-    return Estimates(rows, meta(method="generalised least squares on differences", level=level, sentence=sentence))
+    said = warn_edges([point], x, "time")
+    about = meta(method="generalised least squares on differences", level=level, sentence=sentence, warnings=said)
+    return Estimates(rows, about)
 
 
 def time_to_response(
