@@ -13,7 +13,7 @@ from scipy import special
 from kapstats import estimates, frames
 from kapstats._types import FrameLike
 from kapstats.data import contract
-from kapstats.errors import DataError, FormulaError, choose, nearest, warn
+from kapstats.errors import DataError, FormulaError, choose, first_ids, nearest, warn
 from kapstats.kernels import meta, two_proportions
 from kapstats.response.ancova import ancova
 from kapstats.safety.difference import odds_ratio, risk_difference
@@ -158,7 +158,16 @@ def _compare(
             notes.append(f"{factor}: missing in {len(pair) - len(inside)} rows of {arm} and {base}.")
         names = frames.levels(inside, factor).values
         found = [_effect(inside[inside[factor] == name].reset_index(drop=True), arm, base, q) for name in names]
-        test = _interaction(inside, factor, arm, base, len(names), found, q)
+        both = [min(row["n_active"], row["n_reference"]) > 0 for row in found]
+        bare = [name for name, some in zip(names, both, strict=True) if not some]
+        compared = inside[~inside[factor].isin(bare)].reset_index(drop=True)
+        test = _interaction(
+            compared, factor, arm, base, sum(both), [r for r, b in zip(found, both, strict=True) if b], q
+        )
+        if bare and not np.isnan(test):
+            notes.append(
+                f"{factor}: {first_ids(bare)} lack {arm} or {base}; the interaction is among the other levels."
+            )
         if np.isnan(test):
             notes.append(f"{factor}: the interaction with {arm} cannot be tested (a level without information).")
         rows += [
@@ -206,7 +215,7 @@ def _interaction(
     frame: pd.DataFrame, factor: str, arm: Any, base: Any, size: int, found: list[dict[str, Any]], q: _Question
 ) -> float:
     """The p value of arm by factor."""
-    if size < 2 or min(row[n] for row in found for n in ("n_active", "n_reference")) == 0:
+    if size < 2:
         return np.nan
     if q.measure == "difference":
         formula = f"{q.response} ~ {' + '.join(q.covariates)}{' + ' if q.covariates else ''}{q.by} * {factor}"

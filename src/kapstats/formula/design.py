@@ -276,7 +276,7 @@ def _basis_columns(variable: Variable) -> tuple[str, ...]:
 
 
 def _basis(expression: str, frame: pd.DataFrame, state: dict[str, Any]) -> FloatArray:
-    """Columns of ``poly``, ``bs`` or ``cr``; the knots and norms are learned once and kept in `state`."""
+    """Columns of ``poly``, ``bs``, ``ns`` or ``cr``; the knots and norms are learned once and kept in `state`."""
     from formulaic.transforms import TRANSFORMS
 
     call = _basis_call(expression)
@@ -291,7 +291,12 @@ def _basis(expression: str, frame: pd.DataFrame, state: dict[str, Any]) -> Float
             raise ValueError(f"more than {MAX_BASIS} columns are not made from one.")
         learning = not state
         with np.errstate(invalid="ignore", divide="ignore"):  # a constant has no norm; told below
-            columns = TRANSFORMS[call.func.id](pd.Series(x), *rest, **named, _state=state)
+            if call.func.id == "ns":
+                from kapstats.kernels.natural_spline import natural_spline
+
+                columns = natural_spline(x, *rest, **named, state=state)
+            else:
+                columns = TRANSFORMS[call.func.id](pd.Series(x), *rest, **named, _state=state)
     except (ValueError, TypeError) as error:
         raise FormulaError(f"{expression}: {error}") from error
     if isinstance(columns, Mapping):

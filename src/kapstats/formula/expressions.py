@@ -16,7 +16,7 @@ from kapstats._types import FloatArray, IntArray
 from kapstats.errors import DataError, FormulaError, first_ids, nearest
 
 FACTOR_CALLS = ("C", "factor")
-BASES = ("poly", "bs", "cr")
+BASES = ("poly", "bs", "ns", "cr")
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "I": lambda x: x,
@@ -136,8 +136,11 @@ def walk(node: ast.AST, frame: pd.DataFrame, text: str) -> Any:
         if node.func.id in _FUNCTIONS:
             return _FUNCTIONS[node.func.id](number(walk(node.args[0], frame, text), text))
         known = [*_FUNCTIONS, *BASES, *FACTOR_CALLS]
-        raise FormulaError(f"{text}: function {node.func.id!r} is not allowed.{nearest(node.func.id, known)}")
-    allowed = "columns, numbers, + - * / ** %, comparisons, " + " ".join(_FUNCTIONS)
+        raise FormulaError(
+            f"{text}: function {node.func.id!r} is not allowed.{nearest(node.func.id, known)} "
+            f"Known: {', '.join(known)}."
+        )
+    allowed = "columns, numbers, + - * / ** %, comparisons, " + " ".join([*_FUNCTIONS, *BASES])
     raise FormulaError(f"{text}: only {allowed} may stand in an expression.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,7 @@ def mmrm(
     convention: str = "SAS",
     order: Mapping[str, Sequence[Any]] | None = None,
     cluster: str | None = None,
+    bic_subjects: str = "used",
 ) -> MmrmFit:
     """Fit a mixed model for repeated measures.
 
@@ -67,6 +69,9 @@ def mmrm(
         Level order of factor columns.
     cluster : str, optional
         Column of a coarser cluster for the robust covariances.
+    bic_subjects : str
+        "used" (default, as R mmrm): BIC counts the subjects with a complete row; "all": every subject of the table,
+        as SAS counts the levels of the subject effect.
 
     Returns
     -------
@@ -107,12 +112,14 @@ def mmrm(
     choose(vcov, VCOV, "vcov")
     choose(information, ("observed", "expected"), "information")
     choose(convention, ("SAS", "R"), "convention")
+    choose(bic_subjects, ("used", "all"), "bic_subjects")
     chosen_df, notes = _default_df(df, vcov, reml)
     prepared = prepare(formula, data, weights=weights, order=order)
     if cluster is not None:
         cluster_codes(prepared, cluster)
     structures = chain(covariance, prepared.covariance.structure)
-    return _fit_rows(prepared, structures, reml, chosen_df, vcov, information, convention, cluster, notes)
+    fit = _fit_rows(prepared, structures, reml, chosen_df, vcov, information, convention, cluster, notes)
+    return fit if bic_subjects == "used" else replace(fit, bic_subjects=prepared.listed)
 
 
 def _default_df(df: str | None, vcov: str, reml: bool) -> tuple[str, list[str]]:

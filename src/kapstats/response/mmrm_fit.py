@@ -67,6 +67,7 @@ class MmrmFit:
     data: Repeated | None = field(default=None, repr=False)
     cluster: str | None = None
     covariate_means: dict[str, float] = field(default_factory=dict)
+    bic_subjects: int | None = None
 
     # ------------------------------------------------------------------ likelihood and parameters
 
@@ -120,8 +121,8 @@ class MmrmFit:
 
     @property
     def bic(self) -> float:
-        """-2 l + k log(number of subjects)."""
-        return -2 * self.loglik + self._penalty * float(np.log(self.n_subjects))
+        """-2 l + k log(number of subjects): those used, or all of the table where the fit was asked to count them."""
+        return -2 * self.loglik + self._penalty * float(np.log(self.bic_subjects or self.n_subjects))
 
     @cached_property
     def theta(self) -> pd.DataFrame:

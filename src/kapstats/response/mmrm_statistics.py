@@ -15,7 +15,7 @@ from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError, choose, warn
 from kapstats.formula.design import Design, _factor_column, _parse_terms, build, level_text
-from kapstats.formula.expressions import columns_in, complete_rows, evaluate, offsets
+from kapstats.formula.expressions import BASES, columns_in, complete_rows, evaluate, offsets
 from kapstats.formula.split import SPATIAL
 from kapstats.frames import Levels
 from kapstats.kernels.pattern_moments import Layout, PatternMoments, add, layout, moments, transform, unpack
@@ -392,8 +392,8 @@ def _levels(formula: str, frame: pd.DataFrame, given: Mapping[str, Sequence[Any]
         raise FormulaError("MmrmStatistics takes one coordinate: sp_exp(x | S). Use ks.mmrm for more.")
     given = dict(given or {})
     expressions = list(dict.fromkeys(e for term in _parse_terms(parsed.fixed, True, frame) for e in term))
-    if any(e.startswith(("poly(", "bs(", "cr(")) for e in expressions):
-        raise FormulaError("Bases learned from the data (poly, bs, cr) do not add up over parts; use fixed powers.")
+    if any(e.startswith(tuple(f"{b}(" for b in BASES)) for e in expressions):
+        raise FormulaError("Bases learned from the data (poly, bs, ns, cr) do not add up over parts; use fixed powers.")
     categorical = {own.coordinates[0]} if own.structure not in SPATIAL else set()
     columns = [c for c in (_factor_column(e, frame, categorical) for e in expressions) if c is not None]
     columns += [own.coordinates[0], *([own.group] if own.group else [])]

@@ -74,6 +74,7 @@ class Repeated:
     n_records: int
     missing: dict[str, int]
     kind: str
+    listed: int = 0  # subjects of the whole table
 
     @property
     def covariance(self) -> Covariance:
@@ -109,7 +110,8 @@ def prepare(
     said = model_keys(used, design, parsed.text, [covariance.subject])
     design = replace(design, warnings=(*design.warnings, *said))
     visits = arrange(used, covariance, order)
-    return Repeated(parsed, design, used, rows, y, w, visits, n_records, missing, frames.kind(data))
+    listed = int(frame[covariance.subject].nunique())
+    return Repeated(parsed, design, used, rows, y, w, visits, n_records, missing, frames.kind(data), listed)
 
 
 def constant_visits(prepared: Repeated) -> str:
