@@ -78,6 +78,20 @@ def test_other_spellings_stop_wherever_a_flag_decides(value):
         counted(adsl=dead).standard_tables()
 
 
+def test_words_of_relationship_and_severity_that_are_not_known_are_named():
+    adae = ADAE.assign(TRTEMFL="Y", AEREL=["Probably related", "Certain"], AESEV=["severe", "Grave"])
+    with pytest.warns(KapstatsWarning, match=r"AEREL: 1 records .*\(CERTAIN\)") as caught:
+        found = counted(adae).overview()
+    assert any("AESEV: 1 records" in str(w.message) for w in caught)
+    assert sum("not known" in text for text in found.warnings) == 2
+
+
+@pytest.mark.parametrize("grades", [[3, 1], [3.0, np.nan], ["3", "1"], ["Grade 3", "Grade 1"]])
+def test_grades_are_read_however_they_are_written(grades):
+    kinds = counted(ADAE.drop(columns="AESEV").assign(TRTEMFL="Y", AETOXGR=grades)).overview().to_frame()
+    assert kinds.query("kind == 'severe'")["n_subjects"].tolist() == [0, 1]
+
+
 def test_baseline_flags_stop_too():
     adqs = pd.DataFrame({"USUBJID": ["a", "a"], "PARAMCD": "X", "AVAL": [3.0, 2.0], "ABLFL": ["Yes", ""]})
     with pytest.raises(DataError, match="ABLFL"):

@@ -11,7 +11,7 @@ from kapstats import estimates
 from kapstats._types import BoolArray
 from kapstats.data.conventions import capitals, in_words
 from kapstats.data.flags import is_yes
-from kapstats.errors import choose
+from kapstats.errors import choose, first_ids, warn
 from kapstats.estimates import Estimates
 from kapstats.kernels.distinct_counts import distinct_counts
 from kapstats.safety import rows
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from kapstats.safety.incidence import Incidence
 
 RELATED = ("RELATED", "POSSIBLE", "PROBABLE", "DEFINITE", "POSSIBLY RELATED", "PROBABLY RELATED", "Y", "YES")
+
+
+UNRELATED = (
+    "", "N", "NO", "NONE", "REMOTE", "NOT RELATED", "UNRELATED", "UNLIKELY", "UNLIKELY RELATED", "NOT SUSPECTED",
+    "NOT APPLICABLE",
+)  # fmt: skip
+SEVERE = ("SEVERE", "LIFE THREATENING", "FATAL", "3", "4", "5")
+NOT_SEVERE = ("", "MILD", "MODERATE", "1", "2")
 
 
 def overview(ae: Incidence, *, method: str = "miettinen-nurminen", level: float = 0.95) -> Estimates:
@@ -43,6 +51,7 @@ def overview(ae: Incidence, *, method: str = "miettinen-nurminen", level: float 
     kinds = {name: mask for name, mask in every.items() if mask is not None}
     absent = [name for name, mask in every.items() if mask is None]
     choose(method, pairs.DIFFERENCE, "method")
+    strange = _strange(ae.records.events)
     tail = rows.check_side("two", level)
     n_arms, size = len(ae.arms), ae.records.size
     parts = []
@@ -57,7 +66,7 @@ def overview(ae: Incidence, *, method: str = "miettinen-nurminen", level: float 
         level=level,
         title=f"Overview of adverse events by {in_words(ae.by)}",
         sentence="; ".join(["Subjects counted once per row", said, *ae.records.notes]),
-        warnings=ae.warnings,
+        warnings=(*ae.warnings, *strange),
         data=ae.records.fingerprint(),
         frame_kind=ae.records.kind,
     )
@@ -103,10 +112,15 @@ def kinds_of(events: pd.DataFrame) -> dict[str, BoolArray | None]:
 def _among(events: pd.DataFrame, column: str, words: tuple[str, ...], missing: bool = False) -> BoolArray | None:
     if column not in events.columns:
         return None
-    text = capitals(events[column])
+    text = _words(events[column])
     if not missing and len(text) and (text == "").all():
         return None  # never filled in: nothing can be said, which is not nobody
     return (text.isin(words) | (missing & (text == ""))).to_numpy(dtype=bool)
+
+
+def _words(values: pd.Series) -> pd.Series:
+    """The texts in capitals; 3.0 and Grade 3 are 3."""
+    return capitals(values).str.replace(r"^(?:GRADE\s*)?(\d)(?:\.0)?$", r"\1", regex=True)
 
 
 def _flag(events: pd.DataFrame, column: str) -> BoolArray | None:
@@ -114,8 +128,21 @@ def _flag(events: pd.DataFrame, column: str) -> BoolArray | None:
 
 
 def _severe(events: pd.DataFrame) -> BoolArray | None:
-    words = ("SEVERE", "LIFE THREATENING", "FATAL", "3", "4", "5")
-    return _either(*(_among(events, column, words) for column in ("AESEV", "ASEV", "AETOXGR")))
+    return _either(*(_among(events, column, SEVERE) for column in ("AESEV", "ASEV", "AETOXGR")))
+
+
+def _strange(events: pd.DataFrame) -> list[str]:
+    """Warnings for words of relationship and severity that are none of the known ones."""
+    known = {"AEREL": (*RELATED, *UNRELATED), **dict.fromkeys(("AESEV", "ASEV", "AETOXGR"), (*SEVERE, *NOT_SEVERE))}
+    said = []
+    for column in (c for c in known if c in events.columns):
+        words = _words(events[column])
+        odd = ~words.isin(known[column])
+        if odd.any():
+            rule = "not related" if column == "AEREL" else "not severe"
+            text = f"{column}: {int(odd.sum())} records hold words that are not known ({first_ids(words[odd])})"
+            said.append(warn(f"{text}, counted as {rule}. Recode them where they mean something else."))
+    return said
 
 
 def _either(*masks: BoolArray | None) -> BoolArray | None:

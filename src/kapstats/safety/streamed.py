@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from kapstats import estimates, frames
 from kapstats._types import FrameLike, IntArray
 from kapstats.data.conventions import in_words
 from kapstats.data.flags import is_yes
-from kapstats.errors import DataError, FormulaError, first_ids
+from kapstats.errors import DataError, FormulaError, first_ids, warn
 from kapstats.kernels.distinct_counts import distinct_counts
 from kapstats.safety import records as collecting
 from kapstats.safety.incidence import LEVELS, Incidence
@@ -76,6 +77,9 @@ def count_partitions(
         used += int((keep & (subject >= 0)).sum())
         _once(path, subject, seen, position)
         _add(counts, rows, subject, keep & (subject >= 0), frame.arm, len(frame.arms))
+    if total and not used:
+        said = f"None of {total} records counts, every count is 0 ({outside} are of subjects outside the population)."
+        frame = replace(frame, warnings=(*frame.warnings, warn(said)))
     return _assembled(frame, counts, tuple(terms), total, used, outside, len(paths), reference)
 
 
