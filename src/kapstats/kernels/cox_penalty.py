@@ -131,13 +131,15 @@ def _limit(likelihood: Likelihood, best: Maximum, j: int, sign: float, target: f
             outside = v
         slope = found.at.score[j] if np.isfinite(gap) else 0.0
         new = v - gap / slope if slope != 0 and np.isfinite(gap) else np.nan
+        if abs(new - v) <= 1e-11 * (1.0 + abs(v)) or abs(gap) < 1e-12:
+            return float(v)  # before the bracket is asked: a step this small may leave it by rounding
         low, high = sorted((inside, outside))
         reach = 2.0 * (abs(v - best.b[j]) + width)
         if not np.isfinite(outside) and not abs(new - v) <= reach:
             new = v + sign * reach
         elif not low < new < high:
             new = (inside + outside) / 2.0 if np.isfinite(outside) else v + sign * reach
-        if abs(new - v) <= 1e-11 * (1.0 + abs(v)) or (np.isfinite(gap) and abs(gap) < 1e-12):
+        if abs(new - v) <= 1e-11 * (1.0 + abs(v)):
             return float(new)
         if abs(new) * span[j] > 500.0:
             return float(sign * np.inf)
