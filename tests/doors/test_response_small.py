@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import kapstats as ks
-from kapstats.errors import FormulaError, KapstatsWarning
+from kapstats.errors import ConvergenceError, FormulaError, KapstatsWarning
 
 X = np.array([1, 2.5, 3, 4.2, 5, 7, 8.1, 9, 12])
 
@@ -70,3 +70,26 @@ def test_a_level_without_the_reference_arm_leaves_the_interaction_test_of_the_ot
     assert table.interaction_p_value[table.factor == "site"].tolist() == pytest.approx([expected] * 3)
     assert np.isnan(table.estimate[(table.factor == "site") & (table.subgroup == "3")].iloc[0])
     assert any("site: 3 lack" in w for w in found.meta["warnings"])
+
+
+@pytest.mark.filterwarnings("ignore::kapstats.errors.KapstatsWarning")
+def test_every_fit_says_how_many_subjects_it_used():
+    r = np.random.default_rng(3)
+    data = pd.DataFrame({"id": np.repeat(np.arange(30), 3), "visit": np.tile([1, 2, 3], 30), "y": r.normal(size=90)})
+    data["site"] = (data.id % 5).astype(str)
+    data["r"] = (data.y > 0) * 1
+    data.loc[data.id == 7, "y"] = np.nan
+    assert ks.mmrm("y ~ visit + us(visit | id)", data).n_subjects == 29
+    assert ks.lmm("y ~ visit + (1 | site/id)", data).n_subjects == 29
+    assert ks.glmm("r ~ visit + (1 | id)", data).n_subjects == 30
+    assert ks.gee("r ~ visit + cluster(id)", data).n_subjects == 30
+    assert ks.ancova("y ~ site", data[data.visit == 3]).n_subjects == 29
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("seed", [1, 3, 4, 5])
+def test_a_covariance_without_a_maximum_ends_in_our_error_alone(seed):
+    r = np.random.default_rng(seed)
+    data = pd.DataFrame({"id": np.repeat(range(4), 4), "v": np.tile([1, 2, 3, 4], 4), "y": r.normal(size=16)})
+    with pytest.raises(ConvergenceError):
+        ks.mmrm("y ~ C(v)*arm + us(v | id)", data.assign(arm=data.id % 2))

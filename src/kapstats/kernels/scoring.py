@@ -282,6 +282,7 @@ def _feasible(stats: PatternMoments, structure: Structure, reml: bool, theta: Fl
     return theta
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a likelihood without a maximum runs away; the verdict says so
 def _direction(derived: Slopes, free: Bools, damping: Floats) -> tuple[Floats, Floats, Bools]:
     """Step (B, r), decrement g'H^-1 g (B,), and whether H was the observed information (else the expected)."""
     r = derived.gradient.shape[1]

@@ -61,6 +61,11 @@ class AncovaFit:
         return len(self.y)
 
     @property
+    def n_subjects(self) -> int:
+        """Rows used: one per subject."""
+        return self.nobs
+
+    @property
     def converged(self) -> bool:
         """Least squares has a closed form."""
         return True

@@ -56,6 +56,11 @@ class GeeFit:
         return len(self.used)
 
     @property
+    def n_subjects(self) -> int:
+        """Clusters used."""
+        return self.n_clusters
+
+    @property
     def converged(self) -> bool:
         """The estimating equations were solved (else no fit is returned)."""
         return True

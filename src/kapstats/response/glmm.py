@@ -81,6 +81,11 @@ class GlmmFit:
         return len(self.problem.offset)
 
     @property
+    def n_subjects(self) -> int:
+        """Levels of the grouping factor that has most of them (subjects within sites, say)."""
+        return max(factor.n_levels for factor in self.problem.factors)
+
+    @property
     def converged(self) -> bool:
         """Newton decrement below 1e-6, all starts agree, and no separation."""
         return self.solved.converged and not self.lost

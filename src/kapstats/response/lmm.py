@@ -58,6 +58,11 @@ class LmmFit:
         return len(self.y)
 
     @property
+    def n_subjects(self) -> int:
+        """Levels of the grouping factor that has most of them (subjects within sites, say)."""
+        return max(factor.n_levels for factor in self.data.random.factors)
+
+    @property
     def converged(self) -> bool:
         """Newton decrement below 1e-8, all starts agree, and no descent off the boundary is left."""
         return self.state.solved.converged
