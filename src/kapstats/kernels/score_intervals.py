@@ -92,6 +92,14 @@ def restricted_ratio(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatAr
         return 2 * c / (b + np.sqrt(np.maximum(b * b - 4 * a * c, 0.0)))
 
 
+def restricted_ratio_rest(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, f: FloatArray) -> FloatArray:
+    """1 - r2 given p1 = f p2, by its own quadratic N f s^2 + b s - (1 - f) y2 = 0: no digits are lost where r2 is 1."""
+    a, b, y2 = (n1 + n2) * f, (n1 + n2) * (1 - f) - (n1 - x1) - f * (n2 - x2), n2 - x2
+    root = np.sqrt(np.maximum(b * b + 4 * a * (1 - f) * y2, 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.clip(np.where(b > 0, 2 * (1 - f) * y2 / (b + root), (root - b) / (2 * a)), 0.0, 1.0)
+
+
 def restricted_odds(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray, w: FloatArray) -> FloatArray:
     """r2 given odds(p1) = w odds(p2): the root of a quadratic in [0, 1], by the form that does not cancel."""
     m = x1 + x2
@@ -115,7 +123,8 @@ def ratio_score(
     """Numerator and null variance of the score statistic for p1 / p2 = f."""
     r2 = restricted_ratio(x1, n1, x2, n2, f)
     r1 = np.minimum(r2 * f, 1.0)
-    return x1 / n1 - f * (x2 / n2), (r1 * (1 - r1) / n1 + f * f * r2 * (1 - r2) / n2) * correction
+    s1, s2 = restricted_ratio_rest(x2, n2, x1, n1, 1 / f), restricted_ratio_rest(x1, n1, x2, n2, f)
+    return x1 / n1 - f * (x2 / n2), (r1 * s1 / n1 + f * f * r2 * s2 / n2) * correction
 
 
 def odds_score(

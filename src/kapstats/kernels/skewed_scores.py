@@ -108,6 +108,7 @@ def _ratio(
     f = np.exp(log_f)
     r2 = score.restricted_ratio(x1, n1, x2, n2, f)
     r1 = np.minimum(r2 * f, 1.0)
-    v1, v2 = r1 * (1 - r1) / n1, f * f * r2 * (1 - r2) / n2
-    m3 = v1 * (1 - 2 * r1) / n1 - f * v2 * (1 - 2 * r2) / n2
+    s1, s2 = score.restricted_ratio_rest(x2, n2, x1, n1, 1 / f), score.restricted_ratio_rest(x1, n1, x2, n2, f)
+    v1, v2 = r1 * s1 / n1, f * f * r2 * s2 / n2
+    m3 = v1 * (s1 - r1) / n1 - f * v2 * (s2 - r2) / n2
     return x1 / n1 - f * (x2 / n2), (v1 + v2) * correction, m3

@@ -106,10 +106,21 @@ def _recovered(
 
 
 def smoothed(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray) -> Table:
-    """The table with two observations spread over its cells as independence would have them (Agresti 1999)."""
+    """Events and others of both groups, with two observations spread as independence has them (Agresti 1999)."""
     total, m = n1 + n2, x1 + x2
-    event, size1, size2 = 2 * ratio(m, total), ratio(n1, total), ratio(n2, total)
-    return x1 + size1 * event, n1 + 2 * size1, x2 + size2 * event, n2 + 2 * size2
+    event, rest, size1, size2 = 2 * ratio(m, total), 2 * ratio(total - m, total), ratio(n1, total), ratio(n2, total)
+    return x1 + size1 * event, n1 - x1 + size1 * rest, x2 + size2 * event, n2 - x2 + size2 * rest
+
+
+def cross_ratio(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray) -> FloatArray:
+    """ad/(bc), the odds ratio of four cells."""
+    return ratio(ratio(a, b), ratio(c, d))
+
+
+def cross_error(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray) -> FloatArray:
+    """Standard error of the log odds ratio of four cells; NaN with an empty one."""
+    error = np.sqrt(sum((ratio(1.0, cell) for cell in (a, b, c, d)), np.zeros_like(a)))
+    return np.where(np.isfinite(error), error, np.nan)
 
 
 def katz_error(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray) -> FloatArray:
@@ -120,8 +131,7 @@ def katz_error(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray) -
 
 def woolf_error(x1: FloatArray, n1: FloatArray, x2: FloatArray, n2: FloatArray) -> FloatArray:
     """Standard error of the log odds ratio, the root of the sum of the reciprocal cells; NaN with a zero cell."""
-    error = np.sqrt(ratio(1.0, x1) + ratio(1.0, n1 - x1) + ratio(1.0, x2) + ratio(1.0, n2 - x2))
-    return np.where(np.isfinite(error), error, np.nan)
+    return cross_error(x1, n1 - x1, x2, n2 - x2)
 
 
 def log_limits(estimate: FloatArray, error: FloatArray, tail: float) -> Limits:

@@ -180,7 +180,7 @@ ODDS_RATIO = {
     "cornfield": Method(partial(score_intervals.odds_limits, corrected=False), _score_test(False)),
     "woolf": _log_method(two.odds_ratio, two.woolf_error),
     "gart": _log_method(two.odds_ratio, two.woolf_error, _gart),
-    "agresti": _log_method(two.odds_ratio, two.woolf_error, two.smoothed),
+    "agresti": _log_method(two.cross_ratio, two.cross_error, two.smoothed),
     "conditional-exact": Method(_conditional_limits(False), _fisher(False), None, _conditional_estimate),
     "mid-p": Method(_conditional_limits(True), _fisher(True), None, _conditional_estimate),
 }
