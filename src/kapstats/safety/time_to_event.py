@@ -182,30 +182,25 @@ def savvy(
 ) -> Estimates:
     """Estimate the probability of a first event by `tau` in five ways, so that their differences can be seen.
 
-        The incidence proportion forgets who left early (too small); the two transforms of the incidence density assume
-        constant hazards; 1 - Kaplan-Meier censors competing events (too large); Aalen-Johansen does neither.
+    The incidence proportion forgets who left early (too small); the two transforms of the incidence density assume
+    constant hazards; 1 - Kaplan-Meier censors competing events (too large); Aalen-Johansen does neither.
 
-        Parameters
-        ----------
-        tau : days; by default the smallest of the groups' largest times
-    <<<<<<< HEAD
-        competing, onset, end, extend : as in `time_to_first`
-    =======
-        competing, onset, end : as in `time_to_first`
-        extend : follow subjects with an event after the end of follow-up up to that event; otherwise it is not counted
-    >>>>>>> f004455 (Follow-up is not lengthened by late events unless asked for)
+    Parameters
+    ----------
+    tau : days; by default the smallest of the groups' largest times
+    competing, onset, end, extend : as in `time_to_first`
 
-        Returns
-        -------
-        Estimates with the group, method, time, estimate, std_error, conf_low, conf_high (normal, within [0, 1]).
+    Returns
+    -------
+    Estimates with the group, method, time, estimate, std_error, conf_low, conf_high (normal, within [0, 1]).
 
-        Agrees with
-        -----------
-        savvyr 0.1.1 (with etm's and survival's variances), 1e-8.
+    Agrees with
+    -----------
+    savvyr 0.1.1 (with etm's and survival's variances), 1e-8.
 
-        References
-        ----------
-        Stegherr et al. (2021), Pharmaceutical Statistics 20:1125.
+    References
+    ----------
+    Stegherr et al. (2021), Pharmaceutical Statistics 20:1125.
     """
     follow = follow_up(ae.records, onset=onset, end=end, competing=competing, extend=extend)
     time, status = first_per_subject(ae, follow, term)
