@@ -69,6 +69,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "state_occupation": lambda level: ks.state_occupation(R, ADREC, level=level),
     "mean_cumulative_function": lambda level: ks.mean_cumulative_function(R, ADREC, level=level),
     "recurrent": lambda level: ks.recurrent(R, ADREC, model="lwyy", level=level),
+    "logrank": lambda level: ks.logrank(S, ADTTE, level=level),
     "weighted_logrank_combination": lambda level: ks.weighted_logrank_combination(
         S, ADTTE.assign(ENTRY=0), entry="ENTRY", interim_events=10, level=level
     ),

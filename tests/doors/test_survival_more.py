@@ -121,10 +121,9 @@ def test_a_ratio_without_a_solution_leaves_the_other_rows():
 # --------------------------------------------------------------------------------------------------------- the rest
 
 
-def test_a_log_rank_test_takes_no_level():
-    """It has no confidence limits, so a level would be ignored."""
-    with pytest.raises(TypeError, match="level"):
-        ks.logrank("Surv(t, e) ~ arm", DONE.assign(e=1), order={"arm": ["a", "b"]}, level=0.9)
+def test_a_log_rank_test_checks_its_level_and_has_no_limits():
+    found = ks.logrank("Surv(t, e) ~ arm", DONE.assign(e=1), order={"arm": ["a", "b"]}, level=0.9)
+    assert not {"conf_low", "conf_high"} & set(found.columns)
     assert ks.logrank("Surv(t, e) ~ arm", DONE.assign(e=1), order={"arm": ["a", "b"]}).meta["level"] is None
 
 

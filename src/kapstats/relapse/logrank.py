@@ -13,7 +13,7 @@ from scipy.special import chdtrc, ndtr
 
 from kapstats import estimates
 from kapstats._types import FloatArray, FrameLike, IntArray
-from kapstats.errors import EstimabilityError, FormulaError, check_memory, choose
+from kapstats.errors import EstimabilityError, FormulaError, check_level, check_memory, choose
 from kapstats.estimates import Estimates
 from kapstats.inference import multiplicity
 from kapstats.kernels import weighted_logrank as wl
@@ -82,6 +82,7 @@ def logrank(
     adjust: str = "none",
     side: str = "two",
     landmark: float | None = None,
+    level: float = 0.95,
     order: Mapping[str, Sequence[Any]] | None = None,
     convention: str | None = None,
 ) -> LogRank:
@@ -102,6 +103,7 @@ def logrank(
     adjust : none, bonferroni, holm, hochberg, sidak or bh (pairwise only)
     side : "two"; "less" or "greater" (second group minus first, or trend) tests fewer or more events by the z statistic
     landmark : compare only rows still under observation after this time
+    level : checked, as everywhere; a test has no limits, so no number depends on it
     convention : "SAS" does not merge times that differ by rounding
 
     Returns
@@ -130,6 +132,7 @@ def logrank(
     >>> test.to_frame()[["statistic", "df"]].round(4).values.tolist()
     [[4.3822, 1.0]]
     """
+    check_level(level)
     convention = check_convention(convention)
     name = choose(weights or "fleming-harrington", WEIGHTS, "weights")
     choose(side, ("two", "less", "greater"), "side")
