@@ -629,3 +629,13 @@ def test_a_dataset_without_subjects_says_so(small: Trial) -> None:
     lost = small.with_data(adtte=small.adtte.drop(columns=["USUBJID", "TRT01P"]))
     with pytest.raises(DataError, match="USUBJID"):
         run(parse(SMALL), lost)
+
+
+def test_arms_compared_among_some_of_the_randomised_carry_a_caution() -> None:
+    trial = full_trial()
+    whole = run(parse(FULL), trial)
+    some = run(parse(FULL), trial.with_data(adtte=trial.adtte[trial.adtte["USUBJID"] != trial.adtte["USUBJID"].iloc[0]]))
+    n = trial.adsl["USUBJID"].nunique()
+    assert "formed after randomisation" not in whole.html
+    assert f"These are {n - 1} of {n} randomised subjects" in some.html
+    assert "formed after randomisation" in some.html

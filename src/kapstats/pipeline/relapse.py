@@ -40,12 +40,25 @@ def block(plan: Survival, trial: Trial) -> Block:
         name=plan.name,
         question=plan.question,
         title=plan.title,
-        sentence=str(km.meta.get("sentence", "")),
+        sentence=". ".join(text for text in (str(km.meta.get("sentence", "")), _selected(plan, trial, rows)) if text),
         answers=_answers(plan, results),
         results=tuple(results),
         pictures=_pictures(plan, km, results),
         methods=(*explained, "Rows: " + "; ".join(rows.steps) + ".", *plan.notes),
         warnings=tuple(warnings),
+    )
+
+
+def _selected(plan: Survival, trial: Trial, rows: Rows) -> str:
+    """A caution where arms are compared among some of the randomised only: who is there was decided afterwards."""
+    if "adsl" not in trial or "USUBJID" not in rows.frame or not _compared(plan, rows):
+        return ""
+    there, randomised = rows.frame["USUBJID"].nunique(), trial.adsl["USUBJID"].nunique()
+    if there >= randomised:
+        return ""
+    return (
+        f"These are {there} of {randomised} randomised subjects: the subset was formed after randomisation, so a "
+        "difference between arms may come from who is in it. ks.state_occupation and ks.win_ratio compare everybody"
     )
 
 
