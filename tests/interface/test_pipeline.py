@@ -634,7 +634,8 @@ def test_a_dataset_without_subjects_says_so(small: Trial) -> None:
 def test_arms_compared_among_some_of_the_randomised_carry_a_caution() -> None:
     trial = full_trial()
     whole = run(parse(FULL), trial)
-    some = run(parse(FULL), trial.with_data(adtte=trial.adtte[trial.adtte["USUBJID"] != trial.adtte["USUBJID"].iloc[0]]))
+    left = trial.adtte["USUBJID"] != trial.adtte["USUBJID"].iloc[0]
+    some = run(parse(FULL), trial.with_data(adtte=trial.adtte[left]))
     n = trial.adsl["USUBJID"].nunique()
     assert "formed after randomisation" not in whole.html
     assert f"These are {n - 1} of {n} randomised subjects" in some.html

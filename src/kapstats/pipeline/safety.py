@@ -128,9 +128,10 @@ def _largest(plan: Incidence, against: pd.DataFrame, ae: Any) -> tuple[Answer, .
         return ()
     best = narrow.loc[narrow.groupby(ae.by, sort=False, observed=True)["estimate"].idxmax()]
     lines = [(str(r[ae.by]), f"{r['event']} {_points(r, signed=True)}") for _, r in best.iterrows()]
+    terms = narrow["event"].nunique()
     lead = (
-        f"Largest difference to {name(ae.reference)}, percentage points: the largest of {narrow['event'].nunique()} terms, "
-        "intervals not adjusted for that."
+        f"Largest difference to {name(ae.reference)}, percentage points: the largest of {terms} terms, intervals not "
+        "adjusted for that."
     )
     return (Answer(lead, tuple(lines)),)
 
