@@ -31,7 +31,9 @@ def _plain(values: pd.Series) -> pd.Series | None:
     """The column in a plain type, or None when it is in one already."""
     dtype = values.dtype
     if isinstance(dtype, np.dtype):
-        return _from_objects(values) if dtype.kind == "O" else None
+        return _from_objects(values) if dtype.kind == "O" else _wide(values)
+    if isinstance(dtype, pd.SparseDtype):
+        return values.sparse.to_dense()
     if isinstance(dtype, pd.ArrowDtype):
         import pyarrow as pa
 
@@ -47,13 +49,24 @@ def _plain(values: pd.Series) -> pd.Series | None:
     return _from_nullable(values)
 
 
+def _wide(values: pd.Series) -> pd.Series | None:
+    """Numbers in 64 bits and this machine's order of bytes: differences of narrow integers would wrap around."""
+    dtype = values.dtype
+    if dtype.kind not in "iuf" or (dtype.itemsize >= 8 and dtype.isnative):
+        return None
+    return values.astype("float64" if dtype.kind == "f" else "int64" if dtype.itemsize < 8 else dtype.newbyteorder("="))
+
+
 def _from_nullable(values: pd.Series) -> pd.Series | None:
     """pandas' nullable numbers and booleans; what numpy cannot say (a missing boolean, a large integer) stays."""
     plain = getattr(values.dtype, "numpy_dtype", None)
     if plain is None or getattr(values.dtype, "na_value", None) is not pd.NA:
         return None
-    if not values.isna().any():
+    absent = values.isna()
+    if not absent.any():
         return values.astype(plain)
+    if absent.all():
+        return values.astype(float)
     if plain.kind == "b" or (plain.kind in "iu" and float(values.abs().max()) > LARGEST_WHOLE):
         return None
     return values.astype(float)

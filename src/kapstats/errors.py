@@ -73,7 +73,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("AVISTI", ["AVISIT", "AVAL"])
     " Did you mean 'AVISIT'?"
     """
-    known = list(known)
+    name, known = str(name), list(known)
     match = difflib.get_close_matches(name, known, n=1, cutoff=0.6) or [k for k in known if k.lower() == name.lower()]
     return f" Did you mean {match[0]!r}?" if match else ""
 
@@ -86,9 +86,9 @@ def first_ids(ids: Iterable[object], limit: int = 5) -> str:
     >>> first_ids(["a", "b", "c"], limit=2)
     'a, b and 1 more'
     """
-    ids = list(dict.fromkeys(ids))
-    shown = ", ".join(text if len(text := str(i)) <= LONGEST else f"{text[:LONGEST]}..." for i in ids[:limit])
-    return shown + (f" and {len(ids) - limit} more" if len(ids) > limit else "")
+    texts = list(dict.fromkeys(map(str, ids)))
+    shown = ", ".join(text if len(text) <= LONGEST else f"{text[:LONGEST]}..." for text in texts[:limit])
+    return shown + (f" and {len(texts) - limit} more" if len(texts) > limit else "")
 
 
 def choose(value: str, allowed: Iterable[str], argument: str) -> str:

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ import pandas as pd
 
 from kapstats._types import FloatArray, FrameLike, IntArray
 from kapstats.columns import in_plain_types
-from kapstats.errors import DataError, first_ids, nearest, warn
+from kapstats.errors import DataError, FormulaError, first_ids, nearest, warn
 from kapstats.labels import level_text, python_value, similar, visit_order
 
 
@@ -205,13 +206,27 @@ def refuse_containers(frame: pd.DataFrame, columns: Iterable[str], where: str = 
     """Raise a DataError that names the first of `columns` with lists, dicts or arrays in it."""
     for name in columns:
         values = frame[name]
-        if values.dtype.kind == "O" and pd.api.types.infer_dtype(values, skipna=True) == "mixed":
+        if values.dtype.kind == "O" and pd.api.types.infer_dtype(values, skipna=True).startswith("mixed"):
             held = [v for v in values if isinstance(v, (list, dict, set, np.ndarray))]
             if held:
                 raise DataError(
                     f"{where}: column {name!r} has {type(held[0]).__name__}s in {len(held)} rows. A column of the "
                     "analysis has one number or text per row; take one out of each."
                 )
+
+
+def is_constant(values: pd.Series, subject: pd.Series, dropna: bool = False) -> bool:
+    """Whether no subject has two values; no for columns of lists and other things that are not values.
+
+    Examples
+    --------
+    >>> is_constant(pd.Series(["F", "F", "M"]), pd.Series([1, 1, 2]))
+    True
+    """
+    try:
+        return bool((values.groupby(subject, observed=True).nunique(dropna=dropna) <= 1).all())
+    except TypeError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -243,11 +258,14 @@ def numbers(frame: pd.DataFrame, column: str, where: str = "data") -> FloatArray
     found = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     wrong = np.flatnonzero(np.isnan(found) & values.notna().to_numpy())
     if len(wrong):
-        text = first_ids([repr(v) for v in values.iloc[wrong].unique()])
+        text = first_ids(map(repr, values.iloc[wrong]))
         raise DataError(
             f"{where}: column {column!r} has to be numeric, but {len(wrong)} rows hold {text} (first rows "
             f"{first_ids(wrong)}). Make them numbers or empty."
         )
+    endless = np.flatnonzero(np.isinf(found))
+    if len(endless):
+        raise DataError(f"{where}: column {column!r} is infinite in {len(endless)} rows (first {first_ids(endless)}).")
     return found
 
 
@@ -271,6 +289,8 @@ def levels(frame: pd.DataFrame, column: str, order: Sequence[Any] | None = None)
     refuse_containers(frame, [column])
     values = frame[column]
     if order is not None:
+        if isinstance(order, str) or not isinstance(order, Iterable):
+            raise FormulaError(f"order: {column} takes a list of its levels, the reference first, not {order!r}.")
         return _levels_from(values, list(order), "argument", column)
     categorical = isinstance(values.dtype, pd.CategoricalDtype)
     if categorical and values.cat.ordered:
@@ -296,10 +316,16 @@ def _natural_source(dtype: Any) -> str:
     return "numeric" if pd.api.types.is_numeric_dtype(dtype) else "sorted"
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (Real, np.bool_))
+
+
 def _refuse_mixed(unique: list[Any], values: pd.Series, column: str) -> None:
     """The number 1 and the text "1" in one column are two levels of one name."""
     spelt = Counter(level_text(v) for v in unique)
     twice = [t for t, count in spelt.items() if count > 1]
+    if not twice and len({_is_number(v) for v in unique}) == 2:
+        twice = list(dict.fromkeys(level_text(v) for v in sorted(unique, key=_is_number)))
     if twice:
         kinds = ", ".join(repr(python_value(v)) for v in unique if level_text(v) in twice[:3])
         rows = int(values.map(lambda v: level_text(v) in twice, na_action="ignore").eq(True).sum())

@@ -78,7 +78,7 @@ def exposure_table(trial: Trial, by: str | None = "TRT01A", *, total: bool = Tru
 
 
 def _from_adsl(subjects: pd.DataFrame) -> dict[str, np.ndarray]:
-    found = {label: subjects[c].to_numpy(dtype=float) for label, c in EXPOSURE.items() if c in subjects.columns}
+    found = {label: frames.numbers(subjects, c, "ADSL") for label, c in EXPOSURE.items() if c in subjects.columns}
     if "Duration of treatment (days)" not in found and {"TRTSDT", "TRTEDT"} <= set(subjects.columns):
         start, end = pd.to_datetime(subjects["TRTSDT"]), pd.to_datetime(subjects["TRTEDT"])
         found["Duration of treatment (days)"] = ((end.dt.normalize() - start.dt.normalize()).dt.days + 1).to_numpy(
@@ -93,14 +93,16 @@ def _from_adex(subjects: pd.DataFrame, doses: pd.DataFrame | None, by: str | Non
         return {}
     key = ["USUBJID", "_group"] if "_group" in doses.columns else ["USUBJID"]
     wanted = pd.MultiIndex.from_frame(subjects[["USUBJID", by]]) if len(key) == 2 else pd.Index(subjects["USUBJID"])
+    if "EXDOSE" in doses.columns:
+        doses = doses.assign(EXDOSE=frames.numbers(doses, "EXDOSE", "ADEX"))
     given = doses[doses["EXDOSE"] > 0] if "EXDOSE" in doses.columns and (doses["EXDOSE"] > 0).any() else doses
-    every = doses.groupby(key)
+    every = doses.groupby(key, observed=True)
     sessions = every["SESSION"].nunique() if "SESSION" in doses.columns else every.size()
     found = {"Sessions": sessions.reindex(wanted, fill_value=0).to_numpy(dtype=float)}
     if "EXDOSE" in doses.columns:
         unit = _one_unit(doses)
-        total = given.groupby(key)["EXDOSE"].sum(min_count=1)
-        mean = given.groupby(key)["EXDOSE"].mean()
+        total = given.groupby(key, observed=True)["EXDOSE"].sum(min_count=1)
+        mean = given.groupby(key, observed=True)["EXDOSE"].mean()
         found[f"Mean dose per session{unit}"] = mean.reindex(wanted).to_numpy(dtype=float)
         found[f"Total dose{unit}"] = total.reindex(wanted).to_numpy(dtype=float)
     return found

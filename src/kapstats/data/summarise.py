@@ -147,7 +147,7 @@ def number_rows(
     subjects: pd.DataFrame, name: str, columns: Groups, convention: str
 ) -> tuple[list[dict[str, Any]], Cells]:
     """Numbers and printed rows of a continuous variable."""
-    values = subjects[name].to_numpy(dtype=float)
+    values = frames.numbers(subjects, name, "ADSL")
     stats = [describe(values[rows], convention) for rows in columns.rows]
     made = [
         {"variable": name, "level": None, columns.column: group, "N": float(size), **s}

@@ -93,8 +93,8 @@ def meta_analysis(
     >>> print(pooled["estimate"][0].round(2), pooled["std_error"][0].round(3))
     -3.85 0.983
     """
-    model = MODELS.get(model.lower(), model.lower())
-    ci = CI.get(ci.lower(), ci.lower())
+    model = MODELS.get(str(model).lower(), str(model).lower())
+    ci = CI.get(str(ci).lower(), str(ci).lower())
     choose(model, (*INVERSE_VARIANCE, *count_models.MODELS), "model")
     choose(ci, ("hartung-knapp", "hartung-knapp-adhoc", "normal"), "ci")
     check_level(level)

@@ -76,7 +76,8 @@ def meta_regression(
     >>> slope["estimate"].round(2).tolist()
     [-0.98]
     """
-    model, ci = MODELS.get(model.lower(), model.lower()), CI.get(ci.lower(), ci.lower())
+    model, ci = (str(text).lower() for text in (model, ci))
+    model, ci = MODELS.get(model, model), CI.get(ci, ci)
     choose(model, INVERSE_VARIANCE, "model")
     choose(ci, ("hartung-knapp", "hartung-knapp-adhoc", "normal"), "ci")
     check_level(level)

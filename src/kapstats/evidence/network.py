@@ -161,7 +161,7 @@ def _arms(frame: pd.DataFrame, names: list[str], measure: str, add: float) -> _A
     """Effects of the arms of every study that has two or more and says something."""
     found = _Arms([], [], [], [], [])
     silent, single, broken = [], [], []
-    for study, rows in frame.groupby("study", sort=False):
+    for study, rows in frame.groupby("study", sort=False, observed=True):
         codes = np.array([names.index(str(t)) for t in rows["treatment"]], dtype=np.int64)
         if len(set(codes)) < len(codes):
             raise DataError(f"network_meta_analysis: study {study} has a treatment twice; add its arms up first.")

@@ -78,6 +78,8 @@ def reconstruct_ipd(
     choose(method, METHODS, "method")
     frame = frames.to_pandas(curve)
     time, survival = _named(frame, TIME, "curve"), _named(frame, SURVIVAL, "curve")
+    if frame.empty:
+        raise DataError("curve: no points.")
     group = by if by is not None else _group(frame, time, survival)
     names = [None] if group is None else list(frames.levels(frame, group).values)
     _known_groups(total_events, names, "total_events")
@@ -154,7 +156,7 @@ def _clicks(part: pd.DataFrame, time: str, survival: str) -> tuple[FloatArray, F
     further from a falling curve than the clicks were (Chernozhukov, Fernandez-Val & Galichon 2009). Of the two ends of
     a step clicked at one time the lower is the curve.
     """
-    t, s = (pd.to_numeric(part[c], errors="coerce").to_numpy(dtype=float) for c in (time, survival))
+    t, s = (frames.numbers(part, c, "curve") for c in (time, survival))
     whole = np.isfinite(t) & np.isfinite(s)
     t, s = t[whole], s[whole]
     if not len(t):

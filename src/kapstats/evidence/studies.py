@@ -96,7 +96,7 @@ def count_faults(x: FloatArray, n: FloatArray) -> dict[str, BoolArray]:
         "a count is missing": ~(np.isfinite(x) & np.isfinite(n)),
         "an arm without subjects": n == 0,
         "a count below 0 or above its n": (x < 0) | (n < 0) | (x > n),
-        "counts that are not whole numbers": (x % 1 != 0) | (n % 1 != 0),
+        "counts that are not whole numbers": (x != np.round(x)) | (n != np.round(n)),
     }
 
 

@@ -95,6 +95,8 @@ def subgroups(
     question = _Question(response, by, tuple(covariates), measure, level)
     complete = frame.dropna(subset=[response, by, *covariates]).reset_index(drop=True)
     _check_binary(complete, question)
+    if complete.empty:
+        raise DataError(f"subgroups: no row has {response} and {by}.")
     said = contract.one_row_each(complete, "take one row of each subject")
     complete = complete.drop(columns=contract.SUBJECT, errors="ignore")  # said once, not per subgroup
     found = frames.levels(complete, by)

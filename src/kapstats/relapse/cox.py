@@ -10,7 +10,7 @@ import numpy as np
 
 from kapstats import estimates
 from kapstats._types import BoolArray, FloatArray, FrameLike
-from kapstats.errors import ConvergenceError, FormulaError, choose, warn
+from kapstats.errors import ConvergenceError, DataError, FormulaError, choose, warn
 from kapstats.formula.design import Design, build
 from kapstats.formula.expressions import evaluate
 from kapstats.inference.intervals import check_level
@@ -113,6 +113,9 @@ def cox(
     convention = check_convention(convention)
     ties = choose(ties or ("breslow" if convention == "SAS" else "efron"), TIES, "ties")
     choose(conf, ("wald", "profile"), "conf")
+    choose(side, ("two", "less", "greater"), "side")
+    if frailty_method is not None:
+        choose(frailty_method, ("ml", "reml"), "frailty_method")
     if penalty is not None:
         choose(penalty, ("firth", "ridge"), "penalty")
         if not 0 < ridge < np.inf:
@@ -180,6 +183,8 @@ def _fit(surv: SurvData, design: Design, plan: _Plan, robust: bool, meta: dict[s
     if surv.formula.frailty is None:
         top = _supremum(arrays, likelihood, plan)
     else:
+        if not usable.any():
+            raise DataError(f"{surv.formula.text!r}: no covariate varies, so there is no ratio beside the frailty.")
         diagnosis.require_finite(surv, np.array(names)[usable], ~np.isfinite(cs.supremum(arrays, plan.ties).b))
         arrays, top, frailty = _with_frailty(surv, arrays, plan, meta)
     best = top.maximum

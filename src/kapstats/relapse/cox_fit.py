@@ -92,7 +92,7 @@ class CoxFit:
     @property
     def vcov(self) -> FloatArray:
         """Covariance (p, p) of the log hazard ratios, in the order of `coefficients`."""
-        return self.V
+        return self.V.copy()
 
     @property
     def loglik(self) -> float:

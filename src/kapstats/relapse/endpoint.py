@@ -247,7 +247,7 @@ Visits = dict[Any, tuple[FloatArray, FloatArray, BoolArray]]
 
 def _visits(frame: pd.DataFrame, definition: RelapseDefinition, origin: dict[Any, Any] | float) -> Visits:
     """Per subject: days and scores of the assessments after the origin, in order, and which are high."""
-    score = pd.to_numeric(frame["AVAL"], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    score = frames.numbers(frame, "AVAL", "adqs")
     limit = np.full(len(frame), definition.threshold)
     if definition.share_of_base is not None:
         frames.require(frame, ["BASE"], "adqs")
@@ -449,8 +449,7 @@ def _numeric(origin: dict[Any, Any]) -> bool:
 def _carried(frame: pd.DataFrame, subjects: list[Any]) -> pd.DataFrame:
     """USUBJID and the columns that are constant within every subject."""
     skip = {"PARAMCD", "PARAM", "PARAMN", "AVAL", "ADY", "ADT", "BASE", "CHG", "PCHG", "AVISIT", "AVISITN"}
-    grouped = frame.dropna(subset=[SUBJECT]).groupby(SUBJECT, sort=False, observed=True)
     names = [c for c in frame.columns if c not in skip and c != SUBJECT]
-    constant = [c for c in names if bool((grouped[c].nunique(dropna=False) <= 1).all())]
+    constant = [c for c in names if frames.is_constant(frame[c], frame[SUBJECT])]
     first = frame.dropna(subset=[SUBJECT]).drop_duplicates(SUBJECT).set_index(SUBJECT)[constant]
     return first.loc[subjects].rename_axis(SUBJECT).reset_index()

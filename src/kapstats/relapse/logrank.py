@@ -29,6 +29,8 @@ from kapstats.relapse.surv_data import (
 )
 
 WEIGHTS = ("fleming-harrington", "gehan", "tarone-ware", "peto-peto", "modified-peto-peto", "max-combo")
+#: of the p values of pairs
+ADJUSTMENTS = ("none", "bonferroni", "holm", "hochberg", "sidak", "bh")
 #: (rho, gamma) of the default max-combo
 COMBO = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 
@@ -143,6 +145,7 @@ def logrank(
     groups = group_rows(surv.frame, group_terms(surv.formula), order)
     _check(surv, groups)
     scores = _trend_scores(trend, groups)
+    choose(adjust, ADJUSTMENTS, "adjust")
     plan = _Plan(name, float(rho), float(gamma), tuple((float(r), float(g)) for r, g in combo), scores, side)
     note = (f"convention {convention}",) if convention else ()
     meta = estimates.meta(
@@ -285,7 +288,6 @@ def _subset(surv: SurvData, keep: IntArray) -> SurvData:
 
 
 def _adjusted(p: FloatArray, adjust: str) -> FloatArray:
-    choose(adjust, ("none", "bonferroni", "holm", "hochberg", "sidak", "bh"), "adjust")
     if adjust == "none":
         return p
     return benjamini_hochberg(p) if adjust == "bh" else getattr(multiplicity, adjust)(p)

@@ -110,7 +110,7 @@ def parametric_survival(
     >>> round(float(fit.coefficients["estimate"][0]), 6)
     1.89712
     """
-    name = choose(ALIASES.get(_plain(distribution), distribution.lower()), DISTRIBUTIONS, "distribution")
+    name = choose(ALIASES.get(_plain(distribution), str(distribution).lower()), DISTRIBUTIONS, "distribution")
     choose(scale, ("hazard", "odds", "normal"), "scale")
     check_level(level)
     surv = unpack(formula, data, weights=weights, order=order, allow=("right", "counting", "interval2"))
@@ -140,7 +140,7 @@ def parametric_survival(
 
 
 def _plain(text: str) -> str:
-    return text.lower().replace("-", "").replace("_", "").replace(" ", "")
+    return str(text).lower().replace("-", "").replace("_", "").replace(" ", "")
 
 
 def _observed(surv: SurvData) -> ml.Observed:

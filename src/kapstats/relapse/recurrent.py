@@ -20,7 +20,7 @@ from kapstats.formula.split import Surv, parse
 from kapstats.inference.intervals import check_level
 from kapstats.kernels.count_regression import CountFit, supremum
 from kapstats.kernels.mean_cumulative import MeanCumulative, mean_cumulative
-from kapstats.relapse.cox import cox
+from kapstats.relapse.cox import TIES, cox
 from kapstats.relapse.follow_up import FollowUp, each
 from kapstats.relapse.regression import (
     coefficient_table,
@@ -109,6 +109,8 @@ def recurrent(
     True
     """
     choose(model, MODELS, "model")
+    if ties is not None:
+        choose(ties, TIES, "ties")
     parsed = parse(formula)
     start, stop, event = _response(parsed.response, formula)
     surv = _unpacked(formula, data, id, order)
@@ -159,7 +161,8 @@ def _with_episodes(surv: SurvData, id: str) -> pd.DataFrame:
     assert surv.entry is not None
     frame = surv.frame.assign(START__=surv.entry, STOP__=surv.time, EVENT__=surv.event.astype(np.int64))
     frame = frame.sort_values([id, "START__"], kind="stable").reset_index(drop=True)
-    same = (frame[id] == frame[id].shift()).to_numpy(bool)
+    who = pd.factorize(frame[id])[0]  # a shifted column of whole numbers would become floats
+    same = np.append(False, who[1:] == who[:-1])[: len(who)]
     over = same & (frame["START__"] < frame["STOP__"].shift()).to_numpy(bool)
     if over.any():
         raise DataError(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from kapstats import estimates
+from kapstats import estimates, frames
 from kapstats._types import BoolArray, FloatArray, FrameLike
 from kapstats.errors import DataError, FormulaError
 from kapstats.estimates import Estimates
@@ -85,7 +85,7 @@ def weighted_logrank_combination(
     refuse_terms(surv, "the combination test", allow=("strata",))
     if len(groups) != 2:
         raise DataError(f"{formula!r}: the combination test compares two arms; there are {len(groups)}.")
-    begin = surv.frame[entry].to_numpy(float)
+    begin = frames.numbers(surv.frame, entry)
     cut, by_then, time, seen = _seen_by(begin, surv, interim_events, interim_time)
     z1, D1 = _logrank_z(surv, groups.codes, by_then, time[by_then], seen[by_then])
     z, D2 = _logrank_z(surv, groups.codes, np.ones(len(surv), bool), surv.time, surv.event)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import FloatArray, FrameLike
-from kapstats.errors import DataError, FormulaError, choose, first_ids
+from kapstats.errors import DataError, FormulaError, choose, first_ids, warn
 from kapstats.estimates import Estimates, meta
 from kapstats.inference.intervals import with_inference
 
@@ -73,9 +73,13 @@ def blinding_index(
     if method == "james" and len(arms) != 2:
         raise FormulaError(f"method='james' compares two arms, not {len(arms)}; use 'bang'.")
     ids, estimate, error = _bang(arms, rows) if method == "bang" else _james(rows)
+    sure = error == 0
+    notes = [warn("All guesses of an arm are alike, so its index has no standard error.")] if sure.any() else []
+    error = np.where(sure, np.nan, error)
     frame = with_inference(ids, estimate, error, np.inf, level=level, null=0.0 if method == "bang" else 0.5)
     sentence = f"{int(rows.sum())} guesses; {int(rows[:, -1].sum())} unsure."
-    return Estimates(frame, meta(method=f"{method.title()} blinding index", level=level, sentence=sentence))
+    name = f"{method.title()} blinding index"
+    return Estimates(frame, meta(method=name, level=level, sentence=sentence, warnings=notes))
 
 
 def _counted(data: FrameLike | None, arm: str | None, guess: str | None, unsure: Any) -> dict[Any, FloatArray]:

@@ -130,7 +130,7 @@ def _sequences(
     ordered = frame.assign(_place=frame[period].map(place).astype(float)).sort_values("_place", kind="stable")
     text = ordered[treatment].astype("object").map(level_text)
     found = text.groupby(ordered[subject], sort=False, observed=True).agg(tuple)
-    longest = max(map(len, found))
+    longest = max(map(len, found), default=0)
     complete = {s for s in found if len(s) == longest}
 
     def whole(seen: tuple[str, ...]) -> str:

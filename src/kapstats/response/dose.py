@@ -12,7 +12,7 @@ import pandas as pd
 from kapstats import frames
 from kapstats._types import FloatArray
 from kapstats.errors import DataError, EstimabilityError, FormulaError, choose, first_ids
-from kapstats.estimates import Estimates, meta
+from kapstats.estimates import Estimates, meta, sealed
 from kapstats.inference.intervals import check_level, with_inference
 from kapstats.kernels.multivariate_t import mvt_p_values
 from kapstats.response.curves import Curve, Model, akaike_weights, fit_curves, refits, warn_edges
@@ -58,6 +58,7 @@ MODELS: dict[str, Model] = {
 }
 
 
+@sealed
 @dataclass(frozen=True)
 class DoseResponseFit:
     """Curves of every model, their weights, and draws of the means refitted for the intervals.
@@ -212,7 +213,9 @@ def _means(means: Any, dose: Any, vcov: FloatArray | None, what: str) -> tuple[F
     """Doses (k,), means (k,) and their covariance (k, k)."""
     frame = means.frame if isinstance(means, Estimates) else frames.to_pandas(means)
     frames.require(frame, ["estimate"], "means")
-    x, y = _doses(frame, dose), frame["estimate"].to_numpy(dtype=float)
+    x, y = _doses(frame, dose), frames.numbers(frame, "estimate", "means")
+    if not len(y):
+        raise DataError("means: no rows.")
     cov = _covariance(means, frame, vcov)
     if cov.shape != (len(y), len(y)):
         raise FormulaError(f"vcov: {cov.shape} for {len(y)} means.")
@@ -253,7 +256,7 @@ def _covariance(means: Any, frame: pd.DataFrame, vcov: FloatArray | None) -> Flo
     if isinstance(means, Estimates) and means.vcov is not None:
         return means.vcov
     frames.require(frame, ["std_error"], "means")
-    return np.diag(frame["std_error"].to_numpy(dtype=float) ** 2)
+    return np.diag(frames.numbers(frame, "std_error", "means") ** 2)
 
 
 def _first_dose(grid: FloatArray, mean: FloatArray, difference: float) -> float:

@@ -155,8 +155,8 @@ def complete_grid(
     long = data.assign(**{visit: data[visit].astype("object")}).set_index([subject, visit]).reindex(grid).reset_index()
     long[visit] = pd.Categorical(long[visit], categories=list(visits), ordered=True)
     others = [c for c in data.columns if c not in (outcome, subject, visit)]
-    constant = [c for c in others if (data.groupby(subject)[c].nunique(dropna=c in used) <= 1).all()]
-    filled = long.groupby(subject, sort=False)[constant].transform("first")
+    constant = [c for c in others if frames.is_constant(data[c], data[subject], dropna=c in used)]
+    filled = long.groupby(subject, sort=False, observed=True)[constant].transform("first")
     return long.assign(**{c: filled[c].astype(data[c].dtype) if c in filled else filled[c] for c in constant}), ids
 
 

@@ -166,8 +166,9 @@ def _day(rows: pd.DataFrame, days: tuple[str, ...], dates: tuple[str, ...], wher
 
 def _first_affected(events: pd.DataFrame, adqs: pd.DataFrame, visit: str, same_day: str) -> list[Any]:
     order = frames.levels(adqs, visit).values
+    adqs = adqs.assign(ADY=frames.numbers(adqs, "ADY", "visits"))
     nominal = adqs.groupby(adqs[visit].astype("object"))["ADY"].median()
-    own = adqs.dropna(subset=["ADY"]).groupby(["USUBJID", adqs[visit].astype("object")])["ADY"].first()
+    own = adqs.dropna(subset=["ADY"]).groupby(["USUBJID", adqs[visit].astype("object")], observed=True)["ADY"].first()
     typical: FloatArray = np.array([nominal.get(v, np.nan) for v in order], dtype=float)
     seen = {key: float(value) for key, value in own.items()}
     found = []

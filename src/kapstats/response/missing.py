@@ -181,12 +181,13 @@ def _seen(data: Any, outcome: str, arm: str, visit: str, subject: str) -> tuple[
     """(n, m) whether each subject has an outcome at each visit; the arm by subject; the visits."""
     frame = frames.to_pandas(getattr(data, "adqs", data))
     frames.require(frame, [subject, arm, visit, outcome])
+    frame = frame.assign(**{outcome: frames.numbers(frame, outcome)})
     levels = frames.levels(frame, visit).values
     met = set(frame.loc[frame[outcome].notna(), visit])
     visits = tuple(v for v in levels if v in met)
     if not visits:
         raise DataError(f"{outcome}: no outcome at any visit.")
-    several = frame.groupby(subject)[arm].nunique() > 1
+    several = frame.groupby(subject, observed=True)[arm].nunique() > 1
     if several.any():
         raise FormulaError(f"{arm}: {first_ids(several.index[several])} are in several arms.")
     order = frames.levels(frame, arm).values

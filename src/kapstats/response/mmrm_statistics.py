@@ -146,6 +146,8 @@ class MmrmStatistics:
         """
         if chunk_rows is None:
             frame = frames.to_pandas(data)
+            if frame.empty:
+                raise DataError("data: no rows.")
             schema = Schema(formula, _levels(formula, frame, levels))
             return _summarise(schema, frame, weights, minimum)._as_part(site)
         if minimum:
@@ -413,6 +415,8 @@ def _summarise(schema: Schema, frame: pd.DataFrame, weights: str | None, minimum
     needed = [str(parsed.response), *design.spec.variables, *own.coordinates, own.subject, *parsed.offset]
     needed += [c for c in (own.group, weights) if c is not None]
     rows, missing = complete_rows(frame, needed)
+    if not len(rows):
+        raise DataError(f"data: none of {len(frame)} rows is complete in {', '.join(dict.fromkeys(map(str, needed)))}.")
     used = frame.iloc[rows].reset_index(drop=True)
     visit = frames.levels(used, own.coordinates[0], schema.levels[own.coordinates[0]])
     place = _places(visit, schema.levels[own.coordinates[0]])

@@ -40,6 +40,8 @@ def rank_test(model: AncovaFit, arm: str) -> Estimates:
         y = _centred_ranks(model.y[at])
         residual[at] = y if ranks is None else y - ranks @ np.linalg.lstsq(ranks, y, rcond=None)[0]
     k, n = len(values), model.nobs
+    if k < 2:
+        raise DataError(f"rank_test: {arm} has one level only ({values[0]}).")
     lost = len(np.unique(strata)) - 1
     means = np.bincount(codes, residual, k) / np.bincount(codes, minlength=k)
     between = float((np.bincount(codes, minlength=k) * (means - residual.mean()) ** 2).sum())

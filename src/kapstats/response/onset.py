@@ -129,9 +129,9 @@ def onset_curve(
     chosen = {model: MODELS[choose(model, MODELS, "model")]}
     frame = differences.frame if isinstance(differences, Estimates) else frames.to_pandas(differences)
     frames.require(frame, ["estimate"], "differences")
-    x, y = np.asarray(time, dtype=float), frame["estimate"].to_numpy(dtype=float)
+    x, y = np.asarray(time, dtype=float), frames.numbers(frame, "estimate", "differences")
     own = differences.vcov if isinstance(differences, Estimates) else None
-    cov = np.diag(frame["std_error"].to_numpy(dtype=float) ** 2) if vcov is None and own is None else vcov
+    cov = np.diag(frames.numbers(frame, "std_error", "differences") ** 2) if vcov is None and own is None else vcov
     cov = np.asarray(own if cov is None else cov, dtype=float)
     needed = len(chosen[model].linear) + len(chosen[model].nonlinear)
     if len(x) != len(y) or len(np.unique(x)) < needed:
@@ -202,6 +202,8 @@ def time_to_response(
     frames.require(frame, [subject, day, value, *([] if remission is not None else [baseline])])
     if sustained < 1:
         raise FormulaError(f"sustained={sustained}: at least one assessment has to respond.")
+    measured = [value, day] if remission is not None else [value, day, baseline]
+    frame = frame.assign(**{column: frames.numbers(frame, column) for column in measured})
     rows = frame[frame[value].notna() & (frame[day] > 1)].sort_values([subject, day], kind="stable")
     if remission is None:
         bad = ~(rows[baseline] > 0)
@@ -211,9 +213,10 @@ def time_to_response(
     else:
         good = rows[value] <= remission
     found = []
-    for name, part in rows.assign(_good=good).groupby(subject, sort=False):
+    for name, part in rows.assign(_good=good).groupby(subject, sort=False, observed=True):
         found.append((name, *_first_run(part[day].to_numpy(dtype=float), part["_good"].to_numpy(), sustained)))
     made = pd.DataFrame(found, columns=[subject, "AVAL", "CNSR", "LEFT", "RIGHT"])
+    made = made.astype(dict.fromkeys(("AVAL", "CNSR", "LEFT", "RIGHT"), float))
     carried = [c for c in keep if c in frame]
     made = frame.drop_duplicates(subject)[[subject, *carried]].merge(made, on=subject, how="left")
     never = made["AVAL"].isna()

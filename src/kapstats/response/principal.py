@@ -74,7 +74,7 @@ def principal_effect(
     frame = frames.to_pandas(data)
     frames.require(frame, [outcome, arm, event])
     arms = frames.levels(frame, arm).values
-    control = arms[0] if reference is None else reference
+    control = reference if reference is not None or not arms else arms[0]
     if len(arms) != 2 or control not in arms:
         raise FormulaError(f"principal_effect: two arms and one of them as reference; arms: {first_ids(arms)}.")
     if frame[event].isna().any() or not frame[event].isin([0, 1]).all():

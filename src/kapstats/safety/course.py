@@ -303,7 +303,9 @@ def acute_course(
         frame = frame.loc[frame["SESSION"] == session]
     if frame.empty:
         raise DataError(f"No record has PARAMCD {parameter!r}" + (f" in session {session}." if session else "."))
-    levels = frames.levels(frame.reset_index(drop=True), by, order)
+    frame = frame.reset_index(drop=True)
+    frame = frame.assign(**{column: frames.numbers(frame, column) for column in (time, value)})
+    levels = frames.levels(frame, by, order)
     if duplicates == "error":
         readings.one_reading(frame, by, time, session)
     how = "max" if duplicates == "max" else "mean"

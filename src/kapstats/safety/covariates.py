@@ -27,10 +27,15 @@ def contrasts(ae: Incidence) -> list[str]:
     return [f"{ae.arms[i]} - {ae.reference}" for i in others(ae)]
 
 
-def design(ae: Incidence, covariates: Sequence[str]) -> FloatArray:
-    """(subjects, groups - 1 + columns) without an intercept; a subject without a covariate's value is an error."""
+def need_two_groups(ae: Incidence) -> None:
+    """A FormulaError where there is nobody to compare with."""
     if len(ae.arms) < 2:
         raise FormulaError(f"{ae.by} has one group only ({ae.arms[0]}): there is no contrast.")
+
+
+def design(ae: Incidence, covariates: Sequence[str]) -> FloatArray:
+    """(subjects, groups - 1 + columns) without an intercept; a subject without a covariate's value is an error."""
+    need_two_groups(ae)
     groups = [(ae.records.arm == i).astype(float) for i in others(ae)]
     extra = [column for name in covariates for column in dummies(ae.records.subjects, name)]
     return np.column_stack([*groups, *extra])

@@ -21,7 +21,7 @@ from kapstats.estimates import Estimates
 from kapstats.inference.intervals import check_level, wald
 from kapstats.kernels import stratified_tables
 from kapstats.kernels.propensity import propensity, weighted_risks
-from kapstats.safety.covariates import dummies
+from kapstats.safety.covariates import dummies, need_two_groups
 from kapstats.safety.follow_up import rows_of
 from kapstats.safety.stratified import term_cube
 
@@ -53,6 +53,7 @@ def crude_and_stratified(ae: Incidence, strata: str = "STUDYID", *, level: float
     [0.5, 0.5]
     """
     z = float(-ndtri((1 - check_level(level)) / 2))
+    need_two_groups(ae)
     base = ae.arms.index(ae.reference)
     keys = ae.frame[["level", *ae.terms]].iloc[:: len(ae.arms)].reset_index(drop=True)
     parts = []
@@ -102,6 +103,7 @@ def exposure_matched(ae: Incidence, exposure: str, *, bins: int = 4, level: floa
     """
     frames.require(ae.records.subjects, [exposure], "ADSL")
     value = pd.to_numeric(ae.records.subjects[exposure], errors="coerce").to_numpy(dtype=float)
+    need_two_groups(ae)
     base = ae.arms.index(ae.reference)
     keys = ae.frame[["level", *ae.terms]].iloc[:: len(ae.arms)].reset_index(drop=True)
     parts = []
@@ -183,6 +185,7 @@ def propensity_weighted(
     check_level(level)
     records = ae.records
     X, names = _covariates(records.subjects, covariates)
+    need_two_groups(ae)
     groups = len(ae.arms)
     fit = propensity(np.column_stack([np.ones(len(X)), X]), records.arm, groups)
     own = fit.probability[np.arange(len(X)), records.arm]

@@ -39,7 +39,7 @@ def _values(frame: pd.DataFrame | None, name: str, column: Any) -> FloatArray:
         if frame is None:
             raise FormulaError(f"{name}={column!r} names a column, but there is no table: add data=.")
         frames.require(frame, [column])
-        column = frame[column]
+        name, column = column if column == name else f"{name} ({column})", frame[column]
     if hasattr(column, "to_pylist"):
         column = column.to_pylist()
     series = pd.Series(np.atleast_1d(np.asarray(column, dtype="object")).ravel())
@@ -47,6 +47,8 @@ def _values(frame: pd.DataFrame | None, name: str, column: Any) -> FloatArray:
     wrong = numbers.isna() & series.notna()
     if wrong.any():
         raise DataError(f"{name}: {int(wrong.sum())} values are no numbers ({first_ids(series[wrong])}).")
+    if np.isinf(numbers.astype(float)).any():
+        raise DataError(f"{name}: {int(np.isinf(numbers.astype(float)).sum())} values are infinite.")
     return numbers.to_numpy(dtype=float)
 
 

@@ -94,8 +94,11 @@ def safety_signals(
     check_level(level)
     if not ae.terms:
         raise FormulaError("safety_signals needs terms: give terms=['AEBODSYS', 'AEDECOD'] to incidence.")
+    if strata is not None:
+        frames.require(ae.records.subjects, [strata], "ADSL")
     base = choose_arm(ae.reference if reference is None else reference, ae.records)
     hyper = _priors(priors, method)
+    columns_of.need_two_groups(ae)
     rows = _leaves(ae)
     parts: list[pd.DataFrame] = []
     said = [WEIGHTED] if method == "group-bh" else []

@@ -46,7 +46,7 @@ def visit_order(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]
     group = [c for c in ("USUBJID", "PARAMCD", "SESSION", "APERIOD") if c in frame.columns]
     part = frame.loc[observed, [*group, "AVISITN"]].assign(_when=when[observed])
     part = part.drop_duplicates([*group, "AVISITN"], keep=False).sort_values([*group, "AVISITN"], kind="stable")
-    back = part["_when"].lt(part.groupby(group, dropna=False)["_when"].shift())
+    back = part["_when"].lt(part.groupby(group, dropna=False, observed=True)["_when"].shift())
     yield Hit("AVISITN", mask(back.reindex(frame.index, fill_value=False)), "dated before the visit that precedes it")
 
 

@@ -107,9 +107,17 @@ def differs_from_adsl(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterato
             yield Hit(name, mask(differs), f"differs from ADSL.{name}")
 
 
+def _repeated(frame: pd.DataFrame) -> pd.Series:
+    """Rows that were there before; columns of lists and the like are compared as texts."""
+    try:
+        return frame.duplicated()
+    except TypeError:
+        return frame.map(repr).duplicated()
+
+
 def duplicate_row(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
     """No row stands twice."""
-    yield Hit("", mask(frame.duplicated()), "the same row again")
+    yield Hit("", mask(_repeated(frame)), "the same row again")
 
 
 def variants(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
@@ -117,7 +125,7 @@ def variants(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
     for name in (c for c in frame.columns if c in LABELS or _has_labels(frame[c], str(c))):
         if pd.api.types.is_numeric_dtype(frame[name].dtype):
             continue
-        values = frame[name].dropna().astype(str)
+        values = frame[name].dropna().map(str)
         unique = pd.Series(values.unique())
         twins = unique[unique.map(folded).duplicated(keep=False)]
         spelt = "; ".join(repr(v) for v in twins.head(3))

@@ -34,7 +34,7 @@ def _of_limits(scale: pd.Series) -> bool:
 
 def labels_of(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Key columns as text."""
-    return frame[columns].astype("object").where(frame[columns].notna(), "").astype(str)
+    return frame[columns].astype("object").where(frame[columns].notna(), "").map(str)
 
 
 def arms_of_a_term(frame: pd.DataFrame) -> list[list[int]]:
