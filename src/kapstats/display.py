@@ -52,7 +52,7 @@ def table(
     number is left blank, because there was nothing to estimate.
     """
     rows = scales.of(frame, meta)
-    ready = scales.shown(frame, rows)
+    ready = scales.shown(frame, rows, meta.get("ratio_names"))
     ready = ready if columns is None else ready[list(columns)]
     built = [_column(ready, name, digits, meta, rows) for name in ready.columns]
     shown = _distinct([(name, c) for name, c in zip(ready.columns, built, strict=True) if c is not None])

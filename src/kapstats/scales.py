@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -144,8 +145,11 @@ def common(scales: Sequence[Scale]) -> Scale | None:
     return distinct.pop() if len(distinct) == 1 else None
 
 
-def shown(frame: pd.DataFrame, scales: Sequence[Scale]) -> pd.DataFrame:
-    """The rows as tables and figures show them: ratios in place of their logs, "A / B" in place of "A - B"."""
+def shown(frame: pd.DataFrame, scales: Sequence[Scale], names: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """The rows as tables and figures show them: ratios in place of their logs, "A / B" in place of "A - B".
+
+    names : contrasts as ratios, by their names as differences (`ratio_names`); None: a single " - " is the sign
+    """
     change = np.array([s.exponentiated for s in scales], dtype=bool)
     if not change.any():
         return frame
@@ -156,15 +160,30 @@ def shown(frame: pd.DataFrame, scales: Sequence[Scale]) -> pd.DataFrame:
             if c in frame
         }
     ratio = [s.is_ratio and s.exponentiated for s in scales]
-    for name in ("contrast", "term"):
+    for name, renamed in (("contrast", lambda text: _as_ratio(text, names)), ("term", _without_log)):
         if name in frame:
-            columns[name] = [_as_ratio(text) if r else text for text, r in zip(frame[name], ratio, strict=True)]
+            columns[name] = [renamed(text) if r else text for text, r in zip(frame[name], ratio, strict=True)]
     return frame.assign(**columns)
 
 
-def _as_ratio(text: Any) -> Any:
-    """ "A / B" for "A - B", "hazard ratio" for "log hazard ratio"."""
-    if not isinstance(text, str):
-        return text
-    text = text.removeprefix("log ")
-    return text.replace(" - ", " / ") if text.count(" - ") == 1 else text
+def ratio_names(labels: Iterable[str]) -> dict[str, str]:
+    """ "A - B" -> "A / B" for every pair of levels, whose own names may hold either sign.
+
+    Examples
+    --------
+    >>> ratio_names(["KAP - low", "Placebo"])["KAP - low - Placebo"]
+    'KAP - low / Placebo'
+    """
+    return {f"{a} - {b}": f"{a} / {b}" for a, b in permutations(dict.fromkeys(labels), 2)}
+
+
+def _as_ratio(text: Any, names: Mapping[str, str] | None) -> Any:
+    """ "A / B" for "A - B"."""
+    if not isinstance(text, str) or names is not None:
+        return text if names is None else names.get(text, text)
+    return text.replace(" - ", " / ") if text.count(" - ") == 1 and " / " not in text else text
+
+
+def _without_log(text: Any) -> Any:
+    """ "hazard ratio, ..." for "log hazard ratio, ..."; names of columns, levels and studies stay."""
+    return text.removeprefix("log ") if isinstance(text, str) and text.startswith("log hazard ratio") else text

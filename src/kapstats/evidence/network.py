@@ -124,6 +124,7 @@ def network_meta_analysis(
         method=f"network meta-analysis, {model}",
         level=level,
         scale="log" if measure in RATIOS else "identity",
+        ratio_names={},  # the contrasts are written as ratios
         title=f"Network meta-analysis of {measure}",
         sentence=f"{measure}, {model}; {len(given.names)} studies, {len(names)} treatments; tau^2 {fit.tau2:.4g}.",
         conventions=(

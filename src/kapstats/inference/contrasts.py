@@ -331,6 +331,7 @@ def contrast(
     describe["warnings"] = tuple(dict.fromkeys([*means.meta.get("warnings", ()), *_said(found, "contrasts", frame)]))
     describe["conventions"] = (*means.meta.get("conventions", ()), _adjustment_note(adjust, np.bincount(family)))
     describe["title"] = f"Contrasts of {means.meta.get('title', 'LS means')}"
+    describe["ratio_names"] = scales.ratio_names(labels)
     describe["measure"] = _compared(str(means.meta.get("measure") or ""), np.vstack(rows), standardize)
     return _scaled(Estimates(frame.assign(**columns), describe, found.vcov), standardize)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats.report.figures import style
-from kapstats.report.figures.kaplan_meier import groups, parts, rows_at_risk
+from kapstats.report.figures.kaplan_meier import followed, groups, parts, rows_at_risk
 from kapstats.report.figures.steps import Step, bars, nice_times, stairs, step_of, time_label
 
 
@@ -41,6 +41,7 @@ def cumulative_incidence(
     n_at_risk : numbers at risk counted from the entries, as in `kaplan_meier`
     percent : axis in percent; by default when `ylabel` names an incidence or a probability, not a mean count
     """
+    frame = followed(frame)
     panels = parts(frame, panel)
     looks = style.marks(groups(frame, strata))
     percent = any(w in ylabel.lower() for w in ("incidence", "probability")) if percent is None else percent

@@ -30,18 +30,20 @@ def forest_of(estimates: Estimates, ax: Any = None, **options: Any) -> Any:
     if not {"estimate", "conf_low", "conf_high"} <= set(frame.columns):
         raise FormulaError(f"plot: there are no intervals to draw; the columns are {', '.join(frame.columns)}.")
     rows = estimates.scales
-    frame, words = scales.shown(frame, rows), scales.header(rows, estimates.meta)
+    frame, words = scales.shown(frame, rows, estimates.meta.get("ratio_names")), scales.header(rows, estimates.meta)
     kinds = ["ratio" if s.is_ratio or s.exponentiated else s.measure for s in rows]
     if len(set(kinds)) > 1 and not {"log", "label", "panel"} & options.keys():
         return _apart(frame, rows, kinds, estimates.meta.get("level") or 0.95, ax=ax, **options)
     ratio = bool(rows) and all(s.is_ratio or s.exponentiated for s in rows)
     label = next((c for c in ("contrast", "term", "quantity", "method") if c in frame), frame.columns[0])
     others = [c for c in frame.columns[: list(frame.columns).index("estimate")] if c != label]
-    panel = next((c for c in others if 1 < frame[c].nunique() < len(frame)), None)
+    panel = next((c for c in others if 1 < frame[c].nunique() < len(frame) and not _is_count(c)), None)
     level = estimates.meta.get("level") or 0.95
     chosen: dict[str, Any] = {"label": label, "panel": panel, "log": ratio, "level": level}
     if words != "Estimate":
         chosen["xlabel"] = chosen["head"] = words
+    elif not {"contrast", "term"} & set(frame.columns):  # levels: nothing is compared
+        chosen |= {"xlabel": words, "null": np.nan}
     chosen |= estimates.meta.get("forest", {})
     return forest(frame, **(chosen | options), ax=ax)
 
@@ -143,12 +145,21 @@ def _small(frame: pd.DataFrame) -> bool:
 def _rows(frame: pd.DataFrame, label: str, panel: str | None) -> list[tuple[str, Any]]:
     """(text, row) pairs from top to bottom; headings have no row."""
     if panel is None:
-        return [(str(row[label]), row) for _, row in frame.iterrows()]
+        return [(_text(label, row[label]), row) for _, row in frame.iterrows()]
     made: list[tuple[str, Any]] = []
     for value in dict.fromkeys(frame[panel]):
-        made.append((style.name(value), None))
-        made += [(str(row[label]), row) for _, row in frame[frame[panel] == value].iterrows()]
+        made.append((style.name(_text(panel, value)), None))
+        made += [(_text(label, row[label]), row) for _, row in frame[frame[panel] == value].iterrows()]
     return made
+
+
+def _text(column: str, value: Any) -> str:
+    """The words of a label or heading; a bare number says of what it is."""
+    return f"{column} {value:g}" if isinstance(value, (int, float, np.number)) else str(value)
+
+
+def _is_count(column: str) -> bool:
+    return column in ("n", "k") or column.startswith("n_")
 
 
 def height(frame: pd.DataFrame, panel: str | None = None) -> float:

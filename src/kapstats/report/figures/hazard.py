@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats.report.figures import style
-from kapstats.report.figures.kaplan_meier import groups
+from kapstats.report.figures.kaplan_meier import followed, groups
 from kapstats.report.figures.steps import bars, nice_times, step_of, time_label
 
 
@@ -31,6 +31,7 @@ def hazard(
     frame : `strata`, ``time estimate``, where known ``conf_low conf_high``; a row is a point of the curve
     steps : the hazard is constant from each time to the next
     """
+    frame = followed(frame)
     curves = groups(frame, strata)
     looks = style.marks(curves)
     ax = style.axes(ax, 6.4, 3.6)

@@ -56,6 +56,7 @@ def kaplan_meier(
     -------
     matplotlib axes
     """
+    frame = followed(frame)
     curves = {(names or {}).get(g, g): rows for g, rows in groups(frame, strata).items()}
     looks = style.marks(curves)
     ax = style.axes(ax, 6.4, 3.8)
@@ -94,6 +95,14 @@ def groups(frame: pd.DataFrame, strata: Sequence[str]) -> dict[Any, pd.DataFrame
             "result.filter(...), or predict for fewer rows of newdata."
         )
     return found
+
+
+def followed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that have a value: a curve is drawn as far as it is known, not on to times past the end of follow-up."""
+    known = frame[frame["estimate"].notna()]
+    if known.empty:
+        raise FormulaError("plot: no value is estimable at these times (NE); there is no curve to draw.")
+    return known
 
 
 def parts(frame: pd.DataFrame, columns: Sequence[str]) -> dict[Any, pd.DataFrame]:
