@@ -148,7 +148,7 @@ def test_no_column_to_judge_names_the_near_ones():
 
 
 @pytest.mark.parametrize(
-    "cell", ["<b>", "see text", "p = .04", "12.3.4", [1.0], {"a": 1}, pd.Timestamp("2024-01-01"), b"1"]
+    "cell", ["<b>", "see text", "about .04", "12.3.4", [1.0], {"a": 1}, pd.Timestamp("2024-01-01"), b"1"]
 )
 def test_a_number_that_cannot_be_read_is_a_finding(cell):
     found = ks.audit(pd.DataFrame({"study": ["S"], "mean": pd.Series([cell], dtype=object), "n": [20]}))

@@ -12,10 +12,15 @@ import numpy as np
 import pandas as pd
 
 _NUMBER = re.compile(
-    r"^\s*(?P<sign><=|>=|≤|≥|<|>|=)?\s*(?P<value>[-−–+]?(?:\d+\.?\d*|\.\d+))(?P<power>[eE][-+]?\d+)?(?![\d.,]*\d)\s*%?"
+    r"^\s*(?:[pP]\s*(?=[<>=≤≥]))?(?P<sign><=|>=|≤|≥|<|>|=)?\s*"
+    r"(?P<value>[-−–+]?(?:\d+\.?\d*|\.\d+))(?P<power>[eE][-+]?\d+)?(?!\d)(?P<rest>.*)$",
+    re.DOTALL,
 )
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:,\d{3})*(?:\D|$))")
-_COMMA = re.compile(r"(?<=\d),(?=\d)")
+#: between digits: what groups thousands (a comma, any space, an apostrophe), and what can stand for the point
+_THOUSANDS = re.compile(r"(?<=\d)([,'’]|\s)(?=\d{3}(?:\1\d{3})*(?!\d))(?<!\d{4}[,'’\s])")
+_POINT = re.compile(r"(?:(?<=\d)|(?<=^))[,·∙](?=\d)")
+#: what may follow a number and hold another one: an interval, a percentage in brackets, a standard deviation
+_ASIDE = re.compile(r"[(\[±;]")
 #: texts for a number that was not printed
 ABSENT = {"", "-", "–", "—", ".", "na", "n/a", "nr", "ne", "nan", "none", "null", "ns", "n.s.", "not reported"}
 _MINUS = str.maketrans("−–", "--")
@@ -58,12 +63,14 @@ def parse(value: Any, bounded: bool = False) -> Printed | None:
     (1, 0, 0.001)
     >>> parse("1,204").value, parse("13,3").value, parse("2e-05").value, parse("12.3.4")
     (1204.0, 13.3, 2e-05, None)
+    >>> parse("0·04").value, parse("1 204").value, parse("P<.001").high, parse("12/20")
+    (0.04, 1204.0, 0.001, None)
     """
     if absent(value) or isinstance(value, bool | np.bool_):
         return None
-    match = _NUMBER.match(_COMMA.sub(".", _THOUSANDS.sub("", _text(value))))
-    if match is None:
-        return None
+    match = _NUMBER.match(_POINT.sub(".", _THOUSANDS.sub("", _text(value).strip())))
+    if match is None or re.search(r"\d", _ASIDE.split(match["rest"])[0]):
+        return None  # no number, or the first of two
     digits, power = match["value"].translate(_MINUS), match["power"] or ""
     number = float(digits + power)
     if math.isinf(number):
