@@ -348,7 +348,10 @@ class CoxFit:
     def rmst(
         self, by: str | None = None, tau: float | None = None, covariates: Sequence[str] | None = None
     ) -> Estimates:
-        """Restricted mean survival time by the column `by` (default: the first factor): the answer without PH."""
+        """Restricted mean survival time by the column `by` (default: the first factor): the answer without PH.
+
+        With the case weights of the fit; strata, clusters and frailties have no part in it.
+        """
         from kapstats.relapse.rmst import rmst
 
         factors = [c for term in self.design.terms for c in term.factors if c in self.design.factors]
@@ -357,7 +360,8 @@ class CoxFit:
             raise FormulaError("rmst: the model has no factor; name the column that defines the groups, by='TRT01P'.")
         response = self.surv.formula.text.split("~")[0]
         order = {chosen: list(self.design.factors[chosen].values)} if chosen in self.design.factors else None
-        return rmst(f"{response} ~ `{chosen}`", self.surv.frame, tau=tau, covariates=covariates, order=order)
+        text, weights = f"{response} ~ `{chosen}`", self.surv.weights
+        return rmst(text, self.surv.frame, tau=tau, covariates=covariates, weights=weights, order=order)
 
     def average_hazard_ratio(self, weights: str = "average-hazard", truncate: float | None = None) -> Estimates:
         """Hazard ratios averaged over time, which keep a meaning where hazards are not proportional.
