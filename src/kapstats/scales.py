@@ -151,7 +151,7 @@ def shown(frame: pd.DataFrame, scales: Sequence[Scale], names: Mapping[str, str]
     names : contrasts as ratios, by their names as differences (`ratio_names`); None: a single " - " is the sign
     """
     change = np.array([s.exponentiated for s in scales], dtype=bool)
-    if not change.any():
+    if not (change.any() or names):
         return frame
     with np.errstate(over="ignore"):
         columns: dict[str, Any] = {
@@ -159,10 +159,11 @@ def shown(frame: pd.DataFrame, scales: Sequence[Scale], names: Mapping[str, str]
             for c in ON_SCALE
             if c in frame
         }
-    ratio = [s.is_ratio and s.exponentiated for s in scales]
-    for name, renamed in (("contrast", lambda text: _as_ratio(text, names)), ("term", _without_log)):
-        if name in frame:
-            columns[name] = [renamed(text) if r else text for text, r in zip(frame[name], ratio, strict=True)]
+    ratio = [s.is_ratio and (s.exponentiated or bool(names)) for s in scales]
+    if "contrast" in frame:
+        columns["contrast"] = [_as_ratio(t, names) if r else t for t, r in zip(frame["contrast"], ratio, strict=True)]
+    if "term" in frame:
+        columns["term"] = [_without_log(t) if r else t for t, r in zip(frame["term"], ratio, strict=True)]
     return frame.assign(**columns)
 
 

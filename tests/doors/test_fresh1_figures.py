@@ -18,7 +18,8 @@ def trial():
     event = np.round(rng.exponential(100, 120), 1) + 0.1
     return pd.DataFrame(
         {"USUBJID": [f"S{i:03d}" for i in range(120)], "arm": arm, "x": rng.normal(size=120).round(1),
-         "t": np.minimum(event, end), "e": (event <= end).astype(int), "cause": np.where(event > end, 0, 1 + (arm > "L"))}
+         "t": np.minimum(event, end), "e": (event <= end).astype(int),
+         "cause": np.where(event > end, 0, 1 + (arm > "L"))}
     )  # fmt: skip
 
 
@@ -62,7 +63,13 @@ def test_nothing_known_is_said_and_not_drawn(trial):
 def test_levels_are_not_drawn_as_differences(trial):
     km = ks.kaplan_meier("Surv(t, e) ~ arm", trial, order={"arm": ARMS})
     cif = ks.cumulative_incidence("Surv(t, cause) ~ arm", trial, cause=1, order={"arm": ARMS})
-    levels = [km.summary(), km.at([10, 50]), cif.at([10, 50]), ks.proportion([0, 5], [10, 10]), ks.rate([0, 5], [9, 9.5])]
+    levels = [
+        km.summary(),
+        km.at([10, 50]),
+        cif.at([10, 50]),
+        ks.proportion([0, 5], [10, 10]),
+        ks.rate([0, 5], [9, 9.5]),
+    ]
     for found in levels:
         ax = found.plot()
         assert ax.get_xlabel() == "Estimate (95% CI)"

@@ -132,6 +132,7 @@ def _about(
         level=q.level,
         scale="log" if q.measure == "OR" else "identity",
         measure=q.measure if q.measure != "difference" else "",
+        blank=() if q.measure == "difference" else ("std_error",),  # score intervals have none
         ratio_names={},  # the contrasts are written as ratios
         title=f"{q.response} by subgroup",
         sentence=f"{how} within each level of {', '.join(factors)}; {used} of {len(frame)} rows.",

@@ -260,13 +260,14 @@ def _answers(plan: Survival, results: Sequence[Result]) -> tuple[Answer, ...]:
     by_name = {r.name: r.estimates.frame for r in results}
     ci, made = f"{100 * plan.level:g}% CI", []
     ratios = by_name.get("hazard-ratios", pd.DataFrame({"contrast": []}))
-    ours = ratios[ratios["contrast"].astype(str).str.contains(" - ", regex=False)]
-    if len(ours):
-        reference = str(ours["contrast"].iloc[0]).split(" - ")[1]
-        lines = tuple((str(r["contrast"]).split(" - ")[0], _ratio(r)) for _, r in ours.iterrows())
+    arms = groups(by_name["medians"].assign(time=0.0), _strata(plan))
+    reference = next(iter(arms))
+    lines = tuple(
+        (arm, _ratio(row)) for arm in arms for _, row in ratios[ratios["contrast"] == f"{arm} - {reference}"].iterrows()
+    )
+    if lines:
         made.append(Answer(f"Hazard ratio of {plan.event} against {reference} ({ci}); below 1 is fewer.", lines))
-    arms = groups(by_name["medians"].assign(time=0.0), _strata(plan)).items()
-    lines = tuple((str(label), _median_of(rows.iloc[0])) for label, rows in arms)
+    lines = tuple((str(label), _median_of(rows.iloc[0])) for label, rows in arms.items())
     return (*made, Answer(f"Median time to {plan.event}, {plan.unit} ({ci}).", lines))
 
 

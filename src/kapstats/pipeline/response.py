@@ -97,22 +97,22 @@ def _differences(plan: Mmrm, trial: Trial, made: Sequence[Estimates], reference:
     return with_truth(trial, "mean_difference", frame, keys, strategy="hypothetical")
 
 
-def treated(contrast: str) -> str:
+def treated(contrast: str, reference: str) -> str:
     """The first side of "KAP - Placebo".
 
     Examples
     --------
-    >>> treated("KAP - Placebo")
-    'KAP'
+    >>> treated("KAP - high - Placebo", "Placebo")
+    'KAP - high'
     """
-    return contrast.split(" - ")[0]
+    return contrast.removesuffix(f" - {reference}")
 
 
 def _answer(plan: Mmrm, against: pd.DataFrame, reference: str, visits: Sequence[Any]) -> Answer:
     last = against[against[plan.visit] == visits[-1]]
     lines = tuple(
         (
-            treated(row["contrast"]),
+            treated(row["contrast"], reference),
             f"{number(row['estimate'], 1)} ({interval(row['conf_low'], row['conf_high'], 1)[1:]}",
         )
         for _, row in last.iterrows()
