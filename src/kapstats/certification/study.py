@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,9 @@ import pandas as pd
 from kapstats._types import FloatArray
 from kapstats.certification import execution, identity
 from kapstats.certification.estimators import REGISTRY, Answer, Estimator, Row, named
-from kapstats.certification.performance import COLUMNS, ESTIMATE, LOW, measures
+from kapstats.certification.performance import COLUMNS, ESTIMATE, LOW, STD_ERROR, measures
 from kapstats.data import output
-from kapstats.errors import DataError, KapstatsError, check_level
+from kapstats.errors import DataError, KapstatsError, check_level, choose
 from kapstats.estimates import Estimates, meta
 from kapstats.simulation.adam import assemble
 from kapstats.simulation.draw import COMPONENTS, draw
@@ -32,6 +32,9 @@ KEYS = (
     "ATPTN",
 )  # fmt: skip
 
+
+#: how replicates are analysed
+PATHS = ("batch", "verb")
 
 #: those among them that are numbers
 NUMBERS = ("time", "tau", "ATPTN")
@@ -49,6 +52,7 @@ class Task:
     targets: tuple[tuple[tuple[str, Any], ...], ...] = ()
     """what identifies the row of the truth behind every column of the results"""
     key: str | None = None
+    path: str = "batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ def certify(
     chunk: int = 200,
     progress: bool | None = None,
     key: str | None = None,
+    path: Literal["batch", "verb"] = "batch",
     **changes: Any,
 ) -> Estimates:
     """Bias, coverage, rejection and convergence of an estimator over replicates of a scenario.
@@ -113,6 +118,8 @@ def certify(
     progress : report on standard error; by default when that is a terminal
     key : what tells a callable from another, for the chunks in `out`; by default a digest of its code, its closure, the
         functions it calls and the versions of the software
+    path : "batch" analyses replicates as arrays, many at once; "verb" sends every replicate through the exported verb,
+        from a table as users have it: slower, with the same numbers to 1e-8. A callable has one path only
     **changes : fields of the scenario to replace, as in `simulate`
 
     Returns
@@ -145,6 +152,7 @@ def certify(
     (['estimand', 'truth', 'truth_mcse'], 170)
     """
     check_level(level)
+    choose(path, PATHS, "path")
     if replicates < 1 or seed < 0:
         raise DataError(
             f"certify: replicates={replicates}, seed={seed}; give at least 1 replicate and a seed of 0 or more."
@@ -159,17 +167,17 @@ def certify(
         found = _answered(estimator, chosen, size, seed, truth, quantity, strategy)
     logs = known.log if known else _on_log_scale(estimator, chosen, size, seed)
     targets = [target(r, logs) for r in found]
-    task = Task(estimator, chosen, size, seed, level, tuple(identified(r) for r in found), key)
+    task = Task(estimator, chosen, size, seed, level, tuple(identified(r) for r in found), key, path)
     folder = None if out is None else Path(out)
     began = time.perf_counter()
     results = _replicates(task, targets, replicates, executor, folder, precision, chunk, progress)
-    frame = table(results, targets, level)
+    frame = table(_judged(results, known), targets, level)
     seal = hashlib.sha256(np.ascontiguousarray(np.round(results, 12)).tobytes()).hexdigest()[:16]
     who = estimator if isinstance(estimator, str) else getattr(estimator, "__name__", "callable")
     described = meta(
         method=f"certificate of {who}", level=level, title=f"{who} on {chosen.name}, n = {size}",
         sentence=f"{len(results)} replicates of {chosen.name} with {size} subjects, seed {seed}.",
-        data=digest(chosen), digest=seal, scenario=chosen.name, n=size, seed=seed, replicates=len(results),
+        data=digest(chosen), digest=seal, scenario=chosen.name, n=size, seed=seed, replicates=len(results), path=path,
         seconds=time.perf_counter() - began,
     )  # fmt: skip
     if folder is not None:
@@ -320,18 +328,20 @@ def work(task: Task, start: int, stop: int) -> FloatArray:
     for first in range(start, stop, execution.BLOCK):
         which = range(first, min(first + execution.BLOCK, stop))
         draws = [draw(task.scenario, task.n, task.seed, i, [p for p in known.parts if p in COMPONENTS]) for i in which]
-        parts.append(_numbers(known.analyse(task.scenario, draws, task.level)))
+        parts.append(numbers(known.along(task.path)(task.scenario, draws, task.level)))
     return np.concatenate(parts)
 
 
-def _numbers(answer: Answer) -> FloatArray:
+def numbers(answer: Answer) -> FloatArray:
+    """(replicates, rows, 6) of an answer."""
     columns = (answer.estimate, answer.std_error, answer.low, answer.high, answer.p, answer.converged.astype(float))
     return np.stack(columns, axis=-1)
 
 
 def _stem(task: Task) -> str:
     who = task.estimator if isinstance(task.estimator, str) else getattr(task.estimator, "__name__", "callable")
-    return f"{who}-{task.scenario.name}-n{task.n}-seed{task.seed}".replace("<", "").replace(">", "")
+    way = "" if task.path == "batch" else f"-{task.path}"
+    return f"{who}-{task.scenario.name}-n{task.n}-seed{task.seed}{way}".replace("<", "").replace(">", "")
 
 
 def _cache(task: Task, folder: Path | None) -> Path | None:
@@ -384,6 +394,15 @@ def _report(task: Task, targets: list[Target], done: dict[execution.Chunk, Float
         f"\r{_stem(task)}: {len(results)} of {total}, largest Monte-Carlo error of coverage {error:.2f} points",
         end="\n" if len(results) == total else "", file=sys.stderr, flush=True,
     )  # fmt: skip
+
+
+def _judged(results: FloatArray, known: Estimator | None) -> FloatArray:
+    """The results as they are measured: without the estimate of a ratio that is judged by its limits."""
+    if known is None or not known.by_limits:
+        return results
+    shown = results.copy()
+    shown[..., [ESTIMATE, STD_ERROR]] = np.nan
+    return shown
 
 
 def table(results: FloatArray, targets: list[Target], level: float) -> pd.DataFrame:

@@ -10,6 +10,8 @@ nobody else does, ``SCENARIOS``. A new family is a module in `FAMILIES`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kapstats.certification.estimators import (
     evidence,
     follow_up,
@@ -24,6 +26,7 @@ from kapstats.certification.estimators import (
     routes,
     safety,
     safety_tables,
+    verbs,
 )
 from kapstats.certification.estimators.common import Answer, Certificate, Estimator, Row, bare
 from kapstats.errors import choose
@@ -50,7 +53,9 @@ FAMILIES = (
     evidence,
 )
 
-REGISTRY: dict[str, Estimator] = {e.name: e for family in FAMILIES for e in family.ESTIMATORS}
+REGISTRY: dict[str, Estimator] = {
+    e.name: replace(e, verb=verbs.VERBS.get(e.name)) for family in FAMILIES for e in family.ESTIMATORS
+}
 
 CERTIFICATES: tuple[Certificate, ...] = tuple(c for family in FAMILIES for c in family.CERTIFICATES)
 

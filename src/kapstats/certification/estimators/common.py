@@ -47,6 +47,14 @@ class Estimator:
     analyse: Callable[[Scenario, Sequence[Draw], float], Answer]
     log: bool = False
     """estimates are logarithms of the values in the truth"""
+    by_limits: bool = False
+    """a ratio, which may be infinite: its mean says nothing of its limits, so coverage and size alone are judged"""
+    verb: Callable[[Scenario, Sequence[Draw], float], Answer] | None = None
+    """the same by the exported verb, replicate by replicate, where `analyse` puts kernels together itself"""
+
+    def along(self, path: str) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
+        """The analysis of a path: "batch", or "verb"."""
+        return self.verb if path == "verb" and self.verb is not None else self.analyse
 
 
 Analysis = Callable[[Scenario, Sequence[Draw], float], Answer]
@@ -62,10 +70,22 @@ def wald(estimate: FloatArray, error: FloatArray, level: float, null: float = 0.
     return Answer(estimate, error, estimate - z * error, estimate + z * error, p, good)
 
 
+def wald_rows(estimate: Any, error: Any, level: float) -> FloatArray:
+    """(rows, NUMBERS) by normal limits."""
+    a = wald(np.asarray(estimate, dtype=float), np.asarray(error, dtype=float), level)
+    return np.column_stack([a.estimate, a.std_error, a.low, a.high, a.p])
+
+
 def rejects(low: FloatArray, high: FloatArray, null: float, level: float) -> FloatArray:
     """A p value that stands for the decision of an interval: below or above 1 - level."""
     with np.errstate(invalid="ignore"):
         return np.where((low > null) | (high < null), 0.0, 1.0) + 0.0 * low
+
+
+def by_pick(flagged: BoolArray, differs: BoolArray, d: Draw) -> float:
+    """0 where a term picked at random among the flagged does not differ, else 1; 1 where none is flagged."""
+    where = np.flatnonzero(flagged)
+    return float(differs[where[generator(d, "pick").integers(where.size)]]) if where.size else 1.0
 
 
 def decided(p: FloatArray) -> Answer:
@@ -74,13 +94,19 @@ def decided(p: FloatArray) -> Answer:
     return Answer(nothing, nothing, nothing, nothing, p, np.isfinite(p))
 
 
-def bounded(estimate: FloatArray, low: FloatArray, high: FloatArray, null: float, level: float) -> Answer:
-    """Limits without a standard error. A ratio (null 1) may be infinite, and its mean says nothing of its limits: it is
-    judged by coverage and by the size of its test.
+def bounded(found: Mapping[str, FloatArray], null: float, level: float) -> Answer:
+    """What a verb of counts prints: estimate and limits, with the standard error and the p value of the methods that
+    have them. Without a p value the limits decide.
     """
-    nothing = np.full(low.shape, np.nan)
-    good = ~(np.isnan(low) | np.isnan(high))
-    return Answer(nothing if null == 1 else estimate, nothing, low, high, rejects(low, high, null, level), good)
+    estimate, low, high = (found[c] for c in ("estimate", "conf_low", "conf_high"))
+    error = found.get("std_error", np.full(low.shape, np.nan))
+    p = found["p_value"] if "p_value" in found else rejects(low, high, null, level)
+    return Answer(estimate, error, low, high, p, limited(low, high))
+
+
+def limited(low: FloatArray, high: FloatArray) -> BoolArray:
+    """Converged, where limits are all that is asked for."""
+    return np.asarray(~(np.isnan(low) | np.isnan(high)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,31 +165,52 @@ def contrast_rows(quantity: str, labels: Callable[[Scenario], list[Row]]) -> Cal
 NUMBERS = ("estimate", "std_error", "conf_low", "conf_high", "p_value")
 
 
-def fits(one: Callable[[Scenario, Draw, float], pd.DataFrame]) -> Analysis:
-    """An estimator that is the library's own call, replicate by replicate; a fit that refuses has not converged."""
-
-    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
-        x = _replicates(lambda d: one(scenario, d, level)[list(NUMBERS)].to_numpy(dtype=float), draws)
-        return _answer(x, np.asarray(np.isfinite(x[..., :4]).all(axis=2)))
-
-    return analyse
+def estimated(x: FloatArray) -> BoolArray:
+    """Converged: an estimate with its error."""
+    return np.asarray(np.isfinite(x[..., 0]) & np.isfinite(x[..., 1]))
 
 
-def in_world(world: str, one: Callable[[np.random.Generator, int, float], Any]) -> Analysis:
-    """An estimator of what a world draws: `one` takes the replicate's generator, its size and a level, and gives the
-    five NUMBERS of every row, NaN for those it does not speak of. A row that says nothing has not converged.
+def complete(x: FloatArray) -> BoolArray:
+    """Converged: estimate, error and both limits."""
+    return np.asarray(np.isfinite(x[..., :4]).all(axis=-1))
+
+
+def within(x: FloatArray) -> BoolArray:
+    """Converged: both limits."""
+    return limited(x[..., 2], x[..., 3])
+
+
+def tested(x: FloatArray) -> BoolArray:
+    """Converged: a p value."""
+    return np.asarray(np.isfinite(x[..., 4]))
+
+
+def said(x: FloatArray) -> BoolArray:
+    """Converged: any number at all."""
+    return np.asarray(~np.isnan(x).all(axis=-1))
+
+
+def fits(one: Callable[[Scenario, Draw, float], Any], good: Callable[[FloatArray], BoolArray] = complete) -> Analysis:
+    """An estimator that is the library's own call, replicate by replicate: a table of results, or (rows, NUMBERS) with
+    NaN for those it does not speak of. A fit that refuses has not converged.
     """
 
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
-        x = _replicates(lambda d: np.asarray(one(generator(d, world), d.n, level), dtype=float), draws)
-        return _answer(x, np.asarray(~np.isnan(x).all(axis=2)))
+        def read(d: Draw) -> FloatArray:
+            found = one(scenario, d, level)
+            return numbers(found) if isinstance(found, pd.DataFrame) else np.asarray(found, dtype=float)
+
+        x = _replicates(read, draws)
+        return Answer(*np.moveaxis(x, 2, 0), good(x))
 
     return analyse
 
 
-def _answer(x: FloatArray, converged: BoolArray) -> Answer:
-    estimate, error, low, high, p = np.moveaxis(x, 2, 0)
-    return Answer(estimate, error, low, high, p, converged)
+def in_world(
+    world: str, one: Callable[[np.random.Generator, int, float], Any], good: Callable[[FloatArray], BoolArray] = said
+) -> Analysis:
+    """An estimator of what a world draws: `one` takes the replicate's generator, its size and a level."""
+    return fits(lambda scenario, d, level: one(generator(d, world), d.n, level), good)
 
 
 def _replicates(numbers: Callable[[Draw], FloatArray], draws: Sequence[Draw]) -> FloatArray:

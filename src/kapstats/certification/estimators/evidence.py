@@ -152,21 +152,27 @@ def _crude(a: FloatArray, n1: FloatArray, c: FloatArray, n2: FloatArray) -> tupl
     return float(np.log(cells[0] * cells[3] / (cells[1] * cells[2]))), float(np.sqrt((1 / cells).sum()))
 
 
+def published(
+    rng: np.random.Generator, rate: float, with_table: bool
+) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, IntArray], int | None]:
+    """What a paper shows of an arm: clicks on its curve, numbers at risk over time, the number of events."""
+    time = rng.exponential(1 / rate, PATIENTS)
+    stop = rng.uniform(2, END, PATIENTS)
+    t, event = np.minimum(time, stop), time <= stop
+    at = np.unique(t[event])
+    n, d = np.array([(t >= x).sum() for x in at]), np.array([((t == x) & event).sum() for x in at])
+    s = np.clip(np.cumprod(1 - d / n) + CLICKED * rng.standard_normal(len(at)), 0, 1)
+    grid = np.arange(0, t.max(), GRID) if with_table else np.zeros(1)
+    clicks = np.append(0.0, at), np.append(1.0, np.minimum.accumulate(s))
+    return clicks, (grid, np.array([(t >= x).sum() for x in grid])), int(event.sum()) if with_table else None
+
+
 def _read_off(with_table: bool) -> Analysis:
     """Log ratio of the rates of two arms, from times that are read off their curves."""
 
     def arm(rng: np.random.Generator, rate: float) -> tuple[float, float]:
-        time = rng.exponential(1 / rate, PATIENTS)
-        stop = rng.uniform(2, END, PATIENTS)
-        t, event = np.minimum(time, stop), time <= stop
-        at = np.unique(t[event])
-        n, d = np.array([(t >= x).sum() for x in at]), np.array([((t == x) & event).sum() for x in at])
-        s = np.clip(np.cumprod(1 - d / n) + CLICKED * rng.standard_normal(len(at)), 0, 1)
-        grid = np.arange(0, t.max(), GRID) if with_table else np.zeros(1)
-        clicks = np.append(0.0, at), np.append(1.0, np.minimum.accumulate(s))
-        made = patients(
-            *clicks, grid, np.array([(t >= x).sum() for x in grid]), int(event.sum()) if with_table else None
-        )
+        clicks, at_risk, events = published(rng, rate, with_table)
+        made = patients(*clicks, *at_risk, events)
         return float(len(made.events)), float(made.events.sum() + made.censored.sum())
 
     def one(d: Draw) -> tuple[float, float]:
@@ -189,25 +195,25 @@ def _constant(quantity: str, value: float) -> Rows:
 TREATMENTS, DESIGNS, ARM = np.array([0.0, -3.0, -5.0]), ((0, 1), (0, 2), (1, 2), (0, 1, 2)), (20, 61)
 
 
-def compared(d: Draw) -> tuple[list[FloatArray], list[FloatArray], list[IntArray]]:
-    """Means, their squared standard errors and treatments of the arms of trials; any two arms differ between trials by
+def compared(d: Draw) -> list[tuple[IntArray, FloatArray, FloatArray, IntArray]]:
+    """Treatments, means, standard deviations and sizes of the arms of trials; any two arms differ between trials by
     TAU about the difference of their treatments."""
-    rng, means, errors, arms = generator(d, "network"), [], [], []
+    rng, found = generator(d, "network"), []
     for k in range(d.n):
         arm = np.array(DESIGNS[k % len(DESIGNS)], dtype=np.int64)
         n = rng.integers(*ARM, arm.size)
         own = TREATMENTS[arm] + TAU / np.sqrt(2) * rng.standard_normal(arm.size) + 4.0 * rng.standard_normal()
-        means.append(own + SD / np.sqrt(n) * rng.standard_normal(arm.size))
-        errors.append(SD**2 * rng.chisquare(n - 1) / (n - 1) / n)
-        arms.append(arm)
-    return means, errors, arms
+        mean = own + SD / np.sqrt(n) * rng.standard_normal(arm.size)
+        found.append((arm, mean, SD * np.sqrt(rng.chisquare(n - 1) / (n - 1)), n))
+    return found
 
 
 def _network(model: str) -> Analysis:
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         estimate, error = np.empty((2, len(draws), TREATMENTS.size - 1))
         for i, d in enumerate(draws):
-            stacked = network.stack(*compared(d))
+            arms, means, sd, n = zip(*compared(d), strict=True)
+            stacked = network.stack(list(means), [s**2 / m for s, m in zip(sd, n, strict=True)], list(arms))
             found = network.fit(stacked, stacked.design(TREATMENTS.size), model)
             estimate[i], error[i] = found.beta, np.sqrt(np.diag(found.covariance))
         return wald(estimate, error, level)

@@ -10,9 +10,9 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from scipy.special import chdtrc
+from scipy.special import chdtrc, ndtri
 
-from kapstats._types import FloatArray, IntArray
+from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.certification.estimators import worlds
 from kapstats.certification.estimators.common import (
     Analysis,
@@ -43,6 +43,8 @@ from kapstats.simulation.scenario import Scenario
 #: log ratio under the alternative, of subdistribution hazards and of rates
 EFFECT = float(np.log(0.6))
 RATE, FRAILTY = 2.0, 0.5
+#: when the mean number of events is asked for
+BY = 0.75
 #: Weibull relapse in days, visits from weekly to four-weekly over half a year, one in ten missed
 SHAPE, SCALE, END, MISSED = 0.85, 180.0, 168.0, 0.1
 GAPS = (7.0, 14.0, 28.0)
@@ -93,15 +95,25 @@ def _gray(rng: np.random.Generator, arm: IntArray, rho: float) -> list[list[floa
     return [[aj.gray_test(time, cause, arm, 2, rho=rho).p_value]]
 
 
-def _cause_specific_logrank(rng: np.random.Generator, arm: IntArray) -> list[list[float]]:
-    """Control: equal incidence of cause 1 where the other cause differs, tested by the log-rank test."""
+def other_cause_differs(rng: np.random.Generator, arm: IntArray) -> tuple[FloatArray, IntArray]:
+    """Times and causes with equal incidence of cause 1, where arm 1 meets the other cause earlier."""
     time, cause = worlds.competing(rng, arm, 0.0)
     leaves = rng.exponential(0.7, arm.size)
     early = (arm == 1) & (cause != 1) & (leaves < time)
-    time, cause = np.where(early, leaves, time), np.where(early, 2, cause)
-    counts = wl.group_counts(risk_sets(time, cause == 1), arm, 2)
+    return np.where(early, leaves, time), np.where(early, 2, cause)
+
+
+def _cause_specific_logrank(rng: np.random.Generator, arm: IntArray) -> list[list[float]]:
+    """Control: equal incidence of cause 1 where the other cause differs, tested by the log-rank test."""
+    time, cause = other_cause_differs(rng, arm)
+    return [[float(chdtrc(1, logrank_z(time, cause == 1, arm) ** 2))]]
+
+
+def logrank_z(time: FloatArray, event: BoolArray, arm: IntArray) -> float:
+    """The log-rank statistic, positive when arm 1 has more events than expected."""
+    counts = wl.group_counts(risk_sets(time, event), arm, 2)
     found = wl.weighted_scores(counts, np.ones((1, counts.n.size)))
-    return [[float(chdtrc(1, found.score[0, 1] ** 2 / found.covariance[0, 0, 1, 1]))]]
+    return float(found.score[0, 1] / np.sqrt(found.covariance[0, 0, 1, 1]))
 
 
 # ------------------------------------------------------------------------------------------- recurrence
@@ -122,8 +134,17 @@ def _rate_ratio(rng: np.random.Generator, arm: IntArray, b: float, robust: bool)
 def _mean_count(rng: np.random.Generator, arm: IntArray) -> list[list[float]]:
     start, stop, event, subject = worlds.recurrent(rng, np.zeros_like(arm), 0.0, RATE, FRAILTY)
     found = mean_cumulative(start, stop, event, subject)
-    at = int(np.searchsorted(found.time, 0.75, side="right")) - 1
+    at = int(np.searchsorted(found.time, BY, side="right")) - 1
     return [[float(found.mean[at]), float(found.std_error[at])]]
+
+
+def _mean_counts(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+    """Limits on the log scale."""
+    x = each("recurrent", _mean_count, draws)
+    mean, error = x[..., 0], x[..., 1]
+    reach = np.exp(ndtri(0.5 + level / 2) * error / mean)
+    good = np.isfinite(mean) & np.isfinite(error)
+    return Answer(mean, error, mean / reach, mean * reach, np.full(mean.shape, np.nan), good)
 
 
 # ------------------------------------------------------------------------------------------- standardisation
@@ -151,7 +172,7 @@ def _free(rng: np.random.Generator, arm: IntArray, interval: bool) -> list[list[
     for gap in GAPS:
         left, right = worlds.visited(rng, arm.size, gap, MISSED, END, SHAPE, SCALE)
         if interval:
-            found = npmle.npmle(left, right, tolerance=1e-8)
+            found = npmle.npmle(left, right)
             rows.append([float(npmle.survival_at(found, np.array([AT]))[0])])
         else:
             seen = np.isfinite(right)
@@ -170,9 +191,14 @@ def _shares(interval: bool) -> Analysis:
     return analyse
 
 
+def monthly(rng: np.random.Generator, arm: IntArray) -> tuple[FloatArray, FloatArray]:
+    """left, right of relapse between monthly visits, with an effect of the arm."""
+    return worlds.visited(rng, arm.size, GAPS[-1], MISSED, END, SHAPE, SCALE * np.exp(-EFFECT * arm / SHAPE))
+
+
 def _interval_cox(rng: np.random.Generator, arm: IntArray) -> list[list[float]]:
     """Semi-parametric proportional hazards of monthly visits, Wald limits of the profile information."""
-    left, right = worlds.visited(rng, arm.size, GAPS[-1], MISSED, END, SHAPE, SCALE * np.exp(-EFFECT * arm / SHAPE))
+    left, right = monthly(rng, arm)
     fit = interval_ph.interval_ph(left, right, arm[:, None].astype(float))
     error = np.sqrt(fit.vcov[0, 0]) if fit.converged else np.nan
     return [[float(fit.coef[0]), float(error)]]
@@ -183,28 +209,33 @@ def _interval_cox(rng: np.random.Generator, arm: IntArray) -> list[list[float]]:
 LOOKS = (0.5, 0.75, 1.0)
 
 
-def _interim(rng: np.random.Generator, arm: IntArray, spending: bool) -> list[list[float]]:
-    """Two-sided 5% design with three analyses by events; or, as a control, 1.96 at each of them."""
+#: the two-sided 5% of one analysis
+UNADJUSTED = 1.959964
+
+
+def looks(
+    rng: np.random.Generator, arm: IntArray, z: Callable[[FloatArray, BoolArray, IntArray], float]
+) -> tuple[FloatArray, FloatArray]:
+    """Statistics and numbers of events at three analyses of what is seen by then; there is no effect."""
     entry, latent = worlds.staggered(rng, arm, 0.0)
     calendar = np.sort(entry + latent)
-    total = int(0.8 * arm.size)
-    D = np.round(np.array(LOOKS) * total)
-    z = np.array([_z(entry, latent, arm, calendar[int(k) - 1]) for k in D])
-    t = D / D[-1]
+    events = np.round(np.array(LOOKS) * int(0.8 * arm.size))
+
+    def at(cut: float) -> float:
+        rows = entry < cut
+        return z(np.minimum(latent, cut - entry)[rows], (entry + latent <= cut)[rows], arm[rows])
+
+    return np.array([at(calendar[int(k) - 1]) for k in events]), events
+
+
+def _interim(rng: np.random.Generator, arm: IntArray, spending: bool) -> list[list[float]]:
+    """Two-sided 5% design with three analyses by events; or, as a control, 1.96 at each of them."""
+    z, events = looks(rng, arm, logrank_z)
+    t = events / events[-1]
     alpha = gs.obrien_fleming_spending(0.025, t)
-    bounds = gs.spending_boundaries(t, 2.0 * alpha, two_sided=True) if spending else np.full(len(D), 1.959964)
+    bounds = gs.spending_boundaries(t, 2.0 * alpha, two_sided=True) if spending else np.full(len(t), UNADJUSTED)
     over = bool((np.abs(z) >= bounds).any())
     return [[0.0 if over else 1.0]]
-
-
-def _z(entry: FloatArray, latent: FloatArray, arm: IntArray, cut: float) -> float:
-    """The log-rank statistic of what is seen by the calendar time `cut`."""
-    rows = entry < cut
-    time = np.minimum(latent, cut - entry)[rows]
-    event = (entry + latent <= cut)[rows]
-    counts = wl.group_counts(risk_sets(time, event), arm[rows], 2)
-    found = wl.weighted_scores(counts, np.ones((1, counts.n.size)))
-    return float(found.score[0, 1] / np.sqrt(found.covariance[0, 0, 1, 1]))
 
 
 _SURVIVAL = float(np.exp(-((AT / SCALE) ** SHAPE)))
@@ -224,8 +255,8 @@ ESTIMATORS: tuple[Estimator, ...] = (
     Estimator("recurrent-lwyy", (), _RATIO, estimates("recurrent", partial(_rate_ratio, b=EFFECT, robust=True)), True),
     Estimator("recurrent-model-based", (), _RATIO,
               estimates("recurrent", partial(_rate_ratio, b=EFFECT, robust=False)), True),
-    Estimator("mean_cumulative_function", (), known({"quantity": "mean number of events", "value": 0.75 * RATE}),
-              estimates("recurrent", _mean_count)),
+    Estimator("mean_cumulative_function", (), known({"quantity": "mean number of events", "value": BY * RATE}),
+              _mean_counts),
     Estimator("adjusted_survival", (), _DIFFERENCE, estimates("confounded", partial(_standardised, adjusted=True))),
     Estimator("adjusted_survival-crude", (), _DIFFERENCE,
               estimates("confounded", partial(_standardised, adjusted=False))),

@@ -22,8 +22,8 @@ from kapstats.certification.estimators.common import (
     known,
     numbers,
 )
+from kapstats.certification.estimators.follow_up import logrank_z
 from kapstats.inference.intervals import wald as limits
-from kapstats.kernels import weighted_logrank as wl
 from kapstats.kernels.aalen_johansen import aalen_johansen
 from kapstats.kernels.multistate import occupation
 from kapstats.kernels.product_limit import limits as survival_limits
@@ -84,18 +84,25 @@ def _incidence(rng: Drawn, n: int, level: float, observed: bool) -> FloatArray:
     rows = []
     for a in (0, 1):
         t, c = time[arm == a], cause[arm == a]
-        if observed:
-            curve = aalen_johansen(t, c, 2)
-            at = int(np.searchsorted(curve.time, AT, side="right")) - 1
-            F, error = float(curve.cif[at, 0]), float(curve.se_cif[at, 0])
-        else:
-            sets = risk_sets(t, c == 1)
-            km = product_limit(sets)
-            at = int(np.searchsorted(sets.time, AT, side="right")) - 1
-            F, error = 1 - float(km.survival[at]), float(km.std_error[at])
-        low, high = survival_limits(np.array([F]), np.array([error]), level, "log-log")
-        rows.append([F, error, low[0], high[0], np.nan])
+        if not observed:
+            rows.append(_one_minus_km(t, c, level, "log-log"))
+            continue
+        curve = aalen_johansen(t, c, 2)
+        at = int(np.searchsorted(curve.time, AT, side="right")) - 1
+        F, error = curve.cif[at, :1], curve.se_cif[at, :1]
+        low, high = survival_limits(F, error, level, "log-log")
+        rows.append([F[0], error[0], low[0], high[0], np.nan])
     return np.array(rows)
+
+
+def _one_minus_km(time: FloatArray, cause: IntArray, level: float, conf_type: str) -> list[float]:
+    """One minus Kaplan-Meier's curve of the first cause, with its limits."""
+    sets = risk_sets(time, cause == 1)
+    km = product_limit(sets)
+    at = int(np.searchsorted(sets.time, AT, side="right")) - 1
+    S, error = km.survival[at : at + 1], km.std_error[at : at + 1]
+    low, high = survival_limits(S, error, level, conf_type)
+    return [1 - S[0], error[0], 1 - high[0], 1 - low[0], np.nan]
 
 
 def _causes(rng: Drawn, n: int, level: float) -> FloatArray:
@@ -111,13 +118,8 @@ def _one_cause(rng: Drawn, n: int, level: float) -> FloatArray:
     """A control: the model of the first cause alone, whose survival is read as the risk."""
     arm = worlds.halves(n)
     time, cause = worlds.two_causes(rng, arm)
-    found = np.full((4, len(NUMBERS)), np.nan)
-    for a in (0, 1):
-        sets = risk_sets(time[arm == a], cause[arm == a] == 1)
-        km = product_limit(sets)
-        at = int(np.searchsorted(sets.time, AT, side="right")) - 1
-        found[2 + a] = row(1 - float(km.survival[at]), float(km.std_error[at]), level)
-    return found
+    risk = [_one_minus_km(time[arm == a], cause[arm == a], level, "plain") for a in (0, 1)]
+    return np.vstack([np.full((2, len(NUMBERS)), np.nan), risk])
 
 
 def _states(rng: Drawn, n: int, level: float, over_time: bool) -> FloatArray:
@@ -133,7 +135,9 @@ def _states(rng: Drawn, n: int, level: float, over_time: bool) -> FloatArray:
     target = np.where(p["to"] > 0, p["to"], -1).astype(np.int64)
     found = occupation(p["start"], p["stop"], origin, target, p["id"].astype(np.int64), 3)
     at = int(np.searchsorted(found.time, AT, side="right")) - 1
-    return row(float(found.probability[at, 1]), float(found.std_error[at, 1]), level)
+    share, error = float(found.probability[at, 1]), float(found.std_error[at, 1])
+    reach = np.exp(float(limits(0.0, error / share, level=level)["conf_high"]))
+    return np.array([[share, error, share / reach, share * reach, np.nan]])
 
 
 # ------------------------------------------------------------------------------------------- pairs of subjects
@@ -182,7 +186,7 @@ def _means(rng: Drawn, n: int, level: float, weighted: bool) -> FloatArray:
 INTERIM, PLANNED, SOON, LATE = 30, 60, 36, 200
 
 
-def _adapted(rng: Drawn, n: int) -> tuple[pd.DataFrame, float]:
+def adapted(rng: Drawn, n: int) -> tuple[pd.DataFrame, float]:
     """A trial without effect that ends soon when the interim looks promising and late when it does not; and the
     calendar time of the interim."""
     arm = worlds.halves(n)
@@ -190,7 +194,9 @@ def _adapted(rng: Drawn, n: int) -> tuple[pd.DataFrame, float]:
     entry = 4 * entry
     calendar = np.sort(entry + latent)
     interim = float(calendar[INTERIM - 1])
-    promising = _z(entry, latent, arm, interim) < -1.0
+    seen = entry < interim
+    z = logrank_z(np.minimum(latent, interim - entry)[seen], (entry + latent <= interim)[seen], arm[seen])
+    promising = z < -1.0
     end = float(calendar[(SOON if promising else LATE) - 1])
     kept = entry < end
     time = np.minimum(latent, end - entry)[kept]
@@ -198,17 +204,9 @@ def _adapted(rng: Drawn, n: int) -> tuple[pd.DataFrame, float]:
     return pd.DataFrame(frame), interim
 
 
-def _z(entry: FloatArray, latent: FloatArray, arm: IntArray, cut: float) -> float:
-    rows = entry < cut
-    time, event = np.minimum(latent, cut - entry)[rows], (entry + latent <= cut)[rows]
-    counts = wl.group_counts(risk_sets(time, event), arm[rows], 2)
-    found = wl.weighted_scores(counts, np.ones((1, counts.n.size)))
-    return float(found.score[0, 1] / np.sqrt(found.covariance[0, 0, 1, 1]))
-
-
 def _combined(rng: Drawn, n: int, level: float, weighted: bool) -> FloatArray:
     """One-sided p value of the combination with the planned weights; a control pools both stages."""
-    frame, interim = _adapted(rng, n)
+    frame, interim = adapted(rng, n)
     if weighted:
         plan = (INTERIM, PLANNED)
         found = weighted_logrank_combination(
@@ -216,11 +214,8 @@ def _combined(rng: Drawn, n: int, level: float, weighted: bool) -> FloatArray:
         )
         p = float(found.frame["p_value"].iloc[-1])
     else:
-        columns = (frame[c].to_numpy() for c in ("t", "e", "arm"))
-        time, event, arm = columns
-        counts = wl.group_counts(risk_sets(time, event == 1), arm, 2)
-        s = wl.weighted_scores(counts, np.ones((1, counts.n.size)))
-        p = float(ndtr(s.score[0, 1] / np.sqrt(s.covariance[0, 0, 1, 1])))
+        time, event, arm = (frame[c].to_numpy() for c in ("t", "e", "arm"))
+        p = float(ndtr(logrank_z(time, event == 1, arm)))
     return np.array([[np.nan, np.nan, np.nan, np.nan, p]])
 
 

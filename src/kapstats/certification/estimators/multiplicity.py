@@ -18,6 +18,7 @@ from kapstats.certification.estimators.common import (
     Certificate,
     Estimator,
     by_level,
+    by_pick,
     decided,
     generator,
     in_world,
@@ -41,9 +42,14 @@ Drawn = np.random.Generator
 ARMS = 4
 
 
+def arms_alike(rng: Drawn, n: int) -> FloatArray:
+    """(arms, subjects) of equal arms without any effect."""
+    return rng.standard_normal((ARMS, n // ARMS))
+
+
 def _means(rng: Drawn, n: int) -> tuple[FloatArray, float, float]:
     """Means of equal arms without any effect, the error of a mean and its degrees of freedom."""
-    y = rng.standard_normal((ARMS, n // ARMS))
+    y = arms_alike(rng, n)
     return y.mean(axis=1), float(np.sqrt(y.var(axis=1, ddof=1).mean() / y.shape[1])), float(ARMS * (y.shape[1] - 1))
 
 
@@ -70,15 +76,20 @@ def _smallest(method: str) -> Analysis:
 TERMS, TOGETHER, PERMUTATIONS = 30, 0.8, 399
 
 
+def terms_together(rng: Drawn, n: int) -> tuple[FloatArray, BoolArray]:
+    """(n, terms) who had which event, and who was treated: terms go together and do not differ; those seen."""
+    lean = TOGETHER * rng.standard_normal((n, 1))
+    event = (rng.standard_normal((n, TERMS)) + lean > rng.uniform(1.0, 2.0, TERMS)).astype(float)
+    return event[:, event.any(axis=0)], np.arange(n) % 2 == 0
+
+
 def _max_t(adjusted: bool) -> Analysis:
     """Smallest p value over terms that go together and do not differ; a control leaves it unadjusted."""
 
     def one(d: Draw) -> list[float]:
-        rng = generator(d, "terms together")
-        lean = TOGETHER * rng.standard_normal((d.n, 1))
-        event = (rng.standard_normal((d.n, TERMS)) + lean > rng.uniform(1.0, 2.0, TERMS)).astype(float)
-        treated = np.arange(d.n) % 2 == 0
-        _, raw, whole = step_down_max_t(event, treated, np.zeros(d.n, np.int64), rng, PERMUTATIONS)
+        event, treated = terms_together(generator(d, "terms together"), d.n)
+        chance = np.random.default_rng(d.replicate + 1)
+        _, raw, whole = step_down_max_t(event, treated, np.zeros(d.n, np.int64), chance, PERMUTATIONS)
         return [float((whole if adjusted else raw).min())]
 
     return lambda scenario, draws, level: decided(np.array([one(d) for d in draws]))
@@ -93,13 +104,7 @@ def _berry(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
     posterior = berry_berry.sample(x2, n2[0], x1, n1[0], system, rng, draws=800, burn_in=400, chains=chains)
     h = posterior.log_odds_ratio
     flagged = (h > 0).mean(axis=1) >= level
-    return decided(np.array([[_picked(f, x[2], d)] for f, x, d in zip(flagged, found, draws, strict=True)]))
-
-
-def _picked(flagged: BoolArray, differs: BoolArray, d: Draw) -> float:
-    """0 where the pick among the flagged does not differ, else 1."""
-    where = np.flatnonzero(flagged)
-    return float(differs[where[generator(d, "pick").integers(where.size)]]) if where.size else 1.0
+    return decided(np.array([[by_pick(f, x[2], d)] for f, x, d in zip(flagged, found, draws, strict=True)]))
 
 
 # ------------------------------------------------------------------------------------------- shapes, visits, subgroups

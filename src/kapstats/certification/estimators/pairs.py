@@ -28,6 +28,7 @@ from kapstats.certification.estimators.common import (
 from kapstats.estimates import Estimates, meta
 from kapstats.kernels import paired_tables, score_intervals, trend, two_proportions
 from kapstats.kernels import stratified_tables as kernel
+from kapstats.safety import two_by_two
 from kapstats.safety.incidence import incidence
 from kapstats.safety.paired import mcnemar_columns
 from kapstats.safety.proportion import zero_events
@@ -62,13 +63,24 @@ def _paired(estimate: Callable[..., FloatArray], limits: Callable[..., Any], nul
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         cells = _pairs(draws)
         flat = [c.ravel() for c in cells]
-        low, high = (v.reshape(cells[0].shape) for v in limits(*flat, (1 - level) / 2))
+        low, high = limits(*flat, (1 - level) / 2)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = bounded(estimate(*cells), low, high, null, level)
-        p = mcnemar_columns(flat[1], flat[2], test)["p_value"].reshape(low.shape)
-        return Answer(found.estimate, found.std_error, low, high, p, found.converged)
+            value = estimate(*flat)
+        p = mcnemar_columns(flat[1], flat[2], test)["p_value"]
+        found = {"estimate": value, "conf_low": low, "conf_high": high, "p_value": p}
+        return bounded({k: v.reshape(cells[0].shape) for k, v in found.items()}, null, level)
 
     return analyse
+
+
+def _margins(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
+    """A control: the odds ratio of the two margins, as of two groups, for that of a subject."""
+    cells = _pairs(draws)
+    a, b, c, d = (part.ravel() for part in cells)
+    n = a + b + c + d
+    found = two_by_two.columns_of("odds-ratio", "woolf", (a + b, n, a + c, n), (1 - level) / 2, "two")
+    shown = {k: found[k].reshape(cells[0].shape) for k in ("estimate", "conf_low", "conf_high", "p_value")}
+    return bounded(shown, 1.0, level)
 
 
 def _gap(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray) -> FloatArray:
@@ -95,14 +107,6 @@ def _plain_ratio(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, tai
         return value - reach, value + reach
 
 
-def _margins(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, tail: float) -> Any:
-    """A control: the odds ratio of the two margins, as of two groups, for that of a subject."""
-    table = a + b, a + b + c + d, a + c, a + b + c + d
-    with np.errstate(divide="ignore"):
-        value, error = np.log(two_proportions.odds_ratio(*table)), two_proportions.woolf_error(*table)
-    return np.exp(value + ndtri(tail) * error), np.exp(value - ndtri(tail) * error)
-
-
 # ------------------------------------------------------------------------------------------------ ordered doses
 
 DOSES = np.array([0.0, 0.25, 0.5, 1.0])
@@ -110,7 +114,7 @@ DOSES = np.array([0.0, 0.25, 0.5, 1.0])
 FLAT = {"rare": 0.08, "common": 0.3}
 
 
-def _groups(d: Draw) -> tuple[FloatArray, FloatArray]:
+def groups(d: Draw) -> tuple[FloatArray, FloatArray]:
     """Events (situations, doses) and subjects (doses,) of four equal groups that do not differ."""
     n = np.full(DOSES.size, d.n // DOSES.size)
     risk = np.array(list(FLAT.values()))[:, None]
@@ -121,7 +125,7 @@ def _trend(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
     """P values of a trend, asymptotic and exact."""
 
     def one(d: Draw) -> list[float]:
-        events, n = _groups(d)
+        events, n = groups(d)
         tests = [(trend.cochran_armitage(x, n, DOSES).p, trend.exact_trend(x, n, DOSES)["two"]) for x in events]
         return [p for pair in tests for p in pair]
 
@@ -132,7 +136,7 @@ def _some_dose(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answe
     """A control: each dose against none, and the smallest p value reported."""
     found = []
     for d in draws:
-        events, n = _groups(d)
+        events, n = groups(d)
         size = np.broadcast_to(n[1:], events[:, 1:].shape)
         none = np.broadcast_to(events[:, :1], size.shape)
         _, p = two_proportions.chi_square(events[:, 1:].ravel(), size.ravel(), none.ravel(), size.ravel(), "pearson")
@@ -177,15 +181,21 @@ def _needed(naive: bool) -> Analysis:
         x1, n1, x2, n2 = (np.stack(part)[:, kept].ravel() for part in zip(*found, strict=True))
         low, high = score_intervals.difference_limits(x1, n1, x2, n2, (1 - level) / 2)
         rows = pd.DataFrame({"estimate": x1 / n1 - x2 / n2, "conf_low": low, "conf_high": high})
-        out = number_needed_to_harm(Estimates(rows, meta(method="score", level=level))).frame
-        first, last = (out[c].to_numpy(dtype=float) for c in ("conf_low", "conf_high"))
-        if not naive:
-            through = out["through_infinity"].to_numpy()
-            first, last = np.where(through, last, first), np.where(through, np.inf, last)
-        shape = (len(draws), len(kept))
-        return bounded(np.full(shape, np.nan), first.reshape(shape), last.reshape(shape), 1.0, level)
+        out = reach(number_needed_to_harm(Estimates(rows, meta(method="score", level=level))).frame, naive)
+        found = {c: out[c].to_numpy(dtype=float).reshape(len(draws), -1) for c in out}
+        return bounded(found, 1.0, level)
 
     return analyse
+
+
+def reach(found: pd.DataFrame, naive: bool) -> pd.DataFrame:
+    """Estimate and limits of a number needed to harm; of an interval through infinity the end that reaches the harm."""
+    shown = found[["estimate", "conf_low", "conf_high"]].astype(float)
+    if naive:
+        return shown
+    through = found["through_infinity"].astype(bool)
+    low = shown["conf_low"].where(~through, shown["conf_high"])
+    return shown.assign(conf_low=low, conf_high=shown["conf_high"].where(~through, np.inf))
 
 
 RISKS = (0.01, 0.03, 0.05)
@@ -197,7 +207,8 @@ def _nobody(bound: Callable[[int, float], float]) -> Analysis:
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         none = np.stack([generator(d, "nobody").binomial(d.n, RISKS) == 0 for d in draws])
         high = np.where(none, bound(draws[0].n, level), 1.0)
-        return bounded(np.full(high.shape, np.nan), np.zeros(high.shape), high, np.nan, level)
+        nothing = np.full(high.shape, np.nan)
+        return bounded({"estimate": nothing, "conf_low": 0 * high, "conf_high": high}, np.nan, level)
 
     return analyse
 
@@ -265,18 +276,20 @@ ESTIMATORS: tuple[Estimator, ...] = (
     Estimator("paired_difference-newcombe", (), _RD, _paired(_gap, paired_tables.newcombe, 0.0, "mid-p")),
     Estimator("paired_difference-bonett-price", (), _RD, _paired(_gap, paired_tables.bonett_price, 0.0, "exact")),
     Estimator("paired_difference-wald", (), _RD, _paired(_gap, paired_tables.wald, 0.0, "asymptotic")),
-    Estimator("paired_risk_ratio", (), _RR, _paired(_ratio, paired_tables.tang, 1.0, "corrected")),
-    Estimator("paired_risk_ratio-plain", (), _RR, _paired(_ratio, _plain_ratio, 1.0, "corrected")),
-    Estimator("paired_odds_ratio", (), _OR, _paired(_odds, _conditional("exact"), 1.0, "exact")),
-    Estimator("paired_odds_ratio-score", (), _OR, _paired(_odds, _conditional("score"), 1.0, "asymptotic")),
-    Estimator("paired_odds_ratio-margins", (), _OR, _paired(_odds, _margins, 1.0, "exact")),
+    Estimator("paired_risk_ratio", (), _RR, _paired(_ratio, paired_tables.tang, 1.0, "corrected"), by_limits=True),
+    Estimator("paired_risk_ratio-plain", (), _RR, _paired(_ratio, _plain_ratio, 1.0, "corrected"), by_limits=True),
+    Estimator("paired_odds_ratio", (), _OR, _paired(_odds, _conditional("exact"), 1.0, "exact"), by_limits=True),
+    Estimator(
+        "paired_odds_ratio-score", (), _OR, _paired(_odds, _conditional("score"), 1.0, "asymptotic"), by_limits=True
+    ),
+    Estimator("paired_odds_ratio-margins", (), _OR, _margins, by_limits=True),
     Estimator("trend_test", (), _NO_TREND, _trend),
     Estimator("trend_test-some-dose", (), _NO_TREND, _some_dose),
     Estimator("homogeneity", (), _AGREE, _homogeneity("odds-ratio", "odds-ratio")),
     Estimator("homogeneity-score", (), _AGREE_RD, _homogeneity("risk-difference", "risk-difference")),
     Estimator("homogeneity-other-scale", (), _AGREE_RD, _homogeneity("risk-difference", "odds-ratio")),
-    Estimator("number_needed_to_harm", (), _NNH, _needed(naive=False)),
-    Estimator("number_needed_to_harm-one-stretch", (), _NNH, _needed(naive=True)),
+    Estimator("number_needed_to_harm", (), _NNH, _needed(naive=False), by_limits=True),
+    Estimator("number_needed_to_harm-one-stretch", (), _NNH, _needed(naive=True), by_limits=True),
     Estimator("zero_events", (), _NOBODY, _nobody(_upper)),
     Estimator("zero_events-no-risk", (), _NOBODY, _nobody(lambda n, level: 0.0)),
     Estimator("incidence", (), _SUBJECTS, in_world("records", _incidence)),

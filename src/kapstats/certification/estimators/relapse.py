@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -78,14 +79,15 @@ def _kaplan_meier(conf_type: str) -> Callable[[Scenario, Sequence[Draw], float],
 
 
 def _restricted_means(time: FloatArray, event: BoolArray, arm: IntArray, arms: int, tau: float) -> FloatArray:
-    """(arms, 2): restricted mean and its variance, the curve carried on from its last step."""
+    """(arms, 2): restricted mean and its variance; none where an arm is not followed to tau."""
     out = np.full((arms, 2), np.nan)
     for a in range(arms):
         t, e = time[arm == a], event[arm == a]
-        if t.max(initial=0.0) >= tau or (t.size and e[t == t.max()].all()):
-            sets = risk_sets(t, e)
-            curve = product_limit(sets)
-            out[a] = restricted_mean(sets.time, curve.n_event, curve.n_risk, curve.survival, tau)
+        if not (t.max(initial=0.0) >= tau or (t.size and e[t == t.max()].all())):
+            return np.full((arms, 2), np.nan)
+        sets = risk_sets(t, e)
+        curve = product_limit(sets)
+        out[a] = restricted_mean(sets.time, curve.n_event, curve.n_risk, curve.survival, tau)
     return out
 
 
@@ -98,7 +100,9 @@ def _rmst(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         return np.concatenate([found, gap]).tolist()
 
     x = each(scenario, draws, one)
-    return wald(x[..., 0], np.sqrt(x[..., 1]), level)
+    found = wald(x[..., 0], np.sqrt(x[..., 1]), level)
+    gap = np.arange(x.shape[1]) >= len(scenario.arms)  # a mean is not tested
+    return replace(found, p=np.where(gap, found.p, np.nan))
 
 
 def _rmst_rows(scenario: Scenario) -> list[Row]:

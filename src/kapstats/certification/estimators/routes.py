@@ -17,8 +17,8 @@ from kapstats.certification.estimators.common import (
     in_world,
     numbers,
 )
-from kapstats.inference.intervals import wald as limits
 from kapstats.safety.course import acute_course
+from kapstats.safety.difference import risk_difference
 from kapstats.safety.incidence import Incidence, incidence
 from kapstats.safety.routes import crude_and_stratified, exposure_matched, propensity_weighted
 from kapstats.safety.signals import rare_event_model
@@ -71,10 +71,8 @@ def _weighted(rng: Drawn, n: int, level: float, crude: bool) -> FloatArray:
 
 def _difference(event: FloatArray, first: FloatArray, level: float) -> FloatArray:
     """A control: the groups compared as they are."""
-    p, n = [event[first == g].mean() for g in (1, 0)], [(first == g).sum() for g in (1, 0)]
-    error = np.sqrt(sum(q * (1 - q) / m for q, m in zip(p, n, strict=True)))
-    found = limits(p[0] - p[1], error, level=level)
-    return np.array([[p[0] - p[1], error, *(float(found[c]) for c in ("conf_low", "conf_high", "p_value"))]])
+    cells = [v for g in (1, 0) for v in (event[first == g].sum(), (first == g).sum())]
+    return numbers(risk_difference(*cells, method="wald", level=level).frame)
 
 
 def _strata(rng: Drawn, n: int, level: float, crude: bool) -> FloatArray:

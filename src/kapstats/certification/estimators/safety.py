@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from kapstats._types import FloatArray, IntArray
 from kapstats.certification.estimators.common import (
@@ -15,14 +14,16 @@ from kapstats.certification.estimators.common import (
     Estimator,
     Row,
     arm_rows,
+    bounded,
     contrast_rows,
-    rejects,
+    limited,
     wald,
 )
-from kapstats.kernels import one_proportion, score_intervals, two_proportions
+from kapstats.kernels import one_proportion
 from kapstats.kernels.aalen_johansen import aalen_johansen
-from kapstats.kernels.product_limit import product_limit
+from kapstats.kernels.product_limit import limits, product_limit
 from kapstats.kernels.risk_sets import risk_sets
+from kapstats.safety import two_by_two
 from kapstats.simulation.draw import Draw, present
 from kapstats.simulation.scenario import Scenario
 from kapstats.simulation.subjects import OLDER
@@ -61,24 +62,21 @@ def _proportion(limits_of: Callable[..., Any]) -> Callable[[Scenario, Sequence[D
         total = np.broadcast_to(n[..., None], x.shape)
         low, high = limits_of(x.ravel(), total.ravel(), (1 - level) / 2)
         shape = (len(draws), -1)
-        p = (x / total).reshape(shape)
-        error = np.sqrt(p * (1 - p) / total.reshape(shape))
-        low, high = low.reshape(shape), high.reshape(shape)
-        return Answer(p, error, low, high, np.full(p.shape, np.nan), np.isfinite(low))
+        found = {"estimate": x / total, "conf_low": low, "conf_high": high, "p_value": np.full(x.shape, np.nan)}
+        return bounded({k: v.reshape(shape) for k, v in found.items()}, np.nan, level)
 
     return analyse
 
 
-def _risk_difference(limits_of: Callable[..., Any]) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
+def _risk_difference(method: str) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         x, n = counts(scenario, draws)
         x1, n1 = x[:, 1:], np.broadcast_to(n[:, 1:, None], x[:, 1:].shape)
         x2, n2 = np.broadcast_to(x[:, :1], x1.shape), np.broadcast_to(n[:, :1, None], x1.shape)
         table = [np.ascontiguousarray(v).ravel() for v in (x1, n1, x2, n2)]
-        low, high = (v.reshape(len(draws), -1) for v in limits_of(*table, (1 - level) / 2))
-        d = two_proportions.difference(*table).reshape(len(draws), -1)
-        error = two_proportions.wald_difference_error(*table).reshape(len(draws), -1)
-        return Answer(d, error, low, high, rejects(low, high, 0.0, level), np.isfinite(low))
+        cells = table[0], table[1], table[2], table[3]
+        found = two_by_two.columns_of("risk-difference", method, cells, (1 - level) / 2, "two")
+        return bounded({k: v.reshape(len(draws), -1) for k, v in found.items()}, 0.0, level)
 
     return analyse
 
@@ -138,11 +136,12 @@ def _any_event(by: str) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
     """Probability of any event by the end of treatment: Aalen-Johansen, or 1 - Kaplan-Meier (stopping as censoring)."""
 
     def one(time: FloatArray, cause: IntArray) -> tuple[float, float]:
+        """Incidence, or survival without the event, and its error."""
         if by == "aalen-johansen":
             curve = aalen_johansen(time, cause, 2)
             return float(curve.cif[-1, 0]), float(curve.se_cif[-1, 0])
         km = product_limit(risk_sets(time, cause == 1))
-        return 1 - float(km.survival[-1]), float(km.std_error[-1])
+        return float(km.survival[-1]), float(km.std_error[-1])
 
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         found = np.full((len(draws), len(scenario.arms), 2), np.nan)
@@ -152,20 +151,14 @@ def _any_event(by: str) -> Callable[[Scenario, Sequence[Draw], float], Answer]:
                 rows = d.subjects.arm == a
                 if (cause[rows] == 1).any():
                     found[i, a] = one(time[rows], cause[rows])
-        return _log_log(found[..., 0], found[..., 1], level)
+        value, error = found[..., 0], found[..., 1]
+        low, high = limits(value, error, level, "log-log")
+        if by != "aalen-johansen":
+            value, low, high = 1 - value, 1 - high, 1 - low
+        good = limited(low, high) & (value > 0) & (value < 1)
+        return Answer(value, error, low, high, np.full(value.shape, np.nan), good)
 
     return analyse
-
-
-def _log_log(f: FloatArray, error: FloatArray, level: float) -> Answer:
-    """Limits of a cumulative incidence on the log(-log) scale of the incidence."""
-    z = ndtri(0.5 + level / 2)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        width = z * error / (f * np.log(f))
-        low, high = f ** np.exp(-width), f ** np.exp(width)
-    bounds = np.minimum(low, high), np.maximum(low, high)
-    good = np.isfinite(bounds[0]) & (f > 0) & (f < 1)
-    return Answer(f, error, bounds[0], bounds[1], np.full(f.shape, np.nan), good)
 
 
 def _any_rows(scenario: Scenario) -> list[Row]:
@@ -179,9 +172,9 @@ ESTIMATORS: tuple[Estimator, ...] = (
     Estimator("proportion", _PARTS, _INCIDENCE, _proportion(one_proportion.clopper_pearson)),
     Estimator("proportion-wilson", _PARTS, _INCIDENCE, _proportion(one_proportion.wilson)),
     Estimator("proportion-wald", _PARTS, _INCIDENCE, _proportion(one_proportion.wald)),
-    Estimator("risk_difference", _PARTS, _DIFFERENCE, _risk_difference(score_intervals.difference_limits)),
-    Estimator("risk_difference-newcombe", _PARTS, _DIFFERENCE, _risk_difference(two_proportions.newcombe)),
-    Estimator("risk_difference-wald", _PARTS, _DIFFERENCE, _risk_difference(two_proportions.wald_difference)),
+    Estimator("risk_difference", _PARTS, _DIFFERENCE, _risk_difference("miettinen-nurminen")),
+    Estimator("risk_difference-newcombe", _PARTS, _DIFFERENCE, _risk_difference("newcombe")),
+    Estimator("risk_difference-wald", _PARTS, _DIFFERENCE, _risk_difference("wald")),
     Estimator("risk_difference-standardised", _PARTS, _class_rows, _between_routes(True)),
     Estimator("risk_difference-pooled", _PARTS, _class_rows, _between_routes(False)),
     Estimator("aalen-johansen", _PARTS, _any_rows, _any_event("aalen-johansen")),

@@ -9,6 +9,7 @@ import numpy as np
 
 from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.certification.estimators.common import (
+    NUMBERS,
     Analysis,
     Answer,
     Certificate,
@@ -17,15 +18,23 @@ from kapstats.certification.estimators.common import (
     bare,
     bounded,
     by_level,
+    by_pick,
     decided,
+    estimated,
     generator,
+    in_world,
+    numbers,
     wald,
+    wald_rows,
+    within,
 )
+from kapstats.estimates import Estimates
 from kapstats.inference.intervals import wald as limits
-from kapstats.kernels import exact, false_discovery, poisson, two_proportions
+from kapstats.kernels import exact, false_discovery, one_proportion, poisson, two_proportions
 from kapstats.kernels import stratified_tables as kernel
 from kapstats.kernels.count_regression import count_regression
 from kapstats.safety import stratified, two_by_two
+from kapstats.safety.rate import rate_difference, rate_ratio
 from kapstats.safety.recurrent import error_matrix
 from kapstats.safety.time_to_event import first_event_curve
 from kapstats.simulation import safety_worlds as worlds
@@ -48,32 +57,20 @@ def _stacked(draws: Sequence[Draw], world: Callable[..., Any], name: str, *more:
     return tuple(np.stack(part) for part in zip(*found, strict=True))
 
 
-def _tables(measure: str, limits_of: Callable[..., Any]) -> Analysis:
+def _tables(measure: str, method: str, plain: bool = False) -> Analysis:
+    """A method of two groups; or, as a control, with its error on the ratio's own scale."""
+
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         cells = _stacked(draws, worlds.tables, "tables")
-        flat = [part.ravel() for part in cells]
-        low, high = (v.reshape(cells[0].shape) for v in limits_of(*flat, (1 - level) / 2))
-        estimate = two_by_two.MEASURES[measure].estimate(*flat).reshape(low.shape)
-        return bounded(estimate, low, high, NULL[measure], level)
+        x1, n1, x2, n2 = (part.ravel() for part in cells)
+        found = two_by_two.columns_of(measure, method, (x1, n1, x2, n2), (1 - level) / 2, "two")
+        if plain:
+            with np.errstate(invalid="ignore"):
+                made = limits(found["estimate"], found["estimate"] * found["std_error"], level=level)
+            found = {"estimate": found["estimate"], **{k: made[k] for k in ("conf_low", "conf_high")}}
+        return bounded({k: v.reshape(cells[0].shape) for k, v in found.items()}, NULL[measure], level)
 
     return analyse
-
-
-def _by_name(measure: str, method: str) -> Analysis:
-    return _tables(measure, two_by_two.MEASURES[measure].methods[method].limits)
-
-
-def _plain_ratio(estimate: Callable[..., FloatArray], error: Callable[..., FloatArray]) -> Callable[..., Any]:
-    """Wald limits of a ratio on its own scale, as simple calculators print them."""
-
-    def limits_of(*given: Any) -> tuple[FloatArray, FloatArray]:
-        *table, tail = given
-        with np.errstate(invalid="ignore"):
-            value = estimate(*table)
-            found = limits(value, value * error(*table), level=1 - 2 * tail)
-        return found["conf_low"], found["conf_high"]
-
-    return limits_of
 
 
 # ------------------------------------------------------------------------------------------------------- strata
@@ -97,8 +94,7 @@ def _strata(measure: str, method: str, crude: bool = False) -> Analysis:
             found = two_by_two.columns_of(measure, method, (s1, m1, s2, m2), tail, "two")
         else:
             found = stratified.METHODS[measure][method]((x1, n1, x2, n2), tail, "two")
-        estimate, low, high = (found[c].reshape(shape) for c in ("estimate", "conf_low", "conf_high"))
-        return bounded(estimate, low, high, NULL[measure], level)
+        return bounded({k: v.reshape(shape) for k, v in found.items()}, NULL[measure], level)
 
     return analyse
 
@@ -128,19 +124,18 @@ def _one_rate(limits_of: Callable[..., Any]) -> Analysis:
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
         x, t, _, _ = _stacked(draws, worlds.rates, "rates")
         low, high = limits_of(x, t, (1 - level) / 2)
-        return bounded(x / t, low, high, np.nan, level)
+        return bounded({"estimate": x / t, "conf_low": low, "conf_high": high}, np.nan, level)
 
     return analyse
 
 
-def _two_rates(limits_of: Callable[..., Any], ratio: bool) -> Analysis:
+def _two_rates(compare: Callable[..., Estimates], null: float) -> Analysis:
     def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
-        x1, t1, x2, t2 = (part.ravel() for part in _stacked(draws, worlds.rates, "rates"))
-        low, high = limits_of(x1, t1, x2, t2, (1 - level) / 2)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            estimate = (x1 / t1) / (x2 / t2) if ratio else x1 / t1 - x2 / t2
-        shape = (len(draws), -1)
-        return bounded(estimate.reshape(shape), low.reshape(shape), high.reshape(shape), float(ratio), level)
+        cells = [part.ravel() for part in _stacked(draws, worlds.rates, "rates")]
+        found = compare(*cells, level=level).frame
+        kept = ("estimate", "conf_low", "conf_high", "p_value")
+        shaped = {c: found[c].to_numpy(dtype=float).reshape(len(draws), -1) for c in kept}
+        return bounded(shaped, null, level)
 
     return analyse
 
@@ -165,29 +160,37 @@ def _clustered(method: str) -> Analysis:
 # -------------------------------------------------------------------------------------------------- first events
 
 
+def with_difference(groups: FloatArray, level: float) -> FloatArray:
+    """(3, NUMBERS): two groups (2, NUMBERS) and the difference of their estimates with normal limits."""
+    gap, error = groups[0, 0] - groups[1, 0], np.hypot(groups[0, 1], groups[1, 1])
+    return np.vstack([groups, wald_rows([gap], [error], level)])
+
+
 def _first_events(estimator: str) -> Analysis:
     """Probability of a first event by the horizon in two groups that leave at different rates, and the difference."""
 
-    def one(d: Draw) -> FloatArray:
-        time, status, first = worlds.first_events(generator(d, "first events"), d.n)
-        groups = [_probability(time[own], status[own], estimator) for own in (first, ~first)]
-        (a, va), (b, vb) = groups
-        return np.array([[a, b, a - b], np.sqrt([va, vb, va + vb])])
+    def one(rng: np.random.Generator, n: int, level: float) -> FloatArray:
+        time, status, first = worlds.first_events(rng, n)
+        curves = [
+            first_event_curve(time[own], status[own], [worlds.HORIZON], estimator, level=level)
+            for own in (first, ~first)
+        ]
+        return with_difference(np.vstack([numbers(curve) for curve in curves]), level)
 
-    def analyse(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
-        found = np.stack([one(d) for d in draws])
-        return wald(found[:, 0], found[:, 1], level)
-
-    return analyse
+    return in_world("first events", one, estimated)
 
 
-def _probability(time: FloatArray, status: IntArray, estimator: str) -> tuple[float, float]:
-    """Estimate and variance for one group."""
-    if estimator == "incidence-proportion":
-        p = float(((status == 1) & (time <= worlds.HORIZON)).mean())
-        return p, p * (1 - p) / time.size
-    curve = first_event_curve(time, status, [worlds.HORIZON], estimator)
-    return float(curve["estimate"].iloc[0]), float(curve["std_error"].iloc[0]) ** 2
+def _first_proportions(rng: np.random.Generator, n: int, level: float) -> FloatArray:
+    """A control: those with the event by the horizon among all, and the difference; normal limits."""
+    time, status, first = worlds.first_events(rng, n)
+    hit = (status == 1) & (time <= worlds.HORIZON)
+    cells = tuple(np.array([float(v)]) for own in (first, ~first) for v in (hit[own].sum(), own.sum()))
+    table, tail = (cells[0], cells[1], cells[2], cells[3]), (1 - level) / 2
+    gap = two_by_two.columns_of("risk-difference", "wald", table, tail, "two")
+    rows = [
+        [x[0] / m[0], np.nan, *np.ravel(one_proportion.wald(x, m, tail)), np.nan] for x, m in (cells[:2], cells[2:])
+    ]
+    return np.vstack([*rows, [float(gap[c][0]) for c in NUMBERS]])
 
 
 def _first_rows(scenario: Scenario) -> list[Row]:
@@ -206,7 +209,7 @@ def _exposure(planned: bool) -> Analysis:
                 x[i, g] = (status[own] == 1).sum()
                 t[i, g] = own.sum() * worlds.HORIZON if planned else time[own].sum()
         low, high = poisson.exact(x, t, (1 - level) / 2)
-        return bounded(x / t, low, high, np.nan, level)
+        return bounded({"estimate": x / t, "conf_low": low, "conf_high": high}, np.nan, level)
 
     return analyse
 
@@ -225,11 +228,11 @@ def _discoveries(method: str) -> Analysis:
         cells = [np.concatenate([f[0][k] for f in found]) for k in range(4)]
         p = exact.fisher_p(exact.conditional(*cells)).reshape(len(draws), -1)
         out = np.ones((len(draws), 1))
-        for i, (_, group, differs) in enumerate(found):
-            flags = np.flatnonzero(_flagged(p[i], group, method, 1 - level))
-            if flags.size:
-                pick = int(generator(draws[i], "pick").integers(flags.size))
-                out[i] = float(differs[flags[pick]])
+        for i, ((x1, _, x2, _), group, differs) in enumerate(found):
+            seen = x1 + x2 > 0
+            flagged = np.zeros(seen.size, dtype=bool)
+            flagged[seen] = _flagged(p[i, seen], group[seen], method, 1 - level)
+            out[i] = by_pick(flagged, differs, draws[i])
         return decided(out)
 
     return analyse
@@ -255,38 +258,32 @@ _RR, _OR, _RD = (by_level(m.replace("-", "_"), _true(m)) for m in ("risk-ratio",
 _RDS, _RRS, _ORS = (_strata_rows(m, m.replace("-", "_")) for m in ("risk-difference", "risk-ratio", "odds-ratio"))
 
 ESTIMATORS: tuple[Estimator, ...] = (
-    Estimator("risk_difference-scas", (), _RD, _by_name("risk-difference", "scas")),
-    Estimator("risk_ratio", (), _RR, _by_name("risk-ratio", "miettinen-nurminen")),
-    Estimator("risk_ratio-scas", (), _RR, _by_name("risk-ratio", "scas")),
-    Estimator(
-        "risk_ratio-plain", (), _RR,
-        _tables("risk-ratio", _plain_ratio(two_proportions.risk_ratio, two_proportions.katz_error)),
-    ),
-    Estimator("odds_ratio", (), _OR, _by_name("odds-ratio", "miettinen-nurminen")),
-    Estimator("odds_ratio-exact", (), _OR, _by_name("odds-ratio", "conditional-exact")),
-    Estimator(
-        "odds_ratio-plain", (), _OR,
-        _tables("odds-ratio", _plain_ratio(two_proportions.odds_ratio, two_proportions.woolf_error)),
-    ),
+    Estimator("risk_difference-scas", (), _RD, _tables("risk-difference", "scas")),
+    Estimator("risk_ratio", (), _RR, _tables("risk-ratio", "miettinen-nurminen"), by_limits=True),
+    Estimator("risk_ratio-scas", (), _RR, _tables("risk-ratio", "scas"), by_limits=True),
+    Estimator("risk_ratio-plain", (), _RR, _tables("risk-ratio", "katz", plain=True), by_limits=True),
+    Estimator("odds_ratio", (), _OR, _tables("odds-ratio", "miettinen-nurminen"), by_limits=True),
+    Estimator("odds_ratio-exact", (), _OR, _tables("odds-ratio", "conditional-exact"), by_limits=True),
+    Estimator("odds_ratio-plain", (), _OR, _tables("odds-ratio", "woolf", plain=True), by_limits=True),
     Estimator("risk_difference-stratified", (), _RDS, _strata("risk-difference", "miettinen-nurminen")),
     Estimator("risk_difference-mantel-haenszel", (), _RDS, _strata("risk-difference", "mantel-haenszel")),
     Estimator("risk_difference-crude", (), _RDS, _strata("risk-difference", "miettinen-nurminen", crude=True)),
-    Estimator("risk_ratio-mantel-haenszel", (), _RRS, _strata("risk-ratio", "mantel-haenszel")),
-    Estimator("risk_ratio-crude", (), _RRS, _strata("risk-ratio", "miettinen-nurminen", crude=True)),
-    Estimator("odds_ratio-mantel-haenszel", (), _ORS, _strata("odds-ratio", "mantel-haenszel")),
-    Estimator("odds_ratio-crude", (), _ORS, _strata("odds-ratio", "miettinen-nurminen", crude=True)),
+    Estimator("risk_ratio-mantel-haenszel", (), _RRS, _strata("risk-ratio", "mantel-haenszel"), by_limits=True),
+    Estimator("risk_ratio-crude", (), _RRS, _strata("risk-ratio", "miettinen-nurminen", crude=True), by_limits=True),
+    Estimator("odds_ratio-mantel-haenszel", (), _ORS, _strata("odds-ratio", "mantel-haenszel"), by_limits=True),
+    Estimator("odds_ratio-crude", (), _ORS, _strata("odds-ratio", "miettinen-nurminen", crude=True), by_limits=True),
     Estimator("cmh_test", (), _test_of("association"), _association(crude=False)),
     Estimator("cmh_test-crude", (), _test_of("association"), _association(crude=True)),
     Estimator("rate", (), by_level("rate", _RATE), _one_rate(poisson.exact)),
     Estimator("rate-wald", (), by_level("rate", _RATE), _one_rate(poisson.wald)),
-    Estimator("rate_ratio", (), by_level("rate_ratio", _RATIO), _two_rates(poisson.conditional_ratio, True)),
-    Estimator("rate_difference", (), by_level("rate_difference", _GAP), _two_rates(poisson.score_difference, False)),
+    Estimator("rate_ratio", (), by_level("rate_ratio", _RATIO), _two_rates(rate_ratio, 1.0), by_limits=True),
+    Estimator("rate_difference", (), by_level("rate_difference", _GAP), _two_rates(rate_difference, 0.0)),
     Estimator("recurrent-poisson-robust", (), _RECURRENT, _clustered("poisson-robust")),
     Estimator("recurrent-poisson", (), _RECURRENT, _clustered("poisson")),
     Estimator("recurrent-negative-binomial", (), _RECURRENT, _clustered("negative-binomial")),
     Estimator("time_to_first", (), _first_rows, _first_events("aalen-johansen")),
     Estimator("time_to_first-1-km", (), _first_rows, _first_events("one-minus-km")),
-    Estimator("time_to_first-proportion", (), _first_rows, _first_events("incidence-proportion")),
+    Estimator("time_to_first-proportion", (), _first_rows, in_world("first events", _first_proportions, within)),
     Estimator("exposure_adjusted", (), _HAZARDS, _exposure(planned=False)),
     Estimator("exposure_adjusted-planned", (), _HAZARDS, _exposure(planned=True)),
     Estimator("safety_signals", (), _FALSE, _discoveries("double-fdr")),
