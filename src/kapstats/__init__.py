@@ -102,7 +102,9 @@ _EXPORTS: dict[str, str] = {
     "simulate": "kapstats.simulation.scenario",
     "Scenario": "kapstats.simulation.scenario",
     "certify": "kapstats.certification.study",
+    "certificates": "kapstats.certification.programme",
     "run": "kapstats.pipeline.run",
+    "plan_kinds": "kapstats.pipeline.kinds",
 }
 
 

@@ -1,3 +1,4 @@
+from kapstats.certification.programme import certificates as certificates
 from kapstats.certification.study import certify as certify
 from kapstats.data.baseline import baseline_table as baseline_table
 from kapstats.data.chunks import read_chunks as read_chunks
@@ -20,6 +21,7 @@ from kapstats.evidence.meta_regression import meta_regression as meta_regression
 from kapstats.evidence.network import network_meta_analysis as network_meta_analysis
 from kapstats.evidence.reconstruct import reconstruct_ipd as reconstruct_ipd
 from kapstats.evidence.subgroups import subgroups as subgroups
+from kapstats.pipeline.kinds import plan_kinds as plan_kinds
 from kapstats.pipeline.run import run as run
 from kapstats.relapse.cause_specific import cause_specific as cause_specific
 from kapstats.relapse.competing import cumulative_incidence as cumulative_incidence

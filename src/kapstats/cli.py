@@ -322,6 +322,7 @@ examples:
   kapstats certify mmrm kap-parallel --replicates 200
   kapstats certify kaplan_meier kap-withdrawal --replicates 5000 --workers 4 --out chunks/
   kapstats certify logrank kap-parallel-null        the type I error
+  kapstats certify cox --replicates 50 --path verb  every trial through ks.cox
 """
     one = command(commands, "certify", _certify, "measure bias, coverage and error rates of an estimator", more)
     one.add_argument("estimator", metavar="ESTIMATOR", help="name of an estimator, such as mmrm")
@@ -329,6 +330,10 @@ examples:
     one.add_argument("--replicates", type=_at_least(1), default=1000, metavar="N", help="trials (default: %(default)s)")
     one.add_argument("--workers", type=_at_least(1), default=None, metavar="N", help="processes (default: this one)")
     one.add_argument("--seed", type=_at_least(0), default=1, help="default: %(default)s")
+    one.add_argument(
+        "--path", choices=("batch", "verb"), default="batch",
+        help="verb: every trial through the exported function, from its table (default: %(default)s)",
+    )  # fmt: skip
     one.add_argument("--out", metavar="DIR", help="folder that keeps finished chunks")
 
 
@@ -342,6 +347,7 @@ def _certify(given: argparse.Namespace) -> int:
         executor=given.workers,
         seed=given.seed,
         out=given.out,
+        path=given.path,
     )
     if given.json:
         say_json(found.frame.to_dict(orient="records"))

@@ -61,5 +61,5 @@ def test_weights_by_level():
 
 @pytest.mark.parametrize("kind", ["[]", "[[1]]", "{}", "1", "true", "2024-01-01"])
 def test_a_kind_of_another_type_is_told(kind):
-    with pytest.raises(ks.errors.FormulaError, match="has no kind"):
+    with pytest.raises(ks.errors.FormulaError, match="unknown kind"):
         parse(f'[study]\ntitle = "T"\n[[analysis]]\nkind = {kind}\nname = "a"\ntitle = "A"\n')

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from kapstats._types import FloatArray
 from kapstats.certification.estimators import CERTIFICATES, Certificate, Estimator, named, scenario
@@ -42,12 +43,15 @@ def enlarged(chosen: Scenario, n: int) -> Scenario:
 
 
 def distances(known: Estimator, chosen: Scenario, drawn: Draw) -> FloatArray:
-    """(estimate - truth) in errors of the estimate and of the truth together, where both are there."""
+    """(estimate - truth) in errors of the estimate and of the truth together, where both are there; without a standard
+    error the limits tell it."""
     rows = wanted_rows(known, chosen, rows_of_truth(chosen, known.parts))
     answer = known.analyse(drawn.scenario, [drawn], 0.95)
     targets = [target(r, known.log) for r in rows]
     value, error = (np.array([getattr(t, a) for t in targets]) for a in ("value", "error"))
-    return (answer.estimate[0] - value) / np.hypot(answer.std_error[0], error)
+    half = (answer.high[0] - answer.low[0]) / (2 * ndtri(0.975))
+    own = np.where(np.isnan(answer.std_error[0]) & (not known.by_limits), half, answer.std_error[0])
+    return (answer.estimate[0] - value) / np.hypot(own, error)
 
 
 def size(estimator: str) -> int:

@@ -151,10 +151,11 @@ def beginning(stats: Sums, structure: Structure) -> FloatArray | None:
 
 
 def newton(stats: Sums, structure: Structure, max_iter: int = 14) -> Fits | None:
-    """Fits of all replicates, each certified by the criteria of the kernel; None when one resists plain steps."""
+    """Fits of all replicates, each certified by the criteria of the kernel and then moved by one more step, which takes
+    them to rounding; None when one resists plain steps."""
     try:
         theta = beginning(stats, structure)
-        whole = False
+        whole = certified = False
         for iteration in range(max_iter if theta is not None else 0):
             assert theta is not None
             sigma, jac, _ = derivatives(structure, theta)
@@ -168,9 +169,11 @@ def newton(stats: Sums, structure: Structure, max_iter: int = 14) -> Fits | None
             step = np.einsum("bij,bj->bi", w, slope.gradient) / 2
             decrement = np.einsum("bi,bi->b", slope.gradient, step)
             scaled = np.abs(slope.gradient * np.sqrt(np.diagonal(w, axis1=1, axis2=2))).max(axis=1)
-            if whole and ((decrement < DECREMENT) & (scaled < SCALED_GRADIENT)).all():
+            enough = whole and bool(((decrement < DECREMENT) & (scaled < SCALED_GRADIENT)).all())
+            if enough and certified:
                 done, count = np.ones(len(theta), dtype=bool), np.full(len(theta), iteration)
                 return Fits(structure, True, theta, point, slope, free, w, decrement, scaled, done, count)
+            certified = enough
             whole = bool(decrement.max() < NEAR)
             theta = theta - step
     except np.linalg.LinAlgError:

@@ -1,7 +1,7 @@
 """The published certificates: which estimator, on which scenario, how many replicates, and which controls must fail.
 
     python -m kapstats.certification.programme docs/certificates            # run what is missing or too short
-    python -m kapstats.certification.programme docs/certificates --only mmrm --processes 8
+    python -m kapstats.certification.programme docs/certificates --only mmrm --processes 8 --replay
 
 Each certificate is one CSV of measures; an interrupted run resumes from its chunks.
 """
@@ -17,16 +17,41 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kapstats import estimates
+from kapstats.certification import replay
 from kapstats.certification.estimators import CERTIFICATES, Certificate, scenario
 from kapstats.certification.execution import BLOCK
 from kapstats.certification.performance import failing
 from kapstats.certification.study import certify
+from kapstats.estimates import Estimates
 
 #: columns whose Monte-Carlo sampling is the same on every machine up to this relative difference
 TOLERANCE = 1e-6
 
 #: in the order of the families
 PROGRAMME = CERTIFICATES
+
+
+def certificates() -> Estimates:
+    """The published certificates.
+
+    Returns
+    -------
+    Estimates
+        One row per certificate: ``estimator scenario n control replicates note``. The first three are what `certify`
+        takes; a negative control (`control`) is a method in use that must fail; `replicates` as published.
+
+    Examples
+    --------
+    >>> found = certificates()
+    >>> found.filter(estimator="rmst", control=False)["n"].tolist()
+    [176, 1200]
+    """
+    columns = ("estimator", "scenario", "n", "control", "replicates", "note")
+    rows = pd.DataFrame([[getattr(c, name) for name in columns] for c in PROGRAMME], columns=list(columns))
+    return Estimates(
+        rows, estimates.meta(method="published certificates", level=None, title="Certificates", sentence="")
+    )
 
 
 def run(certificate: Certificate, folder: Path, executor: Any = None, chunks: Path | None = None) -> pd.DataFrame:
@@ -74,6 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--chunks", type=Path, help="folder for the chunks from which a run resumes")
     parser.add_argument("--most", type=int, default=10**9, help="replicates at most, for a run in less time")
     parser.add_argument("--again", action="store_true", help="also those that have a result")
+    parser.add_argument(
+        "--replay", type=int, nargs="?", const=replay.REPLICATES, default=0, metavar="N",
+        help="send the first N replicates of what is run through the exported verb too (%(const)s; 0: none)",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     pool = options.processes if options.processes > 1 else None
     for certificate in (c for c in PROGRAMME if c.name.startswith(options.only)):
@@ -84,6 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             expected = passed != certificate.control
             word = "passes" if passed else "fails"
             print(f"{certificate.name}: {word}{'' if expected else '  (not as expected)'}", flush=True)
+            if options.replay:
+                found = replay.replay(certificate, options.replay)
+                replay.record(options.folder / "replay.tsv", [found])
+                print(f"{certificate.name}: verb and batch: {found.verdict}", flush=True)
     return 0
 
 

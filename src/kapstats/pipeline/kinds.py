@@ -287,3 +287,19 @@ KINDS: dict[str, type[Analysis]] = {
     "course": Course,
     "listing": Listing,
 }
+
+
+def plan_kinds() -> list[str]:
+    """The kinds of analysis that a plan can ask for.
+
+    Returns
+    -------
+    list of str
+        What ``kind = "..."`` of an ``[[analysis]]`` may say.
+
+    Examples
+    --------
+    >>> "mmrm" in plan_kinds()
+    True
+    """
+    return list(KINDS)

@@ -183,7 +183,7 @@ def _analysis(i: int, raw: Mapping[str, Any], defaults: Mapping[str, Any], lines
     kind = raw.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         hint = nearest(str(kind), KINDS)
-        said = "needs a kind" if kind is None else f"has no kind {kind!r}"
+        said = "needs a kind" if kind is None else f"unknown kind {kind!r}"
         raise lines.error(("analysis", i, "kind"), f"[[analysis]] {said}.{hint} Choose one of: {', '.join(KINDS)}.")
     cls = KINDS[kind]
     known = {f.name for f in dataclasses.fields(cls)}

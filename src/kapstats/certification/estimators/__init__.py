@@ -1,4 +1,8 @@
-"""Estimators by name, as they are certified: arrays of replicates in, estimates with limits out, kernels in between.
+"""Estimators by name, as they are certified: replicates in, estimates with limits out.
+
+A block of replicates is analysed at once from arrays, by the kernels of the exported verb, or, where nothing is gained
+by that, by the verb itself. `verbs` has the same estimators through the exported verbs, one table at a time: what the
+batch says of a replicate is what the user of the verb gets, to 1e-8 (`kapstats.certification.replay`).
 
 An `Estimator` says which components of a scenario it needs, which rows of the truth it claims to estimate, and how it
 analyses a block of replicates. Some names are negative controls (``mmrm-z``, ``1-km`` ...): methods in use that must
@@ -29,11 +33,12 @@ from kapstats.certification.estimators import (
     verbs,
 )
 from kapstats.certification.estimators.common import Answer, Certificate, Estimator, Row, bare
+from kapstats.certification.estimators.verbs import NO_VERB
 from kapstats.errors import choose
 from kapstats.simulation.scenario import Scenario, load
 
 __all__ = [
-    "CERTIFICATES", "FAMILIES", "REGISTRY", "Answer", "Certificate", "Estimator", "Row", "named", "scenario",
+    "CERTIFICATES", "FAMILIES", "NO_VERB", "REGISTRY", "Answer", "Certificate", "Estimator", "Row", "named", "scenario",
     "uncertified",
 ]  # fmt: skip
 
@@ -94,7 +99,9 @@ NO_ESTIMATES = frozenset(
         "simulate",
         "Scenario",
         "certify",
+        "certificates",
         "run",
+        "plan_kinds",
     )
 )
 #: exported estimators whose certificates carry another name

@@ -201,7 +201,8 @@ def fits(one: Callable[[Scenario, Draw, float], Any], good: Callable[[FloatArray
             return numbers(found) if isinstance(found, pd.DataFrame) else np.asarray(found, dtype=float)
 
         x = _replicates(read, draws)
-        return Answer(*np.moveaxis(x, 2, 0), good(x))
+        estimate, error, low, high, p = np.moveaxis(x, 2, 0)
+        return Answer(estimate, error, low, high, p, good(x))
 
     return analyse
 

@@ -20,6 +20,8 @@ from kapstats.certification.estimators.common import (
     Certificate,
     Estimator,
     decided,
+    estimated,
+    fits,
     generator,
     known,
     wald,
@@ -196,12 +198,17 @@ def monthly(rng: np.random.Generator, arm: IntArray) -> tuple[FloatArray, FloatA
     return worlds.visited(rng, arm.size, GAPS[-1], MISSED, END, SHAPE, SCALE * np.exp(-EFFECT * arm / SHAPE))
 
 
-def _interval_cox(rng: np.random.Generator, arm: IntArray) -> list[list[float]]:
-    """Semi-parametric proportional hazards of monthly visits, Wald limits of the profile information."""
-    left, right = monthly(rng, arm)
-    fit = interval_ph.interval_ph(left, right, arm[:, None].astype(float))
-    error = np.sqrt(fit.vcov[0, 0]) if fit.converged else np.nan
-    return [[float(fit.coef[0]), float(error)]]
+def _interval_cox(scenario: Scenario, d: Draw, level: float) -> list[list[float]]:
+    """Semi-parametric proportional hazards of monthly visits, limits and p value of the profile likelihood."""
+    arm = np.minimum(d.subjects.arm, 1)
+    left, right = monthly(generator(d, "visits"), arm)
+    X = arm[:, None].astype(float)
+    fit = interval_ph.interval_ph(left, right, X)
+    if not fit.converged:
+        return [[np.nan] * 5]
+    limits, chi2 = interval_ph.profile_limits(left, right, X, fit, level=level)
+    error, p = np.sqrt(fit.vcov[0, 0]), interval_ph.likelihood_ratio(chi2)[0]
+    return [[float(v) for v in (fit.coef[0], error, *limits[0], p)]]
 
 
 # ------------------------------------------------------------------------------------------- interim analyses
@@ -263,7 +270,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
     Estimator("turnbull", (), _FREE, _shares(True)),
     Estimator("kaplan_meier-found", (), _FREE, _shares(False)),
     Estimator("interval_cox", (), known({"quantity": "hazard_ratio", "value": float(np.exp(EFFECT))}),
-              estimates("visits", _interval_cox), True),
+              fits(_interval_cox, estimated), True),
     Estimator("group_sequential", (), _NULL, tests("staggered", partial(_interim, spending=True))),
     Estimator("group_sequential-unadjusted", (), _NULL, tests("staggered", partial(_interim, spending=False))),
 )  # fmt: skip

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from kapstats._types import BoolArray, FloatArray
+from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.certification.estimators.common import (
     NUMBERS,
     Analysis,
@@ -20,17 +22,20 @@ from kapstats.certification.estimators.common import (
     by_level,
     by_pick,
     decided,
+    fits,
     generator,
     in_world,
     numbers,
+    tested,
 )
 from kapstats.estimates import Estimates, meta
 from kapstats.evidence.subgroups import subgroups
 from kapstats.inference.multiplicity import adjust_p
-from kapstats.kernels import berry_berry
 from kapstats.kernels.max_t import step_down_max_t
 from kapstats.response.dose import mcp_mod
 from kapstats.response.onset import separation
+from kapstats.safety.incidence import Incidence, incidence
+from kapstats.safety.signals import safety_signals
 from kapstats.simulation import safety_worlds as worlds
 from kapstats.simulation.draw import Draw
 from kapstats.simulation.scenario import Scenario
@@ -95,16 +100,34 @@ def _max_t(adjusted: bool) -> Analysis:
     return lambda scenario, draws, level: decided(np.array([one(d) for d in draws]))
 
 
-def _berry(scenario: Scenario, draws: Sequence[Draw], level: float) -> Answer:
-    """Is a flagged term, picked at random, a false one? The trials of a block are sampled at once, one chain each."""
-    found = [worlds.terms(generator(d, "terms"), d.n) for d in draws]
-    x1, n1, x2, n2 = (np.stack([f[0][k] for f in found]) for k in range(4))
-    rng = generator(draws[0], "chains")
-    system, chains = found[0][1], len(draws)
-    posterior = berry_berry.sample(x2, n2[0], x1, n1[0], system, rng, draws=800, burn_in=400, chains=chains)
-    h = posterior.log_odds_ratio
-    flagged = (h > 0).mean(axis=1) >= level
-    return decided(np.array([[by_pick(f, x[2], d)] for f, x, d in zip(flagged, found, draws, strict=True)]))
+def counted(event: BoolArray | FloatArray, treated: BoolArray, system: IntArray) -> Incidence:
+    """`ks.incidence` of subjects by terms, (n, terms), from one record per event."""
+    name = np.array([f"S{i:05d}" for i in range(event.shape[0])])
+    who, term = np.nonzero(event)
+    soc = np.array([f"System {k:02d}" for k in system])
+    adae = {"USUBJID": name[who], "AEBODSYS": soc[term], "AEDECOD": labels(event.shape[1])[term], "TRTEMFL": "Y"}
+    adsl = {"USUBJID": name, "TRT01A": np.where(treated, "Drug", "Placebo"), "TRT01AN": np.where(treated, 1, 0)}
+    return incidence(pd.DataFrame(adae), pd.DataFrame(adsl))
+
+
+def labels(terms: int) -> NDArray[np.str_]:
+    """Names of terms, in their order."""
+    return np.array([f"Term {k:03d}" for k in range(terms)])
+
+
+def flagged(method: str, **options: Any) -> Analysis:
+    """By the exported verb: is a flagged term, picked at random, a false one? A seed of its own for every replicate."""
+
+    def one(scenario: Scenario, d: Draw, level: float) -> FloatArray:
+        (x1, n1, x2, n2), system, differs = worlds.terms(generator(d, "terms"), d.n)
+        place = np.concatenate([np.arange(n1[0]), np.arange(n2[0])])[:, None]
+        treated = np.arange(place.size) < n1[0]
+        ae = counted(place < np.where(treated[:, None], x1, x2), treated, system)
+        found = safety_signals(ae, method, rate=1 - level, level=level, seed=d.replicate + 1, **options).frame
+        signal = found.set_index("AEDECOD")["signal"].reindex(labels(differs.size)).eq(True)
+        return _test(by_pick(signal.to_numpy(), differs, d))
+
+    return fits(one, tested)
 
 
 # ------------------------------------------------------------------------------------------- shapes, visits, subgroups
@@ -195,7 +218,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
     *(Estimator(f"multiplicity-{m}", (), _ARMS, _smallest(m)) for m in ("holm", "hochberg", "mvt", "tukey", "none")),
     Estimator("safety_signals-max-t", (), _TERMS, _max_t(adjusted=True)),
     Estimator("safety_signals-max-t-raw", (), _TERMS, _max_t(adjusted=False)),
-    Estimator("safety_signals-berry-berry", (), _FALSE, _berry),
+    Estimator("safety_signals-berry-berry", (), _FALSE, flagged("berry-berry", draws=800, burn_in=400, chains=1)),
     Estimator("mcp_mod", (), _FLAT, in_world("doses", partial(_doses, adjusted=True))),
     Estimator("mcp_mod-best-shape", (), _FLAT, in_world("doses", partial(_doses, adjusted=False))),
     Estimator("separation", (), _EARLY, in_world("visits", partial(_separated, sequence=True))),

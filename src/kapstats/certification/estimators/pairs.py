@@ -182,8 +182,8 @@ def _needed(naive: bool) -> Analysis:
         low, high = score_intervals.difference_limits(x1, n1, x2, n2, (1 - level) / 2)
         rows = pd.DataFrame({"estimate": x1 / n1 - x2 / n2, "conf_low": low, "conf_high": high})
         out = reach(number_needed_to_harm(Estimates(rows, meta(method="score", level=level))).frame, naive)
-        found = {c: out[c].to_numpy(dtype=float).reshape(len(draws), -1) for c in out}
-        return bounded(found, 1.0, level)
+        shown = {str(c): out[c].to_numpy(dtype=float).reshape(len(draws), -1) for c in out}
+        return bounded(shown, 1.0, level)
 
     return analyse
 
@@ -279,9 +279,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
     Estimator("paired_risk_ratio", (), _RR, _paired(_ratio, paired_tables.tang, 1.0, "corrected"), by_limits=True),
     Estimator("paired_risk_ratio-plain", (), _RR, _paired(_ratio, _plain_ratio, 1.0, "corrected"), by_limits=True),
     Estimator("paired_odds_ratio", (), _OR, _paired(_odds, _conditional("exact"), 1.0, "exact"), by_limits=True),
-    Estimator(
-        "paired_odds_ratio-score", (), _OR, _paired(_odds, _conditional("score"), 1.0, "asymptotic"), by_limits=True
-    ),
+    Estimator("paired_odds_ratio-score", (), _OR, _paired(_odds, _conditional("score"), 1.0, "exact"), by_limits=True),
     Estimator("paired_odds_ratio-margins", (), _OR, _margins, by_limits=True),
     Estimator("trend_test", (), _NO_TREND, _trend),
     Estimator("trend_test-some-dose", (), _NO_TREND, _some_dose),

@@ -71,8 +71,8 @@ def _weighted(rng: Drawn, n: int, level: float, crude: bool) -> FloatArray:
 
 def _difference(event: FloatArray, first: FloatArray, level: float) -> FloatArray:
     """A control: the groups compared as they are."""
-    cells = [v for g in (1, 0) for v in (event[first == g].sum(), (first == g).sum())]
-    return numbers(risk_difference(*cells, method="wald", level=level).frame)
+    x1, n1, x2, n2 = (v for g in (1, 0) for v in (event[first == g].sum(), (first == g).sum()))
+    return numbers(risk_difference(x1, n1, x2, n2, "wald", level=level).frame)
 
 
 def _strata(rng: Drawn, n: int, level: float, crude: bool) -> FloatArray:

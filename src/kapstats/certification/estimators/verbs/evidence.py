@@ -54,10 +54,10 @@ def _rare(rho: float, **options: Any) -> Analysis:
 
 def _summed(scenario: Scenario, d: Draw, level: float) -> FloatArray:
     """A control: the odds ratio of the counts of all trials together, on the log scale."""
-    totals = [part.sum() for part in batch.counts(d, batch.RHO)]
-    if 0 in (totals[0], totals[2]):
+    x1, n1, x2, n2 = (part.sum() for part in batch.counts(d, batch.RHO))
+    if 0 in (x1, x2):
         return np.full((1, 5), np.nan)
-    found = ks.odds_ratio(*totals, method="woolf", level=level).frame
+    found = ks.odds_ratio(x1, n1, x2, n2, "woolf", level=level).frame
     x = found[["estimate", "std_error", "conf_low", "conf_high", "p_value"]].to_numpy(dtype=float)
     x[:, [0, 2, 3]] = np.log(x[:, [0, 2, 3]])
     return x

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 import kapstats as ks
-from kapstats._types import FloatArray, IntArray
+from kapstats._types import BoolArray, FloatArray, IntArray
 from kapstats.certification.estimators import follow_up as world
 from kapstats.certification.estimators import follow_up_models as models
 from kapstats.certification.estimators import worlds
@@ -157,14 +157,14 @@ def _interim(spending: bool) -> Analysis:
         if not spending:
             return p_values(0.0 if (np.abs(z) >= world.UNADJUSTED).any() else 1.0)
         design = ks.GroupSequentialDesign(information=world.LOOKS, alpha=0.025, sides=2)
-        decision = design.analyse(np.abs(z), events, final=True).decision
+        decision = design.analyse(np.abs(z).tolist(), events.tolist(), final=True).decision
         return p_values(0.0 if decision.startswith("reject") else 1.0)
 
     return _of_arms("staggered", one, tested)
 
 
-def _z(time: FloatArray, event: FloatArray, arm: IntArray) -> float:
-    table = subjects(arm, AVAL=time, CNSR=(~event.astype(bool)) * 1)
+def _z(time: FloatArray, event: BoolArray, arm: IntArray) -> float:
+    table = subjects(arm, AVAL=time, CNSR=(~event) * 1)
     return float(np.sqrt(ks.logrank("Surv(AVAL, CNSR == 0) ~ TRT01P", table).frame["statistic"].iloc[0]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,9 @@ from kapstats.simulation.scenario import Scenario
 #: the two groups of a world, in the order of their numbers
 ARMS = ("Placebo", "Drug")
 
-Rows = pd.DataFrame | FloatArray
-Good = Callable[[FloatArray], BoolArray]
+#: a table of results, or (rows, NUMBERS)
+Rows: TypeAlias = pd.DataFrame | FloatArray
+Good: TypeAlias = Callable[[FloatArray], BoolArray]
 
 
 def on_trial(one: Callable[[Scenario, Any, float], Rows], good: Good = estimated) -> Analysis:

@@ -14,7 +14,6 @@ from kapstats.certification.estimators import multiplicity
 from kapstats.certification.estimators import safety_tables as batch
 from kapstats.certification.estimators.common import (
     Analysis,
-    by_pick,
     estimated,
     fits,
     generator,
@@ -190,38 +189,10 @@ def _exposure(planned: bool) -> Analysis:
 # ------------------------------------------------------------------------------------------- signals
 
 
-def _of_events(event: FloatArray, treated: Any, system: Any) -> Any:
-    """`ks.incidence` of subjects by terms, (n, terms)."""
-    n = event.shape[0]
-    name = np.array([f"S{i:05d}" for i in range(n)])
-    who, term = np.nonzero(event)
-    labels = np.array([f"Term {k:03d}" for k in range(event.shape[1])])
-    soc = np.array([f"System {int(k):02d}" for k in system])
-    adae = {"USUBJID": name[who], "AEBODSYS": soc[term], "AEDECOD": labels[term], "TRTEMFL": "Y"}
-    adsl = {"USUBJID": name, "TRT01A": np.where(treated, "Drug", "Placebo"), "TRT01AN": np.where(treated, 1, 0)}
-    return ks.incidence(pd.DataFrame(adae), pd.DataFrame(adsl))
-
-
-def _signals(method: str, **options: Any) -> Analysis:
-    """Is a term picked among those flagged a false one?"""
-
-    def one(scenario: Scenario, d: Draw, level: float) -> FloatArray:
-        (x1, n1, x2, n2), system, differs = worlds.terms(generator(d, "terms"), d.n)
-        sizes = np.concatenate([np.arange(int(n1[0])), np.arange(int(n2[0]))])[:, None]
-        treated = np.arange(sizes.size) < n1[0]
-        ae = _of_events(sizes < np.where(treated[:, None], x1, x2), treated, system)
-        seed = {"seed": d.replicate + 1} if options else {}
-        found = ks.safety_signals(ae, method, rate=1 - level, level=level, **options, **seed).frame
-        flagged = found.set_index("AEDECOD")["signal"].reindex([f"Term {k:03d}" for k in range(differs.size)])
-        return p_values(by_pick(flagged.eq(True).to_numpy(), differs, d))
-
-    return fits(one, tested)
-
-
 def _max_t(adjusted: bool) -> Analysis:
     def one(scenario: Scenario, d: Draw, level: float) -> FloatArray:
         event, treated = multiplicity.terms_together(generator(d, "terms together"), d.n)
-        ae = _of_events(event, treated, np.zeros(event.shape[1]))
+        ae = multiplicity.counted(event, treated, np.zeros(event.shape[1], dtype=np.int64))
         found = ks.safety_signals(ae, "max-t", seed=d.replicate + 1, permutations=multiplicity.PERMUTATIONS).frame
         return p_values(found["p_adjusted" if adjusted else "p_value"].min())
 
@@ -271,11 +242,10 @@ VERBS: dict[str, Analysis] = {
     "time_to_first-proportion": in_world("first events", _first_proportion, within),
     "exposure_adjusted": _exposure(planned=False),
     "exposure_adjusted-planned": _exposure(planned=True),
-    "safety_signals": _signals("double-fdr"),
-    "safety_signals-bh": _signals("bh"),
-    "safety_signals-group-bh": _signals("group-bh"),
-    "safety_signals-none": _signals("none"),
-    "safety_signals-berry-berry": _signals("berry-berry", draws=800, burn_in=400, chains=1),
+    "safety_signals": multiplicity.flagged("double-fdr"),
+    "safety_signals-bh": multiplicity.flagged("bh"),
+    "safety_signals-group-bh": multiplicity.flagged("group-bh"),
+    "safety_signals-none": multiplicity.flagged("none"),
     "safety_signals-max-t": _max_t(adjusted=True),
     "safety_signals-max-t-raw": _max_t(adjusted=False),
     **{f"multiplicity-{m}": _contrasts(m) for m in ("holm", "hochberg", "mvt", "tukey", "none")},

@@ -88,7 +88,7 @@ def _counted(scenario: Scenario, d: Draw) -> pd.DataFrame:
 def _proportion(method: str) -> Analysis:
     def one(scenario: Scenario, d: Draw, level: float) -> pd.DataFrame:
         counted = _counted(scenario, d)
-        return ks.proportion("x", "n", method, level, data=counted).frame.assign(p_value=np.nan)
+        return ks.proportion("x", "n", method, level=level, data=counted).frame.assign(p_value=np.nan)
 
     return of_counts(one, np.nan)
 
@@ -162,10 +162,11 @@ def _any_event(competing: bool) -> Analysis:
     def one(scenario: Scenario, trial: Any, level: float) -> FloatArray:
         table = _sessions(trial, len(present(scenario.dosing).days))
         if competing:
-            fit = ks.cumulative_incidence("Surv(AVAL, STATUS) ~ TRT01P", table, level=level)
+            curve = ks.cumulative_incidence("Surv(AVAL, STATUS) ~ TRT01P", table, level=level).to_frame()
         else:
-            fit = ks.kaplan_meier("Surv(AVAL, STATUS == 1) ~ TRT01P", table, conf_type="log-log", level=level)
-        last = fit.to_frame().groupby("TRT01P", observed=True).last().reset_index()
+            formula = "Surv(AVAL, STATUS == 1) ~ TRT01P"
+            curve = ks.kaplan_meier(formula, table, conf_type="log-log", level=level).to_frame()
+        last = curve.groupby("TRT01P", observed=True).last().reset_index()
         x = keyed(last, ["TRT01P"], _labels(scenario))
         return x if competing else complement(x)
 
