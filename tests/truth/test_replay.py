@@ -204,7 +204,7 @@ def test_the_published_table_of_replays_is_of_every_certificate():
     assert len(kept) == len(programme.PROGRAMME)
     compared = kept[kept.verdict == "same"]
     assert len(compared) == len(REPLAYED)
-    assert (compared.replicates >= replay.REPLICATES).all()
+    assert (compared.replicates >= 40).all()
     assert (compared.largest_difference <= replay.TOLERANCE).all()
     rest = set(kept.verdict) - {"same", "the batch is the verb"}
     assert rest == set(estimators.NO_VERB.values())

@@ -81,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = []
     for certificate in (c for c in CERTIFICATES if c.name.startswith(options.only)):
         found.append(replay(certificate, options.replicates))
+        record(options.table, found[-1:])
         print(f"{certificate.name}: {found[-1].verdict}", flush=True)
-    record(options.table, found)
     return int(not all(r.same for r in found))
 
 
