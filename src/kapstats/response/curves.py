@@ -81,8 +81,8 @@ def warn_edges(curves: Sequence[Curve], x: FloatArray, what: str) -> tuple[str, 
 def refits(
     models: Mapping[str, Model], x: FloatArray, y: FloatArray, vcov: FloatArray, draws: int, seed: int
 ) -> tuple[tuple[Curve, ...], ...]:
-    """The same fits to `draws` draws of the means."""
-    simulated = np.random.default_rng(seed).multivariate_normal(y, vcov, size=draws, method="cholesky")  # eigenvectors differ by machine
+    """The same fits to `draws` draws of the means (by Cholesky's factor: eigenvectors differ by machine)."""
+    simulated = np.random.default_rng(seed).multivariate_normal(y, vcov, size=draws, method="cholesky")
     return _fits(models, x, simulated, vcov)
 
 
