@@ -78,3 +78,10 @@ def test_levels_are_not_drawn_as_differences(trial):
     headings = [t.get_text() for t in km.at([10, 50]).plot().texts if t.get_fontweight() == "bold"]
     assert headings == ["time 10", "time 50"]
     assert [t.get_text() for t in km.summary().plot().texts if t.get_fontweight() == "bold"] == []  # not by n
+
+
+def test_arms_that_share_their_first_word_have_looks_of_their_own(trial):
+    km = ks.kaplan_meier("Surv(t, e) ~ arm", trial, order={"arm": ["Placebo", "KAP - high", "KAP - low"]})
+    ax = km.milestone([50]).plot()
+    drawn = {(line.get_color(), line.get_marker()) for line in ax.lines if line.get_marker() not in ("None", None, "")}
+    assert len(drawn) == 2

@@ -172,10 +172,10 @@ def _height(rows: int) -> float:
 
 
 def _treated(text: str) -> str:
-    """The first side of "KAP - Placebo" or "KAP / Placebo"."""
+    """The first side of "KAP - Placebo" or "KAP - low / Placebo": all before the last sign."""
     for sign in (" - ", " / ", " vs "):
         if sign in text:
-            return text.split(sign)[0].strip()
+            return text.rsplit(sign, 1)[0].strip()
     return text
 
 

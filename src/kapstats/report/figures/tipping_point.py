@@ -33,7 +33,7 @@ def tipping_point(
     if "reference_delta" in frame:
         return _grid(frame, xlabel, ax)
     names = list(dict.fromkeys(frame["contrast"])) if "contrast" in frame else [""]
-    active = {name: name.split(" - ")[0] for name in names}  # the colour of a contrast is that of its first arm
+    active = {name: name.rsplit(" - ", 1)[0] for name in names}  # the colour of a contrast is that of its first arm
     looks = dict(zip(names, style.marks(active.values()).values(), strict=True))
     ax = style.axes(ax, 6.4, 3.6)
     ends = {}
