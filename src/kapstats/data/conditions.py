@@ -13,7 +13,7 @@ import pandas as pd
 
 from kapstats import frames
 from kapstats._types import BoolArray
-from kapstats.data.flags import is_flag, is_yes
+from kapstats.data.flags import is_flag, is_yes, letters
 from kapstats.errors import DataError, FormulaError, first_ids, nearest
 
 _CONDITION = re.compile(r"\s*\(?\s*([A-Za-z_]\w*)\s*(==|!=|<=|>=|<|>|\bnot in\b|\bin\b|\bis\b)\s*(.+?)\s*$")
@@ -49,7 +49,7 @@ def column_of(condition: str) -> str:
 def holds(frame: pd.DataFrame, condition: str, name: str = "data", *, known: bool = True) -> BoolArray:
     """Where a condition holds, (rows,); comparisons with a missing value are false.
 
-    known : refuse an equality that no row meets, since it is more likely misspelt than meant
+    known : refuse an equality, or a list, that no row meets, since it is more likely misspelt than meant
 
     Examples
     --------
@@ -62,12 +62,16 @@ def holds(frame: pd.DataFrame, condition: str, name: str = "data", *, known: boo
     values = frame[column]
     if is_flag(column) and re.search("""['"][YN]['"]""", right):
         is_yes(values, f"{name}.{column}", frame["USUBJID"] if "USUBJID" in frame.columns else None)
+        values = letters(values)
     absent = values.isna().to_numpy() | values.astype("string").fillna("").str.strip().eq("").to_numpy(dtype=bool)
     if sign == "is":
         return _is_missing(right, absent, condition)
     wanted = _literal(right, condition)
     if sign in ("in", "not in"):
         inside = _inside(values, wanted, condition)
+        if known and sign == "in" and not inside.any():
+            for one in [text for text in wanted if isinstance(text, str)][:1]:
+                _check_known(values, one, condition, absent)
         return (inside if sign == "in" else ~inside) & ~absent
     found = _compare(values, sign, wanted, condition)
     if known and sign == "==" and isinstance(wanted, str) and not pd.api.types.is_datetime64_any_dtype(values.dtype):

@@ -53,6 +53,20 @@ def is_yes(values: pd.Series, name: str | None = None, ids: Sequence[Any] | pd.S
     return np.append(np.array([s is True for s in says], dtype=bool), False)[codes]
 
 
+def letters(values: pd.Series) -> pd.Series:
+    """A flag with Y for True and N for False; other values stay as they are.
+
+    Examples
+    --------
+    >>> letters(pd.Series([True, False, "Y"])).tolist()
+    ['Y', 'N', 'Y']
+    """
+    if pd.api.types.infer_dtype(values, skipna=True) not in ("boolean", "mixed", "mixed-integer"):
+        return values
+    said = [("N", "Y")[int(v)] if isinstance(v, bool | np.bool_) else v for v in values.astype(object)]
+    return pd.Series(said, index=values.index, name=values.name, dtype=object)
+
+
 def _says(value: Any) -> bool | None:
     """True, False, or None for a value that is no flag."""
     if isinstance(value, bool | np.bool_):

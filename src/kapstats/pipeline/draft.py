@@ -10,6 +10,7 @@ import pandas as pd
 from kapstats.data.baseline import USUAL
 from kapstats.data.disposition import REASONS
 from kapstats.data.exposure import EXPOSURE
+from kapstats.data.flags import is_yes
 from kapstats.data.trial import Trial
 from kapstats.errors import DataError
 
@@ -159,7 +160,7 @@ def _arm(frame: pd.DataFrame, trial: Trial) -> str | None:
 
 
 def _flagged(frame: pd.DataFrame, flag: str) -> bool:
-    return flag in frame.columns and bool((frame[flag] == "Y").any())
+    return flag in frame.columns and bool(is_yes(frame[flag], flag, frame["USUBJID"]).any())
 
 
 def _population(trial: Trial, *flags: str) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from kapstats import frames
 from kapstats._types import BoolArray, IntArray
 from kapstats.data import conventions
-from kapstats.data.flags import is_flag, is_yes
+from kapstats.data.flags import is_flag, is_yes, letters
 from kapstats.data.trial import SUBJECT, Trial
 from kapstats.errors import DataError, first_ids, warn
 from kapstats.safety import periods
@@ -117,9 +117,7 @@ def collect(
     for column, allowed in (where or {}).items():
         frames.require(adae, [column], "ADAE")
         values = list(allowed) if isinstance(allowed, (list, tuple, set)) else [allowed]
-        if is_flag(column):
-            is_yes(adae[column], f"ADAE.{column}", adae[SUBJECT])
-        keep &= adae[column].isin(values).to_numpy()
+        keep &= _chosen(adae, column, values)
         notes.append(f"{column} in {values}: {int(keep.sum())} records")
     warned += _switched(adae, subjects, levels, by, position, keep) if onset is None else []
     if len(adae) and not keep.any():
@@ -163,6 +161,14 @@ def _tables(source: Any, adsl: Any) -> tuple[pd.DataFrame, pd.DataFrame, dict[st
             "incidence: denominators come from ADSL, never from ADAE. Give a Trial, or adsl= beside the ADAE table."
         )
     return frames.to_pandas(source), frames.to_pandas(adsl), {}, frames.kind(source)
+
+
+def _chosen(adae: pd.DataFrame, column: str, values: list[Any]) -> BoolArray:
+    """Where a column has one of the values; a flag of True and False is one of Y and N."""
+    if not is_flag(column):
+        return adae[column].isin(values).to_numpy(dtype=bool)
+    is_yes(adae[column], f"ADAE.{column}", adae[SUBJECT])
+    return letters(adae[column]).isin(letters(pd.Series(values, dtype=object))).to_numpy(dtype=bool)
 
 
 def _population(adsl: pd.DataFrame, flag: str | None) -> tuple[pd.DataFrame, list[str]]:

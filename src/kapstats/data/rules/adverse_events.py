@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from kapstats.data.flags import letters
 from kapstats.data.rules.assessments import after_death, outside_study
 from kapstats.data.rules.rule import Hit, Rule, dates, from_adsl, mask, no_rows
 from kapstats.errors import first_ids
@@ -49,7 +50,7 @@ def emergent_early(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[H
     start = dates(frame, "ASTDT", "ASTDTM")
     first = dates(frame, "TRTSDT") if "TRTSDT" in frame.columns else from_adsl(frame, adsl, "TRTSDT")
     if start is not None and first is not None and pd.api.types.is_datetime64_any_dtype(first.dtype):
-        early = frame["TRTEMFL"].eq("Y") & (start.dt.normalize() < first.dt.normalize())
+        early = letters(frame["TRTEMFL"]).eq("Y") & (start.dt.normalize() < first.dt.normalize())
         yield Hit("TRTEMFL", mask(early), "flagged as emergent, starts before the first dose")
 
 
@@ -58,7 +59,8 @@ def first_flags(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]
     for name, within in FIRSTS.items():
         key = ["USUBJID", *(c for c in within if c in frame.columns)]
         if name in frame.columns:
-            again = frame.loc[frame[name].eq("Y"), key].duplicated(keep=False).reindex(frame.index, fill_value=False)
+            first = letters(frame[name]).eq("Y")
+            again = frame.loc[first, key].duplicated(keep=False).reindex(frame.index, fill_value=False)
             yield Hit(name, mask(again), "more than one first occurrence")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats._types import BoolArray
+from kapstats.data.flags import letters
 from kapstats.data.rules.rule import Hit, Rule, dates, from_adsl, mask, no_rows, not_one_to_one
 
 KEY = ("USUBJID", "PARAMCD", "APERIOD", "AVISIT", "AVISITN", "SESSION", "ATPT", "ATPTN", "ATPTMIN", "DTYPE", "BASETYPE")
@@ -23,7 +24,7 @@ def required(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
 
 def duplicate_key(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
     """One analysed record per subject, parameter, visit."""
-    used = frame["ANL01FL"].eq("Y") if "ANL01FL" in frame.columns else pd.Series(True, index=frame.index)
+    used = letters(frame["ANL01FL"]).eq("Y") if "ANL01FL" in frame.columns else pd.Series(True, index=frame.index)
     timed = not {"AVISIT", "AVISITN"} & set(frame.columns)
     key = [c for c in (*KEY, *(("ADT", "ADTM", "ADY") if timed else ())) if c in frame.columns]
     again = frame.loc[used, key].duplicated(keep=False).reindex(frame.index, fill_value=False)
@@ -68,7 +69,7 @@ def _differs(stated: pd.Series, computed: pd.Series) -> BoolArray:
 
 def baseline_value(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
     """BASE is the baseline record."""
-    flagged = frame["ABLFL"].eq("Y")
+    flagged = letters(frame["ABLFL"]).eq("Y")
     yield Hit("BASE", mask(flagged) & _differs(frame["BASE"], frame["AVAL"]), "not AVAL of the baseline record (ABLFL)")
 
 
@@ -80,7 +81,7 @@ def baseline_spread(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[
 
 def baseline_records(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
     """One baseline record per subject."""
-    flagged = frame["ABLFL"].eq("Y")
+    flagged = letters(frame["ABLFL"]).eq("Y")
     key = [c for c in ("USUBJID", "PARAMCD", "BASETYPE", "APERIOD", "SESSION", "ATPT") if c in frame.columns]
     again = frame.loc[flagged, key].duplicated(keep=False).reindex(frame.index, fill_value=False)
     yield Hit("ABLFL", mask(again), "several baseline records for a subject")

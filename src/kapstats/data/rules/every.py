@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kapstats.data import conventions
+from kapstats.data.flags import letters
 from kapstats.data.rules.rule import Hit, Rule, from_adsl, mask, no_rows, not_one_to_one
 from kapstats.errors import first_ids, nearest
 from kapstats.labels import folded
@@ -63,7 +64,7 @@ def magnitude(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
 def flag_values(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
     """Flags (names ending in FL) are Y, N or missing."""
     for name in (c for c in frame.columns if str(c).endswith("FL")):
-        values = frame[name]
+        values = letters(frame[name])
         odd = values.notna() & ~values.isin(["Y", "N", ""])
         yield Hit(name, mask(odd), f"not Y or N ({first_ids(values[odd], 3)})")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from kapstats.data.flags import letters
 from kapstats.data.rules.rule import Hit, Rule, dates, mask, no_rows
 
 POPULATIONS = ("SAFFL", "ITTFL", "FASFL", "EFFFL", "PPROTFL", "RANDFL")
@@ -20,7 +21,7 @@ def required(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
 def missing_arm(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
     """Every subject has an arm."""
     for name in (c for c in ("TRT01P", "TRT01A") if c in frame.columns):
-        safe = frame["SAFFL"].eq("Y") if "SAFFL" in frame.columns and name == "TRT01A" else True
+        safe = letters(frame["SAFFL"]).eq("Y") if "SAFFL" in frame.columns and name == "TRT01A" else True
         yield Hit(name, mask(frame[name].isna() & safe), "no arm")
 
 
@@ -39,9 +40,9 @@ def treatment_dates(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[
 
 def treated_not_safe(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
     """SAFFL says who was dosed."""
-    treated = frame["TRTSDT"].notna()
-    yield Hit("SAFFL", mask(treated & frame["SAFFL"].ne("Y")), "dosed, but not in the safety population")
-    yield Hit("SAFFL", mask(~treated & frame["SAFFL"].eq("Y")), "in the safety population without a first dose")
+    treated, safe = frame["TRTSDT"].notna(), letters(frame["SAFFL"]).eq("Y")
+    yield Hit("SAFFL", mask(treated & ~safe), "dosed, but not in the safety population")
+    yield Hit("SAFFL", mask(~treated & safe), "in the safety population without a first dose")
 
 
 def age(frame: pd.DataFrame, adsl: pd.DataFrame | None) -> Iterator[Hit]:
