@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kapstats.certification.estimators import CERTIFIED_AS
+
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 NAMES = TESTS / "architecture" / "public_names.txt"
@@ -28,7 +30,7 @@ OTHERS = frozenset(
         r"\w+",
         "Curve Estimand Estimates Scenario Table Trial ImputationPlan MmrmStatistics RelapseDefinition certify datasets"
         " derive derive_relapse errors evidence gallery listing read_adam run simulate baseline_table disposition"
-        " exposure_table",
+        " exposure_table certificates plan_kinds",
     )
 )
 COMPARES = ("rtol", "atol", "rel", "abs", "tolerance")
@@ -275,7 +277,7 @@ def page() -> str:
         mine = of(name)
         reference = [t for t in mine if t.kind in ("reference", "published")]
         laws = [t for t in mine if t.kind in ("truth", "properties")]
-        own = sorted(c for c in held if c.split("-")[0] == name)
+        own = sorted(c for c in held if c.split("-")[0] == CERTIFIED_AS.get(name, name))
         row = (name, cell(reference), cell(laws), cell([t for t in mine if t.extreme]), ", ".join(own) or "none")
         lines.append(f"| `{row[0]}` | " + " | ".join(row[1:]) + " |")
     return "\n".join(lines) + "\n"
