@@ -186,3 +186,20 @@ def test_the_table_of_replays_keeps_what_was_not_replayed_now(tmp_path):
     kept = pd.read_csv(path, sep="\t")
     assert kept.estimator.tolist() == ["cmh_test", "cmh_test-crude", "rate"]
     assert (kept.verdict == "same").all()
+
+
+def test_the_published_table_of_replays_is_of_every_certificate():
+    kept = pd.read_csv(programme_folder() / "replay.tsv", sep="\t")
+    assert len(kept) == len(programme.PROGRAMME)
+    compared = kept[kept.verdict == "same"]
+    assert len(compared) == len(REPLAYED)
+    assert (compared.replicates >= 40).all()
+    assert (compared.largest_difference <= replay.TOLERANCE).all()
+    rest = set(kept.verdict) - {"same", "the batch is the verb"}
+    assert rest == set(estimators.NO_VERB.values())
+
+
+def programme_folder():
+    from pathlib import Path
+
+    return Path(__file__).parents[2] / "docs" / "certificates"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logit, stdtr, stdtrit
+from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
 
 from kapstats._types import FloatArray, IntArray
 from kapstats.certification.estimators.common import (
@@ -78,9 +78,10 @@ def _pooled(model: str, t: bool) -> Analysis:
 def _student(found: list[tuple[float, float, float]], level: float) -> Answer:
     """Limits by t on the degrees of freedom found, or normal ones."""
     estimate, error, df = (np.array(column)[:, None] for column in zip(*found, strict=True))
-    df = np.where(np.isinf(df), 1e9, df)
-    half = stdtrit(df, 0.5 + level / 2) * error
-    p = 2 * stdtr(df, -np.abs(estimate / error))
+    normal, t = np.isinf(df), -np.abs(estimate / error)
+    finite = np.where(normal, 1.0, df)
+    half = np.where(normal, ndtri(0.5 + level / 2), stdtrit(finite, 0.5 + level / 2)) * error
+    p = 2 * np.where(normal, ndtr(t), stdtr(finite, t))
     return Answer(estimate, error, estimate - half, estimate + half, p, np.isfinite(error))
 
 
