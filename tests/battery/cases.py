@@ -1050,6 +1050,8 @@ CASES: tuple[Case, ...] = (
 
 #: exported names that compute nothing from data: result types, containers and modules of other verbs
 NO_CASE = {
+    "certificates": "a list of what is published: no table goes in",
+    "plan_kinds": "a list of names: no table goes in",
     "errors": "module of the exceptions",
     "Estimates": "the result of the verbs; every case checks it",
     "Curve": "the result of `curve`",
