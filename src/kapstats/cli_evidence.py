@@ -35,8 +35,8 @@ examples:
 
 
 def _audit(given: argparse.Namespace) -> int:
-    from kapstats.evidence.audit import audit
-    from kapstats.evidence.commands import audit_file, read_claims
+    from kapstats.evidence.audit import audit, read_claims
+    from kapstats.evidence.commands import audit_file
 
     text, code = audit_file(given.file, given.out)
     if given.json:

@@ -5,7 +5,6 @@ from __future__ import annotations
 OPTIONS = "options become objects with a type and a range, checked in one place"
 NAMED = "one gate in: only the columns that an estimator names are read and counted in the fingerprint"
 TYPED = "typed results: a comparison knows whether it is a difference or a ratio"
-READER = "one reader that can keep numbers as they were printed"
 
 
 def _pairs(law: str, reason: str, cases: str) -> dict[tuple[str, str], str]:
@@ -19,7 +18,6 @@ LATER: dict[tuple[str, str], str] = {
         "effect_by_guess meta_analysis meta_analysis-difference meta_regression network_meta_analysis "
         "reconstruct_ipd baseline_table disposition exposure_table",
     ),
-    **_pairs("csv_path", READER, "audit"),
     **_pairs("choices_refused", OPTIONS, "ancova ancova-visit gee parametric_survival recurrent-counts incidence"),
     **_pairs(
         "numbers_refused",
@@ -28,14 +26,6 @@ LATER: dict[tuple[str, str], str] = {
         "cox-entry cox-frailty turnbull gray_test project_events recurrent recurrent-counts "
         "weighted_logrank_combination rate incidence propensity_weighted safety_signals acute_course "
         "meta_analysis meta_analysis-difference meta_regression network_meta_analysis fingerprint listing",
-    ),
-    **_pairs(
-        "order_of_no_column",
-        OPTIONS,
-        "mmrm mmrm-ar1 lmm glmm ancova ancova-visit gee crossover kaplan_meier logrank cox cox-entry "
-        "cox-frailty rmst win_ratio parametric_survival turnbull cumulative_incidence "
-        "cumulative_incidence-codes gray_test fine_gray cause_specific state_occupation recurrent "
-        "recurrent-counts mean_cumulative_function weighted_logrank_combination",
     ),
     **_pairs("contrasts_are_labelled", TYPED, "glmm gee"),
     **_pairs("ratios_print_as_ratios", TYPED, "GroupSequentialDesign"),

@@ -193,3 +193,16 @@ def test_ten_times_the_lines_take_about_ten_times_as_long():
 
     seconds(200)
     assert seconds(4000) < 40 * seconds(400)  # pairs of lines would take 100 times as long
+
+
+def test_a_file_of_claims_keeps_its_printed_digits(tmp_path):
+    """30 of 231 is 12.99: "13.0" can be right, "13.00" cannot; read as numbers the two are one."""
+    lines = "study,events,n,percent\nA,30,231,13.0\nB,30,231,13.00\n"
+    path = tmp_path / "claims.csv"
+    path.write_text(lines)
+    found = ks.audit(path)
+    assert found.to_frame()["study"].tolist() == ["B"]
+    as_text = pd.DataFrame({"study": ["A", "B"], "events": ["30"] * 2, "n": ["231"] * 2, "percent": ["13.0", "13.00"]})
+    pd.testing.assert_frame_equal(found.to_frame(), ks.audit(as_text).to_frame())
+    with pytest.raises(ks.errors.DataError, match="no such file"):
+        ks.audit(tmp_path / "absent.csv")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
+
 from kapstats import estimates, frames
 from kapstats._types import FrameLike
+from kapstats.data import delimited
 from kapstats.errors import DataError, warn
 from kapstats.evidence import columns
 from kapstats.evidence.checks import counts, lines
@@ -58,7 +63,7 @@ def audit(claims: FrameLike) -> estimates.Estimates:
     >>> found["check"].tolist(), found["implied"].round(1).tolist()
     (['percent'], [13.0])
     """
-    frame = frames.to_pandas(claims)
+    frame = read_claims(claims) if isinstance(claims, str | Path) else frames.to_pandas(claims)
     read = columns.read(frame)
     if not read.judged:
         has = ", ".join(map(str, frame.columns[:12])) or "no column"
@@ -103,3 +108,11 @@ def audit(claims: FrameLike) -> estimates.Estimates:
         blank=True,
     )
     return estimates.Estimates(table, about)
+
+
+def read_claims(path: str | Path) -> pd.DataFrame:
+    """A csv of printed lines, every cell as text, so that "13.00" keeps its digits; other files by the usual reader."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    return delimited.texts(path) if path.suffix.lower() == ".csv" else frames.to_pandas(path)

@@ -15,7 +15,7 @@ from kapstats.data import delimited
 from kapstats.errors import DataError, FormulaError, KapstatsWarning, check_level, nearest
 from kapstats.estimates import Estimates
 from kapstats.evidence import gallery
-from kapstats.evidence.audit import audit
+from kapstats.evidence.audit import audit, read_claims
 from kapstats.evidence.columns import JUDGED
 from kapstats.evidence.fingerprint import fingerprint
 from kapstats.evidence.gallery.page import render_page, render_svg, scrolled, write_page
@@ -83,14 +83,6 @@ def audit_file(path: str | Path, out: str | Path | None = None) -> tuple[str, in
         found = audit(read_claims(path))
     _write(found, out, "Audit of printed results")
     return (found.to_text() if len(found) else found.meta["sentence"]), int(len(found) > 0)
-
-
-def read_claims(path: str | Path) -> pd.DataFrame:
-    """A csv of printed lines, every cell as text."""
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file.")
-    return delimited.texts(path)
 
 
 def pool(
