@@ -1061,6 +1061,4 @@ NO_CASE = {
     "gallery": "module: published examples, reproduced by their own tests",
     "evidence": "module of the verbs of evidence",
     "Scenario": "the input of `simulate`",
-    "certificates": "the list of certificates, of no data",
-    "plan_kinds": "the list of kinds of a plan, of no data",
 }
