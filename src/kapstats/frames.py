@@ -202,6 +202,14 @@ def require(frame: pd.DataFrame, columns: Iterable[str], where: str = "data") ->
             )
 
 
+def tell_unused(order: Any, frame: pd.DataFrame) -> None:
+    """Warn of an order of a column that `frame` lacks: a misspelt name would leave the arms to the alphabet unseen."""
+    for name in order if isinstance(order, Mapping) else ():
+        if name not in frame.columns:
+            hint = nearest(str(name), map(str, frame.columns))
+            warn(f"order: column {name!r} is not in the data, so its order is not used.{hint}")
+
+
 def refuse_containers(frame: pd.DataFrame, columns: Iterable[str], where: str = "data") -> None:
     """Raise a DataError that names the first of `columns` with lists, dicts or arrays in it."""
     for name in columns:

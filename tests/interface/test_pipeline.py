@@ -92,7 +92,7 @@ BROKEN = [
     ('[study]\n', r"line 1: \[study\] needs title"),
     ('[study]\ntitle = "t"\n', r"the plan has no \[\[analysis\]\]"),
     ('[study]\ntitle = "t"\n[analysis]\nkind = "mmrm"\n', r"two brackets"),
-    ('[study]\ntitle = "t"\n[[analysis]]\nkind = "mrmm"\n', r"line 4: .*no kind 'mrmm'\. Did you mean 'mmrm'\?"),
+    ('[study]\ntitle = "t"\n[[analysis]]\nkind = "mrmm"\n', r"line 4: .*unknown kind 'mrmm'\. Did you mean 'mmrm'\?"),
     ('[study]\ntitle = "t"\n[[analysis]]\nname = "a"\n', r"line 3: .*needs a kind"),
     (SMALL.replace("show =", "shwo ="), r"line 10: .*no key 'shwo'\. Did you mean 'show'\?"),
     (SMALL.replace('["logrank"]', '["logrnk"]'), r"line 10: show = 'logrnk'\. Did you mean 'logrank'\?"),

@@ -159,7 +159,7 @@ def unpack(
     parsed = formula if isinstance(formula, Formula) else parse(formula)
     response = _response(parsed, tuple(allow))
     frame = frames.to_pandas(data)
-    frames.require(frame, order or (), "order")
+    frames.tell_unused(order, frame)
     _refuse_bare_cnsr(response)
     frame, weight_column = _with_weights(frame, weights)
     kept, missing = _rows(frame, parsed, response, [*extra, *([weight_column] if weight_column else [])])

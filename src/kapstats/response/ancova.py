@@ -352,7 +352,7 @@ def ancova(
     choose(vcov, VCOV, "vcov")
     parsed = _check_formula(formula)
     frame = frames.to_pandas(data)
-    frames.require(frame, order or (), "order")
+    frames.tell_unused(order, frame)
     frame, weight_column = _with_weights(frame, weights)
     frame, notes, said = _at_visit(frame, str(parsed.response), visit, at, subject, locf, (order or {}).get(str(visit)))
     n_records = len(frame)

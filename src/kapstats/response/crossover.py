@@ -105,7 +105,7 @@ def crossover(
     [-5.5]
     """
     frame = frames.to_pandas(data)
-    frames.require(frame, order or (), "order")
+    frames.tell_unused(order, frame)
     frames.require(frame, [response, subject, period, treatment, *covariates])
     orders = {**dict(order or {}), period: list(frames.levels(frame, period, dict(order or {}).get(period)).values)}
     orders.setdefault(treatment, list(frames.levels(frame, treatment).values))

@@ -227,7 +227,7 @@ def gee(
     if structure in ("ar1", "unstructured") and time is None:
         raise FormulaError(f"structure={structure!r} needs time=, the column of visit numbers within a cluster.")
     frame = frames.to_pandas(data)
-    frames.require(frame, order or (), "order")
+    frames.tell_unused(order, frame)
     cluster = str(parsed.cluster)
     columns = [str(parsed.response), *_fixed_columns(parsed, frame), cluster, *parsed.offset]
     kept, missing = complete_rows(frame, [*columns, *([time] if time else [])])

@@ -128,7 +128,7 @@ def prepare(
     """Check the formula, take complete rows, build X and Z. `response`: its expressions where it is not one number."""
     parsed = check_formula(formula)
     frame = frames.to_pandas(data)
-    frames.require(frame, order or (), "order")
+    frames.tell_unused(order, frame)
     n_records = len(frame)
     frame, weight_column = _with_weights(frame, weights)
     rows, missing = complete_rows(frame, _columns(parsed, frame, weight_column, response))

@@ -95,7 +95,7 @@ def prepare(
     covariance, response = parsed.covariance, parsed.response
     assert covariance is not None
     frame = frames.to_pandas(data)
-    frames.require(frame, order or (), "order")
+    frames.tell_unused(order, frame)
     n_records = len(frame)
     frame, weight_column = _with_weights(frame, weights)
     columns = [response, *_fixed_columns(parsed, frame), *covariance.coordinates, covariance.subject, *parsed.offset]
