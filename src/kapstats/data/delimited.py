@@ -18,7 +18,7 @@ from kapstats.errors import DataError, first_ids, warn
 
 NUMERAL = re.compile(r"[-+]?(\d|\.\d|inf)", re.IGNORECASE)
 WHOLE = re.compile(r"[-+]?\d+")
-#: "007" is no number, and "1E2" beside whole numbers is none either (a well of a plate, a kit)
+#: "007" is not numeric, nor is "1E2" beside whole numbers (a well of a plate, a kit)
 LEADING_ZERO = re.compile(r"[-+]?0\d")
 LETTERED = re.compile(r"\d+[eE]\d+")
 MISSING = ("", "NA", "NaN", "nan", ".")
