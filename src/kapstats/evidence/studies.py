@@ -80,6 +80,7 @@ def scale_of(measure: str) -> dict[str, str]:
 
 
 def column(frame: pd.DataFrame, name: str) -> FloatArray:
+    """A column as numbers (rows,), missing as NaN; a DataError names what is not numeric."""
     values = pd.to_numeric(frame[name], errors="coerce")
     bad = frame.loc[values.isna() & frame[name].notna(), name]
     if len(bad):
